@@ -1,0 +1,209 @@
+"""libpq's keywords: the environment variable of each, and what its value may be.
+
+The table is that of libpq 17 (``PQconninfoOptions`` in fe-connect.c; PostgreSQL docs, libpq,
+"Parameter Key Words" and "Environment Variables").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import NamedTuple
+
+__all__ = ["KEYWORDS", "SECRETS", "TLS_VERSIONS", "Keyword", "integer", "printable"]
+
+SECRETS = frozenset({"password", "sslpassword"})
+"""Keywords whose values never appear in a message or a repr."""
+
+TLS_VERSIONS = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
+"""Protocol versions that libpq knows, oldest first, in lower case: it compares without regard to case."""
+
+_INT32 = 2**31
+_KEEPALIVE_SECONDS = range(1, 32767 + 1)  # MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, linux/include/net/tcp.h
+_KEEPALIVE_PROBES = range(1, 127 + 1)  # MAX_TCP_KEEPCNT, likewise
+_AUTH_METHODS = frozenset({"password", "md5", "gss", "sspi", "scram-sha-256", "none"})
+
+Check = Callable[[str], "str | None"]
+"""Returns what is wrong with a value and what to write instead, to follow the keyword; or ``None``."""
+
+
+class Keyword(NamedTuple):
+    """One of libpq's keywords."""
+
+    variable: str | None
+    """The environment variable that stands in for it, if there is one."""
+    check: Check
+
+
+def printable(text: str) -> str:
+    """Return *text* on one line, with an escape for every character that cannot be printed."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _shown(value: str) -> str:
+    """Quote a value for a message, cut where nobody would read on."""
+    return f"'{printable(value[:40])}{'...' if len(value) > 40 else ''}'"
+
+
+def _text(value: str) -> str | None:
+    del value
+    return None
+
+
+def _choice(*choices: str) -> Check:
+    def check(value: str) -> str | None:
+        return (
+            None
+            if value in choices
+            else f"is {_shown(value)}: write {', '.join(choices[:-1])} or {choices[-1]}"
+        )
+
+    return check
+
+
+def _only(supported: str, what: str) -> Check:
+    def check(value: str) -> str | None:
+        if value == supported:
+            return None
+        return f"is {_shown(value)}: {what} not supported yet, leave it out or write {supported}"
+
+    return check
+
+
+def _unsupported(what: str, instead: str) -> Check:
+    def check(value: str) -> str | None:
+        return f"is set: {what} not supported yet, {instead}" if value else None
+
+    return check
+
+
+def integer(value: str) -> int | None:
+    """Read an integer as libpq does (blanks and a sign allowed, 32 bits); ``None`` if it is none."""
+    if not re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]{1,20}[ \t\n\v\f\r]*", value):
+        return None
+    number = int(value)
+    return number if -_INT32 <= number < _INT32 else None
+
+
+def _integer(what: str, allowed: range | None = None) -> Check:
+    def check(value: str) -> str | None:
+        number = integer(value)
+        if number is not None and (allowed is None or number in allowed):
+            return None
+        # Only a number is repeated: of "postgresql://user:secret" libpq makes a port "secret".
+        found = f"is {number}" if number is not None else "is not an integer"
+        limits = f" between {allowed[0]} and {allowed[-1]}" if allowed else ""
+        return f"{found}: write {what}{limits}"
+
+    return check
+
+
+def _port(value: str) -> str | None:
+    if "," in value:
+        return "has several ports: several hosts are not supported yet, name one"
+    return _integer("a port number", range(1, 65535 + 1))(value) if value else None
+
+
+def _host(value: str) -> str | None:
+    if "," in value:
+        return "names several: several hosts are not supported yet, name one"
+    if value.startswith(("/", "@")):
+        return None
+    if "@" in value:
+        return "has an @ in it: name the host alone, the user goes into user"
+    if any(c.isspace() or not c.isprintable() for c in value):
+        return "has blanks or control characters in it: write a host name or a Unix socket's directory"
+    return None
+
+
+def _hostaddr(value: str) -> str | None:
+    if "," in value:
+        return _host(value)
+    try:
+        ip_address(value or "::1")
+    except ValueError:
+        return f"is {_shown(value)}: write a numeric IPv4 or IPv6 address, a name goes into host"
+    return None
+
+
+def _client_encoding(value: str) -> str | None:
+    if value.lower() in {"", "utf8", "utf-8", "auto"}:
+        return None
+    return f"is {_shown(value)}: it is UTF8 always, leave it out"
+
+
+def _tls_version(value: str) -> str | None:
+    if value.lower() in {"", *TLS_VERSIONS}:
+        return None
+    return f"is {_shown(value)}: write TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3"
+
+
+def _require_auth(value: str) -> str | None:
+    methods = value.split(",") if value else []
+    negated = [method.startswith("!") for method in methods]
+    names = [method.removeprefix("!") for method in methods]
+    known = all(name in _AUTH_METHODS for name in names)
+    if known and len(set(names)) == len(names) and len(set(negated)) <= 1:
+        return None
+    return (
+        f"is {_shown(value)}: write each of {', '.join(sorted(_AUTH_METHODS))} once at most, "
+        "with commas between them, and ! before all or none"
+    )
+
+
+_FLAG = _choice("0", "1")
+
+KEYWORDS: Mapping[str, Keyword] = MappingProxyType(
+    {
+        "service": Keyword("PGSERVICE", _unsupported("service files are", "write its settings into the DSN")),
+        "user": Keyword("PGUSER", _text),
+        "password": Keyword("PGPASSWORD", _text),
+        "passfile": Keyword("PGPASSFILE", _text),
+        "channel_binding": Keyword("PGCHANNELBINDING", _choice("disable", "prefer", "require")),
+        "connect_timeout": Keyword("PGCONNECT_TIMEOUT", _integer("whole seconds, 0 for no limit")),
+        "dbname": Keyword("PGDATABASE", _text),
+        "host": Keyword("PGHOST", _host),
+        "hostaddr": Keyword("PGHOSTADDR", _hostaddr),
+        "port": Keyword("PGPORT", _port),
+        # PGCLIENTENCODING is none of ours: a payload that it cannot express would end the session.
+        "client_encoding": Keyword(None, _client_encoding),
+        "options": Keyword("PGOPTIONS", _text),
+        "application_name": Keyword("PGAPPNAME", _text),
+        "fallback_application_name": Keyword(None, _text),
+        "keepalives": Keyword(None, _integer("1, or 0 for none")),
+        # Zero means the system's default by libpq's documentation, and fails with EINVAL on Linux.
+        "keepalives_idle": Keyword(None, _integer("seconds", _KEEPALIVE_SECONDS)),
+        "keepalives_interval": Keyword(None, _integer("seconds", _KEEPALIVE_SECONDS)),
+        "keepalives_count": Keyword(None, _integer("a number", _KEEPALIVE_PROBES)),
+        "tcp_user_timeout": Keyword(None, _integer("milliseconds, 0 for the system's default")),
+        "sslmode": Keyword(
+            "PGSSLMODE", _choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+        ),
+        "sslnegotiation": Keyword("PGSSLNEGOTIATION", _choice("postgres", "direct")),
+        "sslcompression": Keyword("PGSSLCOMPRESSION", _FLAG),
+        "sslcert": Keyword("PGSSLCERT", _text),
+        "sslkey": Keyword("PGSSLKEY", _text),
+        "sslcertmode": Keyword("PGSSLCERTMODE", _choice("disable", "allow", "require")),
+        "sslpassword": Keyword(None, _text),
+        "sslrootcert": Keyword("PGSSLROOTCERT", _text),
+        "sslcrl": Keyword("PGSSLCRL", _text),
+        "sslcrldir": Keyword("PGSSLCRLDIR", _text),
+        "sslsni": Keyword("PGSSLSNI", _FLAG),
+        "requirepeer": Keyword("PGREQUIREPEER", _text),
+        "require_auth": Keyword("PGREQUIREAUTH", _require_auth),
+        "ssl_min_protocol_version": Keyword("PGSSLMINPROTOCOLVERSION", _tls_version),
+        "ssl_max_protocol_version": Keyword("PGSSLMAXPROTOCOLVERSION", _tls_version),
+        "gssencmode": Keyword("PGGSSENCMODE", _choice("disable", "prefer", "require")),
+        "krbsrvname": Keyword("PGKRBSRVNAME", _text),
+        "gsslib": Keyword("PGGSSLIB", _text),
+        "gssdelegation": Keyword("PGGSSDELEGATION", _FLAG),
+        "replication": Keyword(None, _unsupported("replication connections are", "leave it out")),
+        "target_session_attrs": Keyword(
+            "PGTARGETSESSIONATTRS", _only("any", "choosing a server by its state is")
+        ),
+        "load_balance_hosts": Keyword("PGLOADBALANCEHOSTS", _only("disable", "load balancing is")),
+    }
+)
+"""Every keyword by its name."""

@@ -1,0 +1,99 @@
+"""SQL text and PostgreSQL's limits. Pure: what is wrong is refused before anything is stored or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .errors import InvalidChannelName, PayloadTooLong
+
+MAX_CHANNEL = 63
+"""Longest channel name, in bytes of UTF-8: NAMEDATALEN - 1 (PostgreSQL docs, 4.1.1).
+
+LISTEN cuts a longer name with a mere notice, while pg_notify refuses it: the two would never meet.
+"""
+
+MAX_PAYLOAD = 7999
+"""Longest payload, in bytes of UTF-8: "shorter than 8000 bytes" (PostgreSQL docs, NOTIFY)."""
+
+PING = "SELECT 1"
+"""The cheapest round trip that every driver lets through: psycopg2 refuses an empty query."""
+
+
+def _encoded(text: str) -> bytes | None:
+    """Return *text* in UTF-8, or ``None`` if it cannot be sent: a NUL, or half of a surrogate pair."""
+    if "\0" in text:
+        return None
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return None
+
+
+def check_channel(channel: str) -> str:
+    """Return *channel*, or raise `InvalidChannelName` (`TypeError` if it is no str)."""
+    if not isinstance(channel, str):
+        raise TypeError(f"a channel name is a str, not {type(channel).__name__}")
+    if not channel:
+        raise InvalidChannelName("a channel name has at least one character")
+    data = _encoded(channel)
+    if data is None:
+        raise InvalidChannelName(
+            f"channel name {channel!r} holds a NUL or a lone surrogate, which PostgreSQL cannot store"
+        )
+    if len(data) > MAX_CHANNEL:
+        raise InvalidChannelName(
+            f"channel name {channel!r} has {len(data)} bytes of UTF-8 and PostgreSQL takes "
+            f"{MAX_CHANNEL} at most: shorten it"
+        )
+    return channel
+
+
+def check_payload(payload: str) -> str:
+    """Return *payload*, or raise `PayloadTooLong`; `TypeError` (no str), `ValueError` (NUL, surrogate)."""
+    if not isinstance(payload, str):
+        raise TypeError(f"a payload is a str, not {type(payload).__name__}")
+    data = _encoded(payload)
+    if data is None:
+        # The payload itself stays out of the message: it may hold what no log should.
+        raise ValueError("the payload holds a NUL or a lone surrogate, which PostgreSQL cannot store")
+    if len(data) > MAX_PAYLOAD:
+        raise PayloadTooLong(len(data), MAX_PAYLOAD)
+    return payload
+
+
+def check_statement(sql: str) -> str:
+    """Return *sql*, or raise `TypeError` (no str) or `ValueError` (NUL, lone surrogate)."""
+    if not isinstance(sql, str):
+        raise TypeError(f"a statement is a str, not {type(sql).__name__}")
+    if _encoded(sql) is None:
+        raise ValueError("the statement holds a NUL or a lone surrogate, which PostgreSQL cannot read")
+    return sql
+
+
+def quote_identifier(name: str) -> str:
+    """Return *name* quoted as an SQL identifier, case kept.
+
+    Raises `InvalidChannelName` for what PostgreSQL would refuse or cut: an empty name, a NUL, over 63
+    bytes of UTF-8, or text that UTF-8 cannot encode.
+    """
+    return '"' + check_channel(name).replace('"', '""') + '"'
+
+
+def notify_statement(channel: str, payload: str) -> str:
+    """Return the NOTIFY for a checked channel and payload."""
+    statement = f"NOTIFY {quote_identifier(channel)}"
+    if payload:
+        # E'' means the same whatever standard_conforming_strings says; a plain literal does not.
+        escaped = payload.replace("\\", "\\\\").replace("'", "''")
+        statement += f", E'{escaped}'"
+    return statement
+
+
+def sync_statement(listen: Iterable[str], unlisten: Iterable[str]) -> str:
+    """Return one query that drops the channels of *unlisten* and adds those of *listen*, all or nothing."""
+    statements = [f"UNLISTEN {quote_identifier(channel)}" for channel in unlisten]
+    statements += [f"LISTEN {quote_identifier(channel)}" for channel in listen]
+    return ";".join(statements)
+
+
+UNLISTEN_ALL = "UNLISTEN *"

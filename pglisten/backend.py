@@ -1,0 +1,106 @@
+"""The interface between pglisten and a driver.
+
+A backend is found through the entry-point group ``pglisten.backends``, whose value is a subclass of
+`Backend` that takes no arguments. To write one, implement the two classes below and run the suite of
+`pglisten.testing` over it.
+
+What a backend may rely on:
+
+* One greenlet at a time calls a session's methods; only ``fileno`` may be called beside it.
+* Host names are resolved: `ConnInfo.hostaddr` holds the numeric address to connect to, unless
+  `ConnInfo.is_unix` is true and ``host`` is the directory of a Unix socket.
+* SQL handed to ``execute`` holds neither NUL nor characters that UTF-8 cannot encode.
+
+What it must never do: block the hub, whether the process is monkey-patched or not; change the
+driver's process-wide settings; let an exception of the driver's out; write a password or a payload
+into an error or a log.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+from ._conninfo import ConnInfo
+
+__all__ = ["Backend", "ConnInfo", "Notification", "Session"]
+
+
+class Notification(NamedTuple):
+    """What one NOTIFY brought."""
+
+    pid: int
+    """Process id of the server process that sent it."""
+    channel: str
+    payload: str
+    """``""`` where none was given."""
+
+
+class Session(ABC):
+    """One established session with a server: autocommit, ``client_encoding`` UTF8."""
+
+    pid: int
+    """Process id of the server process, as its BackendKeyData said."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return the socket's descriptor, the same for the whole life of the session."""
+
+    @abstractmethod
+    def execute(self, sql: str, timeout: float | None) -> None:
+        """Run one simple query, which may hold several statements, and discard its results.
+
+        Waits cooperatively until the server is ready again. Notifications that come along are kept
+        for the next ``receive``. Raises
+
+        * `ServerError` if the server refused; the session is ready for the next query;
+        * `ConnectionLost` if the query could not be completed, *timeout* seconds (``None``: for
+          ever) passed without its end, or the server ended the session (with its ``sqlstate``).
+          The session is useless then, but what had arrived can still be received.
+
+        A greenlet killed in it leaves a session that can only be closed.
+        """
+
+    @abstractmethod
+    def receive(self) -> list[Notification]:
+        """Return the notifications that have arrived, oldest first, without waiting.
+
+        It may return a part, so that a burst does not hold up the hub, but an empty list means that
+        nothing is left in the driver's, the file object's or the TLS layer's buffers: the caller then
+        waits for the descriptor. Raises `ConnectionLost`, with the server's reason and ``sqlstate``
+        if it gave them, when the session has ended, after all that arrived before was returned.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the session politely, without waiting. Idempotent; never raises."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Let go of the connection and say nothing to the server. Idempotent; never raises.
+
+        For the child of a fork, where the session is the parent's: not a byte may be sent, not even by a
+        destructor later. The descriptor's number must stay open and lead nowhere (``dup2`` of /dev/null over
+        it): copies of greenlets that waited for it still do, and an event loop aborts on a closed one.
+        A `close` afterwards closes the number.
+        """
+
+
+class Backend(ABC):
+    """A driver, as pglisten sees it."""
+
+    name: ClassVar[str]
+    """What users write for ``backend=``; the entry point's name."""
+    rank: ClassVar[int] = 100
+    """Where several are installed and the user names none, the lowest is taken."""
+
+    def check(self, conninfo: ConnInfo) -> None:  # noqa: B027 - most drivers have nothing to refuse
+        """Raise `ConfigurationError` for what this driver cannot do. Called once, before any attempt."""
+
+    @abstractmethod
+    def connect(self, conninfo: ConnInfo, timeout: float | None) -> Session:
+        """Establish a session, cooperatively, in *timeout* seconds at most (``None``: no limit).
+
+        Raises `ConnectionFailed`, with the server's ``sqlstate`` if it gave one. Whatever ends it, a
+        kill included, leaves no descriptor open.
+        """

@@ -1,0 +1,164 @@
+"""Every error that pglisten raises.
+
+::
+
+    Error(Exception)
+    ├── ConfigurationError (ValueError)     a bad DSN or option
+    │   └── BackendNotFound                 unknown name, driver missing, or broken installation
+    ├── InvalidChannelName (ValueError)
+    ├── PayloadTooLong (ValueError)         .size .limit
+    ├── ChannelAlreadyOpen
+    ├── ChannelNotOpen
+    ├── ListenerClosed
+    ├── NotConnected
+    ├── OperationTimeout (TimeoutError)
+    ├── ConnectionFailed (ConnectionError)  one attempt to connect; .sqlstate
+    ├── ConnectionLost (ConnectionError)    an established connection; .sqlstate
+    └── ServerError                         .severity .sqlstate .message .detail .hint
+
+The driver's own exception, where there was one, is the ``__cause__``.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+__all__ = [
+    "BackendNotFound",
+    "ChannelAlreadyOpen",
+    "ChannelNotOpen",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Error",
+    "InvalidChannelName",
+    "ListenerClosed",
+    "NotConnected",
+    "OperationTimeout",
+    "PayloadTooLong",
+    "ServerError",
+]
+
+
+class Error(Exception):
+    """Base class of every error that pglisten raises."""
+
+
+class ConfigurationError(Error, ValueError):
+    """A DSN, an option or a backend name is wrong; the message says which and what to write instead."""
+
+
+class BackendNotFound(ConfigurationError):
+    """No such backend, its driver is not installed, or its installation is broken."""
+
+
+class InvalidChannelName(Error, ValueError):
+    """A channel name that PostgreSQL would refuse, cut or never match."""
+
+
+class PayloadTooLong(Error, ValueError):
+    """A payload that PostgreSQL would refuse.
+
+    ``size`` is its length and ``limit`` the longest that passes, both in bytes of UTF-8.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the payload has {self.size} bytes of UTF-8 and PostgreSQL takes {self.limit} at most: "
+            "store it in a table and notify its key"
+        )
+
+
+class ChannelAlreadyOpen(Error):
+    """``listen()`` of a channel that is in the set already."""
+
+
+class ChannelNotOpen(Error):
+    """``unlisten()`` of a channel that is not in the set, or a ``listen()`` that it ended."""
+
+
+class ListenerClosed(Error):
+    """The listener or connection was closed by ``close()``."""
+
+
+class NotConnected(Error):
+    """There is no connection at the moment; the ``__cause__`` says why if that is known."""
+
+
+class OperationTimeout(Error, TimeoutError):
+    """The call's own ``timeout`` passed."""
+
+
+class _ConnectionTrouble(Error, ConnectionError):
+    """What both connection errors have: ``sqlstate``, the server's code, or ``None`` if it gave none."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class ConnectionFailed(_ConnectionTrouble):
+    """One attempt to connect failed.
+
+    ``sqlstate`` is the server's code (``28P01`` for a wrong password) or ``None`` if it gave none.
+    """
+
+
+class ConnectionLost(_ConnectionTrouble):
+    """An established connection ended, or had to be given up.
+
+    ``sqlstate`` is the server's code (``57P01`` after ``pg_terminate_backend``) or ``None`` if it gave none.
+    """
+
+
+class ServerError(Error):
+    """The server refused a statement; the connection is fine.
+
+    ``severity`` is ``ERROR``, ``sqlstate`` its five-character code, and ``detail`` and ``hint``
+    are ``None`` where the server gave none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        severity: str = "ERROR",
+        sqlstate: str = "XX000",
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.severity = severity
+        self.sqlstate = sqlstate
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.severity} {self.sqlstate}: {self.message}"
+        if self.detail:
+            text += f" (detail: {self.detail})"
+        if self.hint:
+            text += f" (hint: {self.hint})"
+        return text
+
+
+_E = TypeVar("_E", bound=BaseException)
+
+
+def again(error: _E) -> _E:
+    """Return a copy of *error* to raise.
+
+    One cause of death is raised in many greenlets. Raised itself, it would gather the traceback of
+    each of them, and keep alive every frame in those.
+    """
+    fresh = copy.copy(error)
+    fresh.__cause__ = error.__cause__
+    fresh.__suppress_context__ = True
+    return fresh
