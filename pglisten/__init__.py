@@ -1,0 +1,55 @@
+"""PostgreSQL LISTEN/NOTIFY for gevent web servers.
+
+A `Listener` keeps one connection listening, comes back by itself when the connection is lost, and tells its
+consumer in the stream that something may have been missed.
+"""
+
+from __future__ import annotations
+
+from ._plugins import available_backends, load_backend
+from ._sql import quote_identifier
+from .backend import Notification
+from .connection import ListenerConnection
+from .errors import (
+    BackendNotFound,
+    ChannelAlreadyOpen,
+    ChannelNotOpen,
+    ConfigurationError,
+    ConnectionFailed,
+    ConnectionLost,
+    Error,
+    InvalidChannelName,
+    ListenerClosed,
+    NotConnected,
+    OperationTimeout,
+    PayloadTooLong,
+    ServerError,
+)
+from .listener import Listener, ListenerEvent, Stats
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendNotFound",
+    "ChannelAlreadyOpen",
+    "ChannelNotOpen",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Error",
+    "InvalidChannelName",
+    "Listener",
+    "ListenerClosed",
+    "ListenerConnection",
+    "ListenerEvent",
+    "NotConnected",
+    "Notification",
+    "OperationTimeout",
+    "PayloadTooLong",
+    "ServerError",
+    "Stats",
+    "__version__",
+    "available_backends",
+    "load_backend",
+    "quote_identifier",
+]

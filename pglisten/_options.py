@@ -1,0 +1,78 @@
+"""The options of listeners and connections: checked when they are given, not when they are first used."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+
+from ._conninfo import ConnInfo
+from ._plugins import load_backend
+from .backend import Backend
+from .errors import ConfigurationError
+
+
+def seconds(name: str, value: float | None, *, none_means: str | None = None) -> float | None:
+    """Return *value* as seconds above 0; ``None`` only where *none_means* says what that does."""
+    if value is None and none_means is not None:
+        return None
+    wanted = "seconds above 0" if none_means is None else f"seconds above 0, or None ({none_means})"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(f"{name} is {wanted}, not {value!r}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigurationError(f"{name} is {wanted}, not {value!r}")
+    return float(value)
+
+
+def intervals(minimum: float, maximum: float) -> tuple[float, float]:
+    """Return the reconnect intervals in seconds, neither 0 nor contradicting one another."""
+    low, high = seconds("min_reconnect_interval", minimum), seconds("max_reconnect_interval", maximum)
+    assert low is not None
+    assert high is not None
+    if high < low:
+        raise ConfigurationError(
+            f"max_reconnect_interval ({high:g} s) is below min_reconnect_interval ({low:g} s): "
+            "raise the first or lower the second"
+        )
+    return low, high
+
+
+def fraction(name: str, value: float) -> float:
+    """Return *value*, from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{name} is a number from 0 (off) to 1, not {value!r}")
+    return float(value)
+
+
+def queue_size(value: int) -> int:
+    """Return *value*, a number of notifications above 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"queue_size is a number of notifications from 1 up, not {value!r}")
+    return value
+
+
+def drops_oldest(overflow: str) -> bool:
+    """Return whether *overflow* asks to drop the oldest."""
+    if overflow not in ("block", "drop_oldest"):
+        raise ConfigurationError(f"overflow is 'block' or 'drop_oldest', not {overflow!r}")
+    return overflow == "drop_oldest"
+
+
+def callback(value: Callable[..., object] | None) -> None:
+    """Refuse what cannot be called."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"event_callback is a function of (event, error), not {value!r}")
+
+
+def target(dsn: str, backend: str | Backend | None) -> tuple[Backend, ConnInfo]:
+    """Return the backend and the parsed *dsn*, which that backend can do."""
+    chosen = backend if isinstance(backend, Backend) else load_backend(backend)
+    conninfo = ConnInfo.parse(dsn, os.environ)
+    chosen.check(conninfo)
+    return chosen, conninfo
+
+
+def connect_timeout(value: float | None, conninfo: ConnInfo) -> float | None:
+    """Return the seconds that one attempt may take: the connection string's if it has any, else *value*."""
+    checked = seconds("connect_timeout", value, none_means="no limit")
+    return conninfo.connect_timeout if conninfo.has_connect_timeout else checked

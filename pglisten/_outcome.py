@@ -1,0 +1,50 @@
+"""How one greenlet waits for what another carries out."""
+
+from __future__ import annotations
+
+from gevent.event import Event
+
+from .errors import OperationTimeout, again
+
+
+class Outcome:
+    """The end of one piece of work: done, or an error. The first to resolve it wins.
+
+    Whoever waits may be killed or time out at any moment: the work goes on without it.
+    """
+
+    __slots__ = ("_error", "_event")
+
+    def __init__(self) -> None:
+        self._event = Event()
+        self._error: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has been resolved."""
+        return self._event.is_set()
+
+    def resolve(self, error: Exception | None = None) -> None:
+        """End it, well (``None``) or with *error*. Never switches greenlets."""
+        if not self._event.is_set():
+            self._error = error
+            self._event.set()
+
+    def wait(self, timeout: float | None, what: str) -> None:
+        """Wait *timeout* seconds (``None``: for ever); raise its error or an `OperationTimeout` on *what*."""
+        if not self._event.wait(timeout):
+            raise OperationTimeout(f"{what}: not done within {timeout:g} s")
+        if self._error is not None:
+            raise again(self._error)
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return *timeout* in seconds, or raise `TypeError` or `ValueError` for what is none."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is seconds as float or None (wait for ever), not {timeout!r}")
+    if not timeout >= 0:  # NaN included
+        raise ValueError(f"timeout is None (wait for ever) or seconds from 0 up, not {timeout!r}")
+    # An event loop takes no infinity; None means the same.
+    return None if timeout == float("inf") else float(timeout)

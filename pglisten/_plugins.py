@@ -1,0 +1,86 @@
+"""Finding backends: every distribution may bring some, under the entry-point group ``pglisten.backends``."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import EntryPoint, entry_points
+
+from .backend import Backend
+from .errors import BackendNotFound
+
+GROUP = "pglisten.backends"
+VARIABLE = "PGLISTEN_BACKEND"
+"""Environment variable that names the backend where the program does not."""
+
+
+def available_backends() -> tuple[str, ...]:
+    """Return the names of the backends that can be loaded, the one that is chosen by default first."""
+    found: list[Backend] = []
+    for name in _registered():
+        try:
+            found.append(_load(name))
+        except BackendNotFound:
+            continue
+    return tuple(backend.name for backend in sorted(found, key=lambda b: (b.rank, b.name)))
+
+
+def load_backend(name: str | None = None) -> Backend:
+    """Return the backend called *name*; ``None`` means ``PGLISTEN_BACKEND``, then the first available.
+
+    Raises `BackendNotFound`: the name is unknown (the message lists the known), its driver is missing (the
+    message has the pip line), or its installation is broken.
+    """
+    if name is not None and not isinstance(name, str):
+        raise BackendNotFound(f"backend is the name of one or a Backend instance, not {name!r}")
+    chosen = name or os.environ.get(VARIABLE) or None
+    if chosen is not None:
+        return _load(chosen)
+    available = available_backends()
+    if available:
+        return _load(available[0])
+    lines = [_pip_line(point) for point in _registered().values()] or [
+        "pip install --force-reinstall pglisten"
+    ]
+    raise BackendNotFound(f"no database driver is installed: run {', or '.join(lines)}")
+
+
+def _registered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _load(name: str) -> Backend:
+    registered = _registered()
+    point = registered.get(name)
+    if point is None:
+        known = ", ".join(sorted(registered)) or "none"
+        raise BackendNotFound(f"there is no backend {name!r}; known are: {known}")
+    try:
+        made = point.load()()
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] == point.module.partition(".")[0]:
+            raise _broken(point, error) from error
+        raise BackendNotFound(
+            f"backend {name!r} needs {error.name!r}, which is not installed: run {_pip_line(point)}"
+        ) from error
+    except Exception as error:
+        raise _broken(point, error) from error
+    if not isinstance(made, Backend):
+        raise _broken(point, TypeError(f"{point.value} makes {type(made).__name__}, which is no Backend"))
+    return made
+
+
+def _broken(point: EntryPoint, error: Exception) -> BackendNotFound:
+    return BackendNotFound(
+        f"backend {point.name!r} is installed but broken ({type(error).__name__}: {error}): "
+        f"run pip install --force-reinstall {_distribution(point)}"
+    )
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module.partition(".")[0]
+
+
+def _pip_line(point: EntryPoint) -> str:
+    extras = None if point.dist is None else point.dist.metadata.get_all("Provides-Extra")
+    extra = f"[{point.name}]" if point.name in (extras or ()) else ""
+    return f"pip install '{_distribution(point)}{extra}'"

@@ -1,0 +1,62 @@
+"""Whose process and thread this is.
+
+Greenlets, descriptors and locks all survive a fork, as copies that must not touch the parent's session.
+Greenlets belong to the OS thread of their hub, and waking one from another thread hangs or crashes it.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+from gevent import monkey
+
+from .backend import Session
+from .errors import Error
+
+# The real thread's: with a patched `threading` the public function tells greenlets apart.
+_thread_ident = monkey.get_original("_thread", "get_ident")
+
+
+class Home:
+    """The process and thread in which something was made."""
+
+    __slots__ = ("_pid", "_thread")
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._thread: int = _thread_ident()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child of the process."""
+        return os.getpid() != self._pid
+
+    def check_thread(self) -> None:
+        """Raise `Error` in any thread but that one."""
+        if _thread_ident() != self._thread:
+            raise Error(
+                "called from another OS thread than the one it was made in: greenlets cannot wait across "
+                "threads; make one there, or hand the call over with hub.loop.run_callback_threadsafe"
+            )
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def abandon_after_fork(session: Session) -> None:
+    """Have a forked child drop its copy of *session* at once.
+
+    The check before each use would be enough for the child. But as long as a child holds the descriptor
+    the connection outlives the parent, and the server keeps its session.
+    """
+    _sessions.add(session)
+
+
+def _forked() -> None:
+    for session in list(_sessions):
+        session.abandon()
+    _sessions.clear()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,62 @@
+"""The listener's states and what leads from one to the next. Pure.
+
+::
+
+    state        happening  next
+    -----------  ---------  -----------
+    DIALLING     DIALLED    LISTENING
+    DIALLING     FAILED     BACKING_OFF
+    LISTENING    SETTLED    CONNECTED
+    LISTENING    FAILED     BACKING_OFF
+    BACKING_OFF  RESTED     DIALLING
+    CONNECTED    LOST       RESTING
+    RESTING      RESTED     DIALLING
+    (any)        CLOSE      CLOSED
+
+DIALLING resolves the host name and opens a session; LISTENING has one and sends the LISTENs;
+CONNECTED has every channel acknowledged. BACKING_OFF sleeps after a failed attempt, RESTING after a
+loss, so that a connection that never lives long is not retried in a tight loop. CLOSED is final.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+class State(enum.Enum):
+    """Where a listener is; the value is what ``repr`` shows."""
+
+    DIALLING = "dialling"
+    LISTENING = "listening"
+    CONNECTED = "connected"
+    RESTING = "resting"
+    BACKING_OFF = "backing off"
+    CLOSED = "closed"
+
+
+class Happening(enum.Enum):
+    """What moves a listener from one state to the next."""
+
+    DIALLED = enum.auto()
+    FAILED = enum.auto()
+    SETTLED = enum.auto()
+    LOST = enum.auto()
+    RESTED = enum.auto()
+    CLOSE = enum.auto()
+
+
+TRANSITIONS: Mapping[tuple[State, Happening], State] = MappingProxyType(
+    {
+        (State.DIALLING, Happening.DIALLED): State.LISTENING,
+        (State.DIALLING, Happening.FAILED): State.BACKING_OFF,
+        (State.LISTENING, Happening.SETTLED): State.CONNECTED,
+        (State.LISTENING, Happening.FAILED): State.BACKING_OFF,
+        (State.BACKING_OFF, Happening.RESTED): State.DIALLING,
+        (State.CONNECTED, Happening.LOST): State.RESTING,
+        (State.RESTING, Happening.RESTED): State.DIALLING,
+        **{(state, Happening.CLOSE): State.CLOSED for state in State},
+    }
+)
+"""The table above. Closing twice is allowed, and nothing leads out of CLOSED."""

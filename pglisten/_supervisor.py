@@ -1,0 +1,292 @@
+"""Keeps one connection listening: dial, listen, be connected, lose it, wait, and again.
+
+The states and what leads from one to the next are in `pglisten._states`. Three greenlets carry them out,
+and each has an owner that stops it: the supervisor (owned by whoever calls `close`) dials, waits and
+reports; a link (owned by the supervisor) is one connection at work; the dispatcher (owned by the
+supervisor) runs the callbacks. The supervisor never waits for a callback, so a callback may wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import gevent
+from gevent.event import Event
+
+from ._backoff import Backoff
+from ._channels import ChannelTable, Waiter
+from ._conninfo import ConnInfo
+from ._dial import dial
+from ._events import Dispatcher, EventCallback, ListenerEvent
+from ._greenlet import Greenlet, spawn
+from ._link import Heartbeat, Link
+from ._mailbox import Mailbox
+from ._process import Home
+from ._states import TRANSITIONS, Happening, State
+from .backend import Backend, Session
+from .errors import ConnectionFailed, Error, ListenerClosed, NotConnected, OperationTimeout, again
+
+logger = logging.getLogger("pglisten.listener")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A listener's options, checked. Times are seconds."""
+
+    backend: Backend
+    conninfo: ConnInfo
+    min_reconnect_interval: float
+    max_reconnect_interval: float
+    jitter: float
+    event_callback: EventCallback | None
+    queue_size: int
+    drop_oldest: bool
+    connect_timeout: float | None
+    heartbeat: Heartbeat | None
+
+
+class Pace(NamedTuple):
+    """Where time and chance come from; a test brings its own."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = gevent.sleep
+    dice: Callable[[], float] = random.random
+
+
+class Replaced(Error):
+    """Tell copies of the parent's greenlets that the listener goes on with another supervisor."""
+
+
+class Supervisor:
+    """One listener's life in one process.
+
+    *claims* are the channels wanted from the start and who waits for them. With *resumes* the first
+    connection brings a gap marker too: something went before it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        claims: Iterable[tuple[str, Waiter]] = (),
+        resumes: bool = False,
+        pace: Pace | None = None,
+    ) -> None:
+        self.home = Home()
+        self.state = State.DIALLING
+        self.mailbox = Mailbox(settings.queue_size, drop_oldest=settings.drop_oldest)
+        self.channels = ChannelTable(claims)
+        self.reconnects = 0
+        self.failed_attempts = 0
+        self.last_error: Exception | None = None
+        """The last failed attempt's, loss's or refused channel's."""
+        self.connected_since: float | None = None
+        self._settings = settings
+        self._resumes = resumes
+        self._was_connected = False
+        self._pace = pace or Pace()
+        self._backoff = Backoff(
+            settings.min_reconnect_interval, settings.max_reconnect_interval, settings.jitter, self._pace.dice
+        )
+        self._link: Link | None = None
+        self._ready = Event()
+        self._last_failure: Exception | None = None
+        self._events = Dispatcher(settings.event_callback, "pglisten-events")
+        self._closer: Greenlet | None = None
+        self._greenlet = spawn("pglisten-supervisor", self._run)
+
+    # For the listener
+
+    @property
+    def link(self) -> Link | None:
+        """The connection, if there is one and all channels are listened to on it."""
+        link = self._link
+        return link if self.state is State.CONNECTED and link is not None and link.cause is None else None
+
+    def require_link(self) -> Link:
+        """Return the connection or raise `NotConnected`, with the last failure as its cause."""
+        link = self.link
+        if link is None:
+            raise NotConnected(
+                f"there is no connection at the moment ({self.state.value}); wait_connected() waits for one"
+            ) from self.last_error
+        return link
+
+    def channels_changed(self) -> None:
+        """Have the server brought in line with the channel table, now or with the next connection."""
+        self._ready.clear()
+        if self._link is not None:
+            self._link.channels_changed()
+
+    def wait_connected(self, timeout: float | None) -> None:
+        """Wait until connected with nothing left to listen to."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            arrived = self._ready.wait(remaining)
+            if self.mailbox.ended is not None:
+                raise again(self.mailbox.ended)
+            if self.link is not None and self._ready.is_set():
+                return
+            if not arrived:
+                raise OperationTimeout(
+                    f"not connected within {timeout:g} s ({self.state.value})"
+                ) from self._last_failure
+
+    def close(self, grace: float | None) -> None:
+        """End everything and wait until it has ended. A running callback has *grace* seconds to return."""
+        closer = self._closer or self._begin_to_close(ListenerClosed("the listener was closed"), grace)
+        if not self._events.is_current:
+            closer.join()
+
+    def replace(self) -> Supervisor:
+        """Return the one that goes on in this forked child; leave the parent's session alone."""
+        # A child made by os.fork() in an unpatched process still has the parent's event loop.
+        gevent.reinit()
+        successor = Supervisor(self._settings, claims=self.channels.claims(), resumes=True)
+        self._greenlet.kill(block=False)
+        self._events.stop()
+        if self._link is not None:
+            self._link.stop(Replaced("this process was forked"), wait=False)
+        # Copies of the parent's greenlets that wait here find out and wait there.
+        self.mailbox.end(Replaced("this process was forked"))
+        self._ready.set()
+        return successor
+
+    # The greenlet
+
+    def _run(self) -> None:
+        try:
+            while True:
+                failure = self._attempt()
+                if failure is not None:
+                    self._sleep(self._failed(failure))
+                    continue
+                assert self._link is not None
+                self._link.join()
+                self._go_on()
+                self._sleep(self._lost())
+        finally:
+            if self.state is not State.CLOSED and not self.home.forked:
+                # By somebody who ends all greenlets there are: nobody shall wait for this one in vain.
+                self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace=0)
+
+    def _attempt(self) -> Exception | None:
+        """Dial and listen; return why it failed, or ``None`` once connected."""
+        settings = self._settings
+        self._link = None
+        session, failure = self._dial()
+        self._go_on(session)
+        if session is None:
+            return failure
+        self._to(Happening.DIALLED)
+        link = self._link = Link(
+            session,
+            mailbox=self.mailbox,
+            channels=self.channels,
+            heartbeat=settings.heartbeat,
+            returns=True,
+            on_settled=self._settled,
+        )
+        link.settled.wait()
+        self._go_on()
+        return None if self.state is State.CONNECTED else link.cause
+
+    def _dial(self) -> tuple[Session | None, Exception | None]:
+        settings = self._settings
+        try:
+            return dial(settings.backend, settings.conninfo, settings.connect_timeout), None
+        except Error as error:
+            return None, error
+        except Exception as error:
+            logger.exception("backend %s has a bug", settings.backend.name)
+            failure = ConnectionFailed(f"backend {settings.backend.name} has a bug: {error!r}")
+            failure.__cause__ = error
+            return None, failure
+
+    def _settled(self) -> None:
+        """Take note that the server has every channel: the first time on a connection, it counts as made."""
+        self._ready.set()
+        link = self._link
+        if self.state is not State.LISTENING or link is None:
+            return
+        self._to(Happening.SETTLED)
+        self.connected_since = time.time()
+        self._backoff.connected(self._pace.now())
+        event = ListenerEvent.RECONNECTED if self._was_connected else ListenerEvent.CONNECTED
+        gap = self._was_connected or self._resumes
+        self.reconnects += self._was_connected
+        self._was_connected = True
+        logger.info("%s to server process %d", event.value, link.pid)
+
+        def open_stream() -> None:
+            if gap:
+                self.mailbox.mark_gap()
+            link.open()
+
+        self._events.post(event, None, open_stream)
+
+    def _failed(self, error: Exception) -> float:
+        self._to(Happening.FAILED)
+        if not isinstance(error, ConnectionFailed):  # lost while it was listening, or refused by a check
+            failed = ConnectionFailed(str(error), sqlstate=getattr(error, "sqlstate", None))
+            failed.__cause__ = error
+            error = failed
+        self.failed_attempts += 1
+        self.last_error = self._last_failure = error
+        delay = self._backoff.after_failure()
+        logger.warning("connection attempt failed, next in %.3g s: %s", delay, error)
+        self._events.post(ListenerEvent.CONNECTION_ATTEMPT_FAILED, error)
+        return delay
+
+    def _lost(self) -> float:
+        assert self._link is not None
+        cause = self._link.cause
+        self._to(Happening.LOST)
+        self._ready.clear()
+        self.connected_since = None
+        self.last_error = cause
+        delay = self._backoff.after_loss(self._pace.now())
+        logger.info("disconnected, next attempt in %.3g s: %s", delay, cause)
+        self._events.post(ListenerEvent.DISCONNECTED, cause)
+        return delay
+
+    def _sleep(self, delay: float) -> None:
+        self._pace.sleep(delay)
+        self._go_on()
+        self._to(Happening.RESTED)
+
+    def _go_on(self, session: Session | None = None) -> None:
+        """Go no further in a forked child, or if closed meanwhile: after every wait."""
+        if self.home.forked:
+            if session is not None:
+                session.abandon()
+            raise gevent.GreenletExit
+        if self.state is State.CLOSED:
+            if session is not None:
+                session.close()
+            raise gevent.GreenletExit
+
+    def _begin_to_close(self, closed: ListenerClosed, grace: float | None) -> Greenlet:
+        last = (ListenerEvent.DISCONNECTED, closed) if self.state is State.CONNECTED else None
+        self._to(Happening.CLOSE)
+        self.mailbox.end(closed)
+        self.channels.fail(closed)
+        self._ready.set()
+        # In a greenlet of its own: it has to be finished even if the caller is killed now.
+        self._closer = spawn("pglisten-closer", self._shut_down, last, grace)
+        return self._closer
+
+    def _shut_down(self, last: tuple[ListenerEvent, Exception] | None, grace: float | None) -> None:
+        self._greenlet.kill()
+        if self._link is not None:
+            self._link.stop(ListenerClosed("the listener was closed"))
+        self._events.finish(last, grace)
+
+    def _to(self, happening: Happening) -> None:
+        self.state = TRANSITIONS[self.state, happening]

@@ -1,0 +1,196 @@
+"""A single connection that listens, without a way back when it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+from . import _options, _subscribe
+from ._channels import ChannelTable
+from ._dial import dial
+from ._link import Link
+from ._mailbox import Mailbox
+from ._outcome import check_timeout
+from ._process import Home
+from ._sql import check_channel, check_payload, check_statement, notify_statement
+from .backend import Backend, Notification
+from .errors import ConnectionLost, Error, ListenerClosed, again
+
+__all__ = ["ListenerConnection"]
+
+
+class ListenerConnection:
+    """One connection, made here and now, and not made again when it is lost. Most programs want `Listener`.
+
+    *dsn*, *backend*, *queue_size* and *connect_timeout* are those of `Listener`; a full queue stops the
+    reading. Raises `ConfigurationError`, or `ConnectionFailed` if the connection cannot be made. One query
+    runs at a time; others queue. The first cause of death wins, and is what everybody gets from then on.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        backend: str | Backend | None = None,
+        queue_size: int = 1024,
+        connect_timeout: float | None = 10.0,
+    ) -> None:
+        chosen, conninfo = _options.target(dsn, backend)
+        self._mailbox = Mailbox(_options.queue_size(queue_size))
+        self._channels = ChannelTable()
+        limit = _options.connect_timeout(connect_timeout, conninfo)
+        self._backend = chosen.name
+        self._home = Home()
+        self._link = Link(
+            dial(chosen, conninfo, limit),
+            mailbox=self._mailbox,
+            channels=self._channels,
+            on_ended=self._ended,
+        )
+        self._link.open()
+
+    def _ended(self, cause: Error) -> None:
+        self._mailbox.end(cause)
+        self._channels.fail(cause)
+
+    def listen(self, channel: str, timeout: float | None = None) -> None:
+        """Listen to *channel*; return when the server has acknowledged it.
+
+        Raises `InvalidChannelName`, `ChannelAlreadyOpen`, `ServerError` or `OperationTimeout` (*timeout*
+        seconds; ``None``: never), after which it is not in the set; `ChannelNotOpen` if ``unlisten`` was
+        called for it meanwhile; or why the connection ended.
+        """
+        check_channel(channel)
+        _subscribe.listen(self._here(), channel, check_timeout(timeout))
+
+    def unlisten(self, channel: str, timeout: float | None = None) -> None:
+        """Stop listening to *channel*; what had arrived before is still delivered.
+
+        Raises `ChannelNotOpen`, `OperationTimeout` after *timeout* seconds (``None``: never), or why the
+        connection ended.
+        """
+        check_channel(channel)
+        _subscribe.unlisten(self._here(), channel, check_timeout(timeout))
+
+    def unlisten_all(self, timeout: float | None = None) -> None:
+        """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
+        _subscribe.unlisten_all(self._here(), check_timeout(timeout))
+
+    def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
+        """Send a notification; return when the server has committed it.
+
+        Raises `InvalidChannelName` and `PayloadTooLong` (over 7999 bytes of UTF-8) before anything is sent,
+        `ServerError`, `OperationTimeout` after *timeout* seconds (``None``: never), or why the connection
+        ended.
+        """
+        statement = notify_statement(check_channel(channel), check_payload(payload))
+        check_timeout(timeout)
+        self._here().execute(statement, timeout, f"NOTIFY {channel!r}")
+
+    def execute(self, sql: str, timeout: float | None = None) -> None:
+        """Run one simple query, which may hold several statements, and discard its results.
+
+        Raises `ServerError` if it ran and was refused: the connection is fine; `ConnectionLost` if it could
+        not be completed: the connection is dead; `OperationTimeout` after *timeout* seconds (``None``:
+        never) of waiting for its turn or its end: the query runs on if it has begun; `ListenerClosed`.
+        """
+        check_statement(sql)
+        check_timeout(timeout)
+        self._here().execute(sql, timeout, "execute", open_ended=True)
+
+    def ping(self, timeout: float | None = None) -> float:
+        """Make a round trip and return its seconds.
+
+        Raises `OperationTimeout` if no answer comes within *timeout* seconds (``None``: waits for ever): the
+        connection counts as lost then, unless a query of ``execute`` is running before it. Raises why the
+        connection ended if it has.
+        """
+        check_timeout(timeout)
+        return self._here().ping(timeout)
+
+    def get(self, timeout: float | None = None) -> Notification:
+        """Return the next notification.
+
+        Raises `OperationTimeout` after *timeout* seconds (``None``: never). When the connection has ended and
+        the queue is empty, raises why: `ConnectionLost`, or `ListenerClosed` after ``close()``.
+        """
+        timeout = check_timeout(timeout)
+        if self._home.forked:
+            self._here()
+        self._home.check_thread()
+        item = self._mailbox.get(timeout)
+        assert item is not None, "only a listener puts gap markers"
+        return item
+
+    def __iter__(self) -> Iterator[Notification]:
+        """Iterate over what ``get()`` returns, until ``close()``; a loss is raised."""
+        while True:
+            try:
+                item = self.get()
+            except ListenerClosed:
+                return
+            yield item
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The set of channels, acknowledged or waiting to be."""
+        return self._channels.names
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is alive, as far as is known."""
+        return self._link.cause is None and not self._home.forked
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, by ``close()`` or otherwise."""
+        return not self.connected
+
+    @property
+    def error(self) -> Error | None:
+        """Why it ended: `ConnectionLost` or `ListenerClosed`; ``None`` while it lives."""
+        return self._link.cause
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._backend
+
+    @property
+    def server_pid(self) -> int:
+        """Process id of the server process."""
+        return self._link.pid
+
+    def close(self) -> None:
+        """End it, whatever it is doing; who waits gets `ListenerClosed`. Idempotent, and prompt.
+
+        A query of ``execute`` that is running at the server ends there by itself, and the session with it.
+        In a forked child it drops the copy and leaves the parent's session alone.
+        """
+        if not self._home.forked:
+            self._home.check_thread()
+        self._link.stop(ListenerClosed("the connection was closed"))
+
+    def __enter__(self) -> ListenerConnection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connected else "closed"
+        return (
+            f"<ListenerConnection {state} backend={self._backend} channels={len(self._channels)} "
+            f"server_pid={self._link.pid}>"
+        )
+
+    def _here(self) -> Link:
+        """Return the living link, or raise why there is none."""
+        if self._link.cause is not None:
+            raise again(self._link.cause)
+        if self._home.forked:
+            raise ConnectionLost("this process was forked: the connection is its parent's; make one here")
+        self._home.check_thread()
+        return self._link

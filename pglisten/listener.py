@@ -1,0 +1,298 @@
+"""The listener: one connection that stays listening, and a stream that says when something may be missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from . import _options, _subscribe
+from ._events import EventCallback, ListenerEvent
+from ._link import Heartbeat
+from ._outcome import check_timeout
+from ._sql import check_channel, check_payload, notify_statement
+from ._states import State
+from ._supervisor import Replaced, Settings, Supervisor
+from .backend import Backend, Notification
+from .errors import ListenerClosed
+
+__all__ = ["EventCallback", "Listener", "ListenerEvent", "Stats"]
+
+CLOSE_GRACE = 0.4
+"""Seconds that ``close()`` gives a running event callback. Twice that is within the promised second: the
+last event's callback may be slow as well."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A listener's figures since it was made, or since this process was forked."""
+
+    received: int
+    """Notifications that were read and queued."""
+    delivered: int
+    """Notifications that consumers have taken."""
+    dropped: int
+    """Notifications that gave way to newer ones (``overflow="drop_oldest"``)."""
+    overflows: int
+    """Gap markers put where notifications were dropped."""
+    reconnects: int
+    """Times that the connection came back."""
+    failed_attempts: int
+    """Attempts to connect that failed."""
+    queue_depth: int
+    """Items that wait for a consumer, gap markers included."""
+    connected_since: float | None
+    """When the present connection was made, in seconds since the epoch; ``None`` while there is none."""
+    last_error: Exception | None
+    """The last failed attempt's or loss's; ``None`` if there was none."""
+    last_ping: float | None
+    """Seconds that the present connection's last ping or heartbeat took; ``None`` before the first."""
+    server_pid: int | None
+    """Process id of the server process; ``None`` while there is no connection."""
+
+
+class Listener:
+    """Keep one connection listening, and come back by itself when it is lost.
+
+    It starts connecting in the background at once. Iterate it, in a greenlet, for `Notification` tuples in
+    the server's order, and ``None`` where something may have been missed: after a reconnection, in a
+    forked child, and where a full queue was cut. On ``None``, look at the state the notifications are about.
+
+    *dsn* is a libpq connection string, ``key=value`` or URI; what it leaves out comes from the ``PG*``
+    variables and libpq's defaults. *backend* is the driver's name; ``None`` means ``PGLISTEN_BACKEND``,
+    then the first one installed; a `Backend` instance is taken as it is. All times are seconds.
+
+    *min_reconnect_interval* is the wait after a first failed attempt; each further failure doubles it up to
+    *max_reconnect_interval*. A connection that lived for the minimum is retried at once. *jitter* is the
+    share by which each wait is varied at random, 0 to 1. *event_callback* is called with a
+    `ListenerEvent` and an error or ``None``, in a greenlet of its own, one call at a time; it may block,
+    raise (which is logged), and call this listener; after RECONNECTED the stream goes on when it returned.
+
+    A queue of *queue_size* items stops the reading from the socket (``overflow="block"``: the server keeps
+    the rest; what one read or one command's reply brought along comes on top), or drops the oldest
+    (``"drop_oldest"``) with one ``None`` in their place.
+
+    *connect_timeout* limits one attempt on one address (``None``: no limit); a ``connect_timeout`` in *dsn*
+    goes before it. After *heartbeat_interval* without a sign of life from the server (``None``: never) it
+    is pinged, and without an answer within *heartbeat_timeout* the connection counts as lost.
+
+    Raises `ConfigurationError` for any option, DSN or backend name that cannot work.
+
+    After a fork the child gets a connection of its own with its first call here; the parent's is not touched.
+    """
+
+    def __init__(
+        self,
+        dsn: str = "",
+        *,
+        backend: str | Backend | None = None,
+        min_reconnect_interval: float = 1.0,
+        max_reconnect_interval: float = 60.0,
+        jitter: float = 0.1,
+        event_callback: EventCallback | None = None,
+        queue_size: int = 1024,
+        overflow: str = "block",
+        connect_timeout: float | None = 10.0,
+        heartbeat_interval: float | None = 30.0,
+        heartbeat_timeout: float = 10.0,
+    ) -> None:
+        chosen, conninfo = _options.target(dsn, backend)
+        low, high = _options.intervals(min_reconnect_interval, max_reconnect_interval)
+        _options.callback(event_callback)
+        interval = _options.seconds("heartbeat_interval", heartbeat_interval, none_means="no heartbeat")
+        answer = _options.seconds("heartbeat_timeout", heartbeat_timeout)
+        self._supervisor = Supervisor(
+            Settings(
+                backend=chosen,
+                conninfo=conninfo,
+                min_reconnect_interval=low,
+                max_reconnect_interval=high,
+                jitter=_options.fraction("jitter", jitter),
+                event_callback=event_callback,
+                queue_size=_options.queue_size(queue_size),
+                drop_oldest=_options.drops_oldest(overflow),
+                connect_timeout=_options.connect_timeout(connect_timeout, conninfo),
+                heartbeat=None if interval is None or answer is None else Heartbeat(interval, answer),
+            )
+        )
+        self._backend = chosen.name
+
+    # The set of channels
+
+    def listen(self, channel: str, timeout: float | None = None) -> None:
+        """Listen to *channel*; return when the server has acknowledged it on the then current connection.
+
+        Waits through reconnections, *timeout* seconds at most (``None``: for ever). Names are
+        case-sensitive. Raises
+
+        * `InvalidChannelName`: empty, NUL, over 63 bytes of UTF-8, or not encodable;
+        * `ChannelAlreadyOpen`: it is in the set, acknowledged or not;
+        * `ServerError`: the server refuses; `OperationTimeout`: no acknowledgement in time. The channel
+          is not in the set then;
+        * `ChannelNotOpen`: ``unlisten`` was called for it meanwhile; `ListenerClosed`.
+        """
+        check_channel(channel)
+        _subscribe.listen(self._here(), channel, check_timeout(timeout))
+
+    def unlisten(self, channel: str, timeout: float | None = None) -> None:
+        """Stop listening to *channel*. What had arrived before is still delivered.
+
+        With a connection, returns when the server has acknowledged it; without, at once. Raises
+        `ChannelNotOpen`, `ListenerClosed`, or `OperationTimeout` after *timeout* seconds (``None``: never);
+        the channel is out of the set then all the same.
+        """
+        check_channel(channel)
+        _subscribe.unlisten(self._here(), channel, check_timeout(timeout))
+
+    def unlisten_all(self, timeout: float | None = None) -> None:
+        """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
+        _subscribe.unlisten_all(self._here(), check_timeout(timeout))
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The set of channels, acknowledged or waiting to be."""
+        return self._supervisor.channels.names
+
+    # The connection
+
+    def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
+        """Send a notification over this connection; return when the server has committed it.
+
+        Raises `InvalidChannelName` and `PayloadTooLong` (over 7999 bytes of UTF-8) before anything is sent,
+        `NotConnected`, `ServerError`, `ListenerClosed`. After `ConnectionLost`, and after `OperationTimeout`
+        (*timeout* seconds, ``None``: never), it may have been sent or not.
+        """
+        statement = notify_statement(check_channel(channel), check_payload(payload))
+        check_timeout(timeout)
+        self._here().require_link().execute(statement, timeout, f"NOTIFY {channel!r}")
+
+    def ping(self, timeout: float | None = None) -> float:
+        """Make a round trip and return its seconds.
+
+        Raises `NotConnected` if there is no connection, `ConnectionLost` if it ends meanwhile,
+        `ListenerClosed`, and `OperationTimeout` if no answer comes within *timeout* seconds (``None``: as
+        long as the heartbeat allows): the connection counts as lost then.
+        """
+        check_timeout(timeout)
+        return self._here().require_link().ping(timeout)
+
+    def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until connected and all channels are listened to.
+
+        Raises `ListenerClosed`, or `OperationTimeout` after *timeout* seconds (``None``: never), whose
+        ``__cause__`` is the error of the last failed attempt.
+        """
+        timeout = check_timeout(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return self._here(even_closed=True).wait_connected(_remaining(deadline))
+            except Replaced:
+                continue
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection with all channels listened to."""
+        return self._supervisor.link is not None and not self._supervisor.home.forked
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close()`` was called."""
+        return self._supervisor.state is State.CLOSED
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._backend
+
+    def stats(self) -> Stats:
+        """Return the figures of this moment."""
+        supervisor = self._supervisor
+        link, mailbox = supervisor.link, supervisor.mailbox
+        return Stats(
+            received=mailbox.received,
+            delivered=mailbox.delivered,
+            dropped=mailbox.dropped,
+            overflows=mailbox.overflows,
+            reconnects=supervisor.reconnects,
+            failed_attempts=supervisor.failed_attempts,
+            queue_depth=len(mailbox),
+            connected_since=None if link is None else supervisor.connected_since,
+            last_error=supervisor.last_error,
+            last_ping=None if link is None else link.last_ping,
+            server_pid=None if link is None else link.pid,
+        )
+
+    # The stream
+
+    def get(self, timeout: float | None = None) -> Notification | None:
+        """Return the next notification, or ``None`` for a gap: something may have been missed here.
+
+        Raises `OperationTimeout` after *timeout* seconds (``None``: never), and `ListenerClosed` once
+        the listener is closed and the queue is empty.
+        """
+        timeout = check_timeout(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return self._here(even_closed=True).mailbox.get(_remaining(deadline))
+            except Replaced:
+                continue
+
+    def __iter__(self) -> Iterator[Notification | None]:
+        """Iterate over what ``get()`` returns, until the listener is closed and the queue is empty."""
+        while True:
+            try:
+                item = self.get()
+            except ListenerClosed:
+                return
+            yield item
+
+    # The end
+
+    def close(self, timeout: float | None = CLOSE_GRACE) -> None:
+        """End it, in whatever state it is; afterwards no greenlet, socket or server session is left.
+
+        Everybody who waits gets `ListenerClosed`; what is queued can still be taken. *timeout* is the
+        seconds that a running event callback has to return before it is killed (``None``: no limit). Nothing
+        else takes time. Called from the callback itself, it returns before the callback does. Closing
+        twice is allowed.
+        """
+        check_timeout(timeout)
+        if not self._supervisor.home.forked:
+            self._supervisor.home.check_thread()
+            self._supervisor.close(timeout)
+        elif not self.closed:
+            self._here().close(timeout)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        supervisor = self._supervisor
+        link = supervisor.link
+        pid = "" if link is None else f" server_pid={link.pid}"
+        state, channels = supervisor.state.value, len(supervisor.channels)
+        return f"<Listener {state} backend={self._backend} channels={channels}{pid}>"
+
+    def _here(self, *, even_closed: bool = False) -> Supervisor:
+        """Return this process's supervisor, which a forked child starts with its first call."""
+        supervisor = self._supervisor
+        if supervisor.state is State.CLOSED:
+            if even_closed and not supervisor.home.forked:
+                return supervisor
+            raise ListenerClosed("the listener was closed")
+        if supervisor.home.forked:
+            supervisor = self._supervisor = supervisor.replace()
+        supervisor.home.check_thread()
+        return supervisor
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import gevent
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pglisten
+from pglisten import Notification
+from pglisten._mailbox import Mailbox
+
+
+def _numbered(*numbers: int) -> list[Notification]:
+    return [Notification(1, "c", str(number)) for number in numbers]
+
+
+def _drain(mailbox: Mailbox) -> list[int | None]:
+    return [
+        None if item is None else int(item.payload) for item in (mailbox.get(0) for _ in range(len(mailbox)))
+    ]
+
+
+def test_items_come_in_order_with_the_gap_where_it_was_put() -> None:
+    mailbox = Mailbox(10)
+    mailbox.deliver(_numbered(1, 2))
+    mailbox.mark_gap()
+    mailbox.deliver(_numbered(3))
+    assert _drain(mailbox) == [1, 2, None, 3]
+
+
+def test_a_full_mailbox_asks_for_no_more_and_says_when_there_is_room() -> None:
+    mailbox = Mailbox(2)
+    calls: list[int] = []
+    mailbox.on_room = lambda: calls.append(len(mailbox))
+    mailbox.deliver(_numbered(1, 2, 3))
+    assert not mailbox.has_room()
+    mailbox.get(0)
+    assert calls == []
+    mailbox.get(0)
+    assert calls == [1]
+    mailbox.get(0)
+    assert calls == [1]
+
+
+def test_delivering_never_waits_and_loses_nothing() -> None:
+    mailbox = Mailbox(1)
+    mailbox.deliver(_numbered(*range(100)))
+    assert _drain(mailbox) == list(range(100))
+
+
+def test_the_oldest_give_way_to_one_marker_in_their_place() -> None:
+    mailbox = Mailbox(2, drop_oldest=True)
+    mailbox.deliver(_numbered(1, 2))
+    mailbox.deliver(_numbered(3))
+    mailbox.deliver(_numbered(4))
+    assert _drain(mailbox) == [None, 3, 4]
+    assert (mailbox.received, mailbox.dropped, mailbox.delivered, mailbox.overflows) == (4, 2, 2, 1)
+
+
+def test_a_reconnection_marker_is_never_dropped_and_stands_for_what_was_dropped_around_it() -> None:
+    mailbox = Mailbox(1, drop_oldest=True)
+    mailbox.deliver(_numbered(1))
+    mailbox.mark_gap()
+    mailbox.mark_gap()
+    mailbox.deliver(_numbered(2, 3))
+    assert _drain(mailbox) == [None, None, 3]
+    assert mailbox.overflows == 0
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(1, 9), st.just("get")), max_size=60), st.integers(1, 5))
+def test_every_hole_has_a_marker_and_markers_add_up(steps: list[object], size: int) -> None:
+    mailbox = Mailbox(size, drop_oldest=True)
+    sent = gaps = 0
+    got: list[int | None] = []
+    for step in steps:
+        if step is None:
+            mailbox.mark_gap()
+            gaps += 1
+        elif step == "get":
+            if len(mailbox):
+                item = mailbox.get(0)
+                got.append(None if item is None else int(item.payload))
+        else:
+            assert isinstance(step, int)
+            mailbox.deliver(_numbered(*range(sent, sent + step)))
+            sent += step
+        assert len([x for x in mailbox._items if x is not None]) <= size
+    got += _drain(mailbox)
+    expected = 0
+    marked = False
+    for number in got:
+        if number is None:
+            marked = True
+            continue
+        assert number == expected or (marked and number > expected)
+        expected, marked = number + 1, False
+    assert expected == sent or marked
+    assert got.count(None) == gaps + mailbox.overflows
+    assert mailbox.received == sent == mailbox.delivered + mailbox.dropped
+
+
+def test_what_is_queued_at_the_end_still_comes_and_then_the_reason() -> None:
+    mailbox = Mailbox(2)
+    mailbox.deliver(_numbered(1))
+    mailbox.end(pglisten.ListenerClosed("closed"))
+    mailbox.deliver(_numbered(2))
+    mailbox.mark_gap()
+    assert mailbox.get(None) == Notification(1, "c", "1")
+    with pytest.raises(pglisten.ListenerClosed):
+        mailbox.get(None)
+
+
+def test_the_end_wakes_everybody_who_waits() -> None:
+    mailbox = Mailbox(2)
+    takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
+    gevent.idle()
+    mailbox.end(pglisten.ListenerClosed("closed"))
+    gevent.joinall(takers, timeout=5)
+    assert all(isinstance(taker.exception, pglisten.ListenerClosed) for taker in takers)
+
+
+def test_each_item_goes_to_one_of_several_takers() -> None:
+    mailbox = Mailbox(100)
+    got: list[str] = []
+
+    def take() -> None:
+        for _ in range(10):
+            item = mailbox.get(5)
+            assert item is not None
+            got.append(item.payload)
+            gevent.sleep(0)
+
+    takers = [gevent.spawn(take) for _ in range(5)]
+    gevent.idle()
+    for number in range(50):
+        mailbox.deliver(_numbered(number))
+        if number % 7 == 0:
+            gevent.sleep(0)
+    gevent.joinall(takers, timeout=5, raise_error=True)
+    assert sorted(got, key=int) == [str(n) for n in range(50)]
+
+
+def test_a_taker_killed_while_it_waits_takes_nothing_along() -> None:
+    mailbox = Mailbox(2)
+    taker = gevent.spawn(mailbox.get, None)
+    gevent.idle()
+    mailbox.deliver(_numbered(1))
+    taker.kill()
+    assert len(mailbox) == 1 or taker.value is not None
+
+
+def test_a_time_out_is_an_error_and_not_an_end() -> None:
+    mailbox = Mailbox(2)
+    with pytest.raises(pglisten.OperationTimeout):
+        mailbox.get(0.001)
+    mailbox.deliver(_numbered(1))
+    assert mailbox.get(0) == Notification(1, "c", "1")
