@@ -1,0 +1,89 @@
+"""A backend without a driver: its server is in memory, and its descriptors are real."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import gevent
+
+from ..backend import Backend, ConnInfo, Notification, Session
+from ..errors import ConnectionLost, ServerError, again
+from ._fake_process import FakeProcess
+from ._fake_server import FakeServer
+
+__all__ = ["FakeBackend"]
+
+
+class FakeBackend(Backend):
+    """Sessions with a `FakeServer`; they pass the same contract as those with PostgreSQL.
+
+    ``server`` is a new one if none is given. Of a connection string it regards ``dbname`` and
+    ``application_name`` alone.
+    """
+
+    name: ClassVar[str] = "fake"
+
+    def __init__(self, server: FakeServer | None = None) -> None:
+        self.server = FakeServer() if server is None else server
+
+    def connect(self, conninfo: ConnInfo, timeout: float | None) -> Session:
+        """Establish a session; see `Backend.connect`."""
+        return _FakeSession(self.server, self.server.accept(conninfo, timeout))
+
+
+class _FakeSession(Session):
+    def __init__(self, server: FakeServer, process: FakeProcess) -> None:
+        self.pid = process.pid
+        self._server = server
+        self._process = process
+        self._fileno = process.fileno()
+        # Why nothing can be executed any more; what has arrived can still be received.
+        self._dead: ConnectionLost | None = None
+
+    def fileno(self) -> int:
+        return self._fileno
+
+    def execute(self, sql: str, timeout: float | None) -> None:
+        if self._dead is not None:
+            raise again(self._dead)
+        # Until the reply is here: a kill in between leaves a session that can only be closed.
+        self._dead = ConnectionLost("a query was given up: the session's state is unknown")
+        late = gevent.Timeout(timeout)
+        try:
+            with late:
+                self._process.begin()
+                self._server.run(self._process, sql)
+        except ServerError:
+            self._answered()
+            raise
+        except ConnectionLost as error:
+            self._dead = again(error)
+            raise
+        except gevent.Timeout as error:
+            if error is not late:
+                raise
+            self._dead = ConnectionLost(f"the server did not answer within {timeout} s")
+            raise again(self._dead) from None
+        self._answered()
+
+    def receive(self) -> list[Notification]:
+        arrived = self._process.take()
+        if not arrived and self._dead is not None:
+            raise again(self._dead)
+        return arrived
+
+    def close(self) -> None:
+        self._dead = self._dead or ConnectionLost("the session was closed")
+        self._server.leave(self._process)
+        self._process.end(self._dead)
+        self._process.vanish()
+
+    def abandon(self) -> None:
+        self._dead = self._dead or ConnectionLost("the session was abandoned")
+        # In a forked child the pipe is a copy, and the server has no sessions: nobody hears of it.
+        self._server.leave(self._process)
+        self._process.divert()
+
+    def _answered(self) -> None:
+        self._dead = None
+        self._process.finish()

@@ -1,0 +1,130 @@
+"""One session of the fake server: what of it is at the server, and what is on its way to the client."""
+
+from __future__ import annotations
+
+import os
+
+import gevent
+from gevent import monkey
+from gevent.event import Event
+
+from ..backend import Notification
+from ..errors import ConnectionLost, again
+
+__all__ = ["FakeProcess"]
+
+# In a patched process os.close waits for the hub's next turn, which may never come in a forked child.
+_close = monkey.get_original("os", "close")
+
+
+class FakeProcess:
+    """The server process of one session, and the wire between it and its client.
+
+    The wire is a pipe, so that a client can wait for it as it waits for a socket. It holds one byte, or
+    none: one while something waits for an idle client, and for good once the session has ended.
+    What comes along with a reply is not announced on it, as a real driver reads that with the reply.
+    """
+
+    def __init__(self, pid: int, settings: dict[str, str], running: Event) -> None:
+        self.pid = pid
+        self.settings = settings
+        self.channels: dict[str, None] = {}
+        self.reason: ConnectionLost | None = None
+        self._running = running  # the server's: not set while it is frozen
+        self._ended = Event()
+        self._busy = False
+        self._held: list[Notification] = []  # at the server: it sends to idle sessions only
+        self._arrived: list[Notification] = []  # at the client
+        self._announced = False  # whether there is a byte in the pipe
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+
+    # The server's side.
+
+    def deliver(self, notification: Notification) -> None:
+        """Send *notification*, or keep it until the session's query ends or the server thaws."""
+        self._held.append(notification)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept, if the session can have it now."""
+        if self._held and not self._busy and self._running.is_set():
+            self._send_held()
+            self._announce()
+
+    def end(self, reason: ConnectionLost) -> None:
+        """End the session: the client learns *reason* after all that was sent before."""
+        self.reason = self.reason or reason
+        self._held.clear()
+        self._ended.set()
+        self._announce()
+
+    def check(self) -> None:
+        """Raise `ConnectionLost` if the session has ended."""
+        if self.reason is not None:
+            raise again(self.reason)
+
+    def wait_running(self) -> None:
+        """Wait until the server is not frozen. Raises `ConnectionLost` if the session ends meanwhile."""
+        gevent.sleep(0)  # no real server answers without a turn of the hub
+        if not self._running.is_set():
+            gevent.wait([self._running, self._ended], count=1)
+        self.check()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait *seconds*, as ``pg_sleep`` does. Raises `ConnectionLost` if the session ends meanwhile."""
+        self._ended.wait(seconds)
+        self.check()
+
+    # The client's side.
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._read_end
+
+    def begin(self) -> None:
+        """Mark the session as busy. Raises `ConnectionLost` if it has ended."""
+        self.check()
+        self._busy = True
+
+    def finish(self) -> None:
+        """Mark the session as idle; the reply brings along what was kept meanwhile."""
+        self._busy = False
+        self._send_held()
+
+    def take(self) -> list[Notification]:
+        """Return what has arrived. Raises `ConnectionLost` when there is nothing and never will be."""
+        arrived, self._arrived = self._arrived, []
+        if self._announced and self.reason is None and self._write_end >= 0:
+            os.read(self._read_end, 1)
+            self._announced = False
+        if not arrived:
+            self.check()
+        return arrived
+
+    def divert(self) -> None:
+        """Let the client's descriptor lead nowhere, and keep its number open. Idempotent."""
+        if self._write_end >= 0:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, self._read_end, inheritable=False)
+            _close(null)
+            _close(self._write_end)
+            self._write_end = -1
+        self._announced = True  # there is no pipe to write to any more
+
+    def vanish(self) -> None:
+        """Close the descriptors. Idempotent."""
+        for descriptor in (self._read_end, self._write_end):
+            if descriptor >= 0:
+                _close(descriptor)
+        self._read_end = self._write_end = -1
+        self._announced = True
+
+    def _send_held(self) -> None:
+        self._arrived += self._held
+        self._held.clear()
+
+    def _announce(self) -> None:
+        if not self._announced:
+            self._announced = True
+            os.write(self._write_end, b"!")

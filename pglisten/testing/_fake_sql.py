@@ -1,0 +1,244 @@
+"""The SQL that the fake server understands, read the way PostgreSQL reads it.
+
+::
+
+    query      := [statement] (";" [statement])*
+    statement  := LISTEN name | UNLISTEN (name | "*") | NOTIFY name ["," string] | SELECT value ("," value)*
+    value      := (string | number | function "(" [value ("," value)*] ")" | count) ["::" type]
+    count      := "(" SELECT COUNT "(" "*" ")" FROM pg_stat_activity WHERE pid "=" number ")"
+
+A query is parsed whole before any of it runs: a syntax error in its last statement undoes the first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .._sql import MAX_CHANNEL
+from ..errors import ServerError
+
+__all__ = ["Call", "Listen", "Notify", "Select", "Statement", "Unlisten", "Value", "parse"]
+
+# Of SQL's other commands these are the likely ones: refused as unknown to the fake, not as misspelt.
+_UNSUPPORTED = re.compile(
+    "abort|alter|analyze|begin|call|close|commit|copy|create|deallocate|declare|delete|discard|do|drop|end|"
+    "execute|explain|fetch|grant|insert|lock|merge|prepare|reset|revoke|rollback|savepoint|set|show|start|"
+    "table|truncate|update|vacuum|values|with"
+)
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>   \s+ | --[^\n]* )
+    | (?P<comment> /\* )
+    | (?P<escaped> [eE]'(?:[^'\\]|''|\\.)*' )
+    | (?P<string>  '[^']*(?:''[^']*)*' )
+    | (?P<name>    "[^"]*(?:""[^"]*)*" )
+    | (?P<word>    [^\W\d][\w$]* )
+    | (?P<number>  \d+(?:\.\d+)? )
+    | (?P<symbol>  :: | . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
+_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+@dataclass(frozen=True)
+class Listen:
+    """``LISTEN channel``."""
+
+    channel: str
+
+
+@dataclass(frozen=True)
+class Unlisten:
+    """``UNLISTEN channel``; ``None`` stands for ``*``."""
+
+    channel: str | None
+
+
+@dataclass(frozen=True)
+class Notify:
+    """``NOTIFY channel, 'payload'``."""
+
+    channel: str
+    payload: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function and its arguments; the count of sessions is the function ``count``."""
+
+    function: str
+    arguments: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Select:
+    """``SELECT value, value``: evaluated in order for what the functions do; the results are dropped."""
+
+    values: tuple[Value, ...]
+
+
+Value = str | int | float | Call
+Statement = Listen | Unlisten | Notify | Select
+
+
+class _Token(NamedTuple):
+    kind: str  # string, name, word, number, symbol, or end
+    text: str  # as written
+    value: str  # without quotes; words folded to lower case
+
+
+def parse(sql: str) -> list[Statement]:
+    """Return the statements of *sql*, without the empty ones.
+
+    Raises `ServerError` as PostgreSQL would: 42601 for a syntax error. What is SQL, but none that the
+    fake knows, is 0A000.
+    """
+    return list(_Parser(sql).statements())
+
+
+def _unquote(text: str) -> str:
+    quote = text[0]
+    return text[1:-1].replace(quote * 2, quote)
+
+
+def _unescape(match: re.Match[str]) -> str:
+    character: str | None = match.group(1)
+    return "'" if character is None else _ESCAPED.get(character, character)
+
+
+def _tokens(sql: str) -> Iterator[_Token]:
+    position = 0
+    while position < len(sql):
+        match = _TOKEN.match(sql, position)
+        assert match is not None  # a symbol may be any character
+        position = match.end()
+        kind, text = match.lastgroup or "", match.group()
+        if kind == "comment":
+            position = _end_of_comment(sql, position)
+        elif kind == "escaped":
+            yield _Token("string", text, _ESCAPE.sub(_unescape, text[2:-1]))
+        elif kind in ("string", "name"):
+            yield _Token(kind, text, _unquote(text))
+        elif kind != "space":
+            yield _Token(kind, text, text.lower() if kind == "word" else text)
+
+
+def _end_of_comment(sql: str, position: int) -> int:
+    depth = 1  # PostgreSQL's block comments nest
+    for edge in _COMMENT_EDGE.finditer(sql, position):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    raise ServerError("unterminated /* comment", sqlstate="42601")
+
+
+class _Parser:
+    def __init__(self, sql: str) -> None:
+        self._tokens = _tokens(sql)
+        self._token = _Token("end", "", "")
+        self._advance()
+
+    def statements(self) -> Iterator[Statement]:
+        commands: dict[str, Callable[[], Statement]] = {
+            "listen": lambda: Listen(self._identifier()),
+            "unlisten": self._unlisten,
+            "notify": self._notify,
+            "select": lambda: Select(self._values()),
+        }
+        while self._token.kind != "end":
+            if self._accept(";"):
+                continue
+            word = self._token.value if self._token.kind == "word" else ""
+            if _UNSUPPORTED.fullmatch(word):
+                raise ServerError(
+                    f"the fake server does not know {word.upper()}",
+                    sqlstate="0A000",
+                    hint="It knows LISTEN, UNLISTEN, NOTIFY and a few functions in SELECT.",
+                )
+            if word not in commands:
+                raise self._syntax_error()
+            self._advance()
+            yield commands[word]()
+            if self._token.kind != "end" and not self._accept(";"):
+                raise self._syntax_error()
+
+    def _unlisten(self) -> Unlisten:
+        return Unlisten(None) if self._accept("*") else Unlisten(self._identifier())
+
+    def _notify(self) -> Notify:
+        channel = self._identifier()
+        payload = self._take("string") if self._accept(",") else ""
+        return Notify(channel, payload)
+
+    def _identifier(self) -> str:
+        if self._token.text == '""':
+            raise ServerError('zero-length delimited identifier at or near """"', sqlstate="42601")
+        name = self._take("name") if self._token.kind == "name" else self._take("word")
+        # Cut as the server does, with no more than a NOTICE, and never inside a character.
+        return name.encode()[:MAX_CHANNEL].decode(errors="ignore")
+
+    def _values(self) -> tuple[Value, ...]:
+        values = [self._value()]
+        while self._accept(","):
+            values.append(self._value())
+        return tuple(values)
+
+    def _value(self) -> Value:
+        value: Value
+        if self._token.kind == "string":
+            value = self._take("string")
+        elif self._token.kind == "number":
+            value = self._number()
+        elif self._accept("("):
+            value = self._count()
+        else:
+            function = self._take("word")
+            self._expect("(")
+            value = Call(function, () if self._token.text == ")" else self._values())
+            self._expect(")")
+        if self._accept("::"):
+            self._take("word")
+        return value
+
+    def _count(self) -> Call:
+        for expected in ("select", "count", "(", "*", ")", "from", "pg_stat_activity", "where", "pid", "="):
+            self._expect(expected)
+        pid = self._number()
+        self._expect(")")
+        return Call("count", (pid,))
+
+    def _number(self) -> int | float:
+        text = self._take("number")
+        return float(text) if "." in text else int(text)
+
+    def _advance(self) -> None:
+        self._token = next(self._tokens, _Token("end", "", ""))
+
+    def _accept(self, symbol: str) -> bool:
+        if self._token.kind not in ("symbol", "word") or self._token.value != symbol:
+            return False
+        self._advance()
+        return True
+
+    def _expect(self, symbol: str) -> None:
+        if not self._accept(symbol):
+            raise self._syntax_error()
+
+    def _take(self, kind: str) -> str:
+        if self._token.kind != kind:
+            raise self._syntax_error()
+        value = self._token.value
+        self._advance()
+        return value
+
+    def _syntax_error(self) -> ServerError:
+        if self._token.kind == "end":
+            return ServerError("syntax error at end of input", sqlstate="42601")
+        return ServerError(f'syntax error at or near "{self._token.text}"', sqlstate="42601")

@@ -1,0 +1,199 @@
+"""A TCP proxy that loses the network, for tests of what runs over it.
+
+The two directions are set apart: ``UP`` is from client to server, ``DOWN`` from server to client. A
+fresh proxy passes everything on at once. It runs in greenlets of the process that made it.
+
+A proxy cannot lose packets: its own kernel acknowledges what it swallows. That makes the test the
+harder one, since TCP keepalive sees nothing wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+import gevent
+import gevent.event
+import gevent.socket
+
+from ._proxy_link import BOTH, DOWN, UP, Address, Direction, Ending, Flow, Link, Treatment
+
+__all__ = ["BOTH", "DOWN", "UP", "Address", "Direction", "Ending", "Proxy"]
+
+_BACKLOG = 128
+"""Connections that may wait to be accepted; the usual limit of the kernel (net.core.somaxconn, long 128)."""
+
+
+class Proxy:
+    """Pass TCP connections to a server through a network that the test controls.
+
+    *server* is a host and port, or the path of a Unix socket. The proxy listens from the start, on
+    127.0.0.1 and a *port* of its own (0: any). It connects to the server when a client's first bytes
+    are to be passed on: with ``hold(UP)`` or ``drop(UP)`` it accepts and stays mute. A context manager.
+    """
+
+    def __init__(self, server: Address, *, port: int = 0) -> None:
+        self._server = server
+        self.host = "127.0.0.1"
+        self.port = port
+        """Kept over `refuse` and `accept`."""
+        self.connections = 0
+        """Accepted so far."""
+        self._flows = {UP: Flow(self._note), DOWN: Flow(self._note)}
+        self._links: set[Link] = set()
+        self._noted = gevent.event.Event()
+        self._acceptor: gevent.Greenlet[[], None] | None = None
+        self._socket = self._bound()
+        self.port = self._socket.getsockname()[1]
+        self.accept()
+
+    def __repr__(self) -> str:
+        up, down = (flow.treatment.name.lower() for flow in self._flows.values())
+        state = "accepting" if self._acceptor else "refusing"
+        return f"<Proxy {self.host}:{self.port} {state} up={up} down={down} links={self.links}>"
+
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What has gone through.
+
+    @property
+    def queries(self) -> int:
+        """Questions clients have asked so far, each a round trip: simple queries and Syncs.
+
+        Start-up and authentication do not count, and what is encrypted cannot be counted.
+        """
+        return self._flows[UP].queries
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes that have come from clients, passed on or not."""
+        return self._flows[UP].received
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes that have come from the server, passed on or not."""
+        return self._flows[DOWN].received
+
+    def held(self, direction: Direction = DOWN) -> bytes:
+        """Return the bytes that `hold` keeps, of all connections."""
+        return b"".join(bytes(pump.held) for link in self._links for pump in link.pumps(direction))
+
+    @property
+    def links(self) -> int:
+        """Connections that are open at this moment."""
+        return sum(not link.ended for link in self._links)
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+        """Wait until *condition* is true, asking whenever something has come or a connection has changed.
+
+        TimeoutError after *timeout* seconds.
+        """
+        with gevent.Timeout(timeout, TimeoutError(f"not within {timeout:g} s: {self!r}")):
+            while not condition():
+                self._noted.clear()
+                self._noted.wait()
+
+    # The network.
+
+    def hold(self, direction: Direction = BOTH) -> None:
+        """Keep what comes until `release`, which delivers it in one piece."""
+        self._treat(direction, Treatment.HOLD)
+
+    def stall(self, direction: Direction = BOTH) -> None:
+        """Stop reading, until `release`: the sender's window closes, as behind a peer that is stuck."""
+        self._treat(direction, Treatment.STALL)
+
+    def drop(self, direction: Direction = BOTH) -> None:
+        """Swallow what comes: a black hole. A direction of an open connection is useless after that."""
+        self._treat(direction, Treatment.DROP)
+
+    def release(self, direction: Direction = BOTH) -> None:
+        """Deliver what was held, and pass on what comes."""
+        self._treat(direction, Treatment.PASS)
+        for link in list(self._links):
+            link.release(direction)
+
+    def delay(self, seconds: float, direction: Direction = BOTH) -> None:
+        """Pass everything on only after so many seconds; 0 ends that."""
+        for flow in self._select(direction):
+            flow.delay = seconds
+
+    def split(self, size: int | None, direction: Direction = BOTH) -> None:
+        """Pass on at most *size* bytes at a time, each piece a segment of its own; ``None`` ends that."""
+        for flow in self._select(direction):
+            flow.piece = size
+
+    def cut(self, ending: Ending = "fin") -> None:
+        """End all open connections, at the client by FIN or RST, at the server by FIN."""
+        for link in list(self._links):
+            link.end(ending)
+
+    def cut_after(self, size: int, ending: Ending = "fin", direction: Direction = DOWN) -> None:
+        """Pass *size* more bytes, and `cut` the connection in the middle of whatever comes then."""
+        for flow in self._select(direction):
+            flow.cut_after = (size, ending)
+
+    def refuse(self) -> None:
+        """Refuse new connections, until `accept`; open ones stay."""
+        if self._acceptor is not None:
+            # The greenlet first: a descriptor closed under a waiting greenlet never wakes it.
+            self._acceptor.kill()
+            self._acceptor = None
+            self._socket.close()
+            # Bound without listening it refuses, and nobody else can be given the port meanwhile: not
+            # even a client that dials it, which would then be connected to itself.
+            self._socket = self._bound()
+
+    def accept(self) -> None:
+        """Accept new connections again, on the same port."""
+        if self._acceptor is None:
+            self._socket.listen(_BACKLOG)
+            self._acceptor = gevent.spawn(self._accept_all)
+
+    def _bound(self) -> gevent.socket.socket:
+        bound = gevent.socket.socket()
+        try:
+            # Connections of before may linger on the port.
+            bound.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_REUSEADDR, 1)
+            bound.bind((self.host, self.port))
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def close(self) -> None:
+        """End everything: no greenlet and no socket is left. Idempotent."""
+        if self._acceptor is not None:
+            self._acceptor.kill()
+            self._acceptor = None
+        self._socket.close()
+        for link in list(self._links):
+            link.close()
+
+    def _accept_all(self) -> None:
+        while True:
+            client, _ = self._socket.accept()
+            self.connections += 1
+            link = Link(client, self._server, self._flows, self._gone)
+            self._links.add(link)
+            self._note()
+
+    def _gone(self, link: Link) -> None:
+        self._links.discard(link)
+        self._note()
+
+    def _note(self) -> None:
+        self._noted.set()
+
+    def _treat(self, direction: Direction, treatment: Treatment) -> None:
+        for flow in self._select(direction):
+            flow.treat(treatment)
+
+    def _select(self, direction: Direction) -> list[Flow]:
+        return [flow for its, flow in self._flows.items() if its & direction]

@@ -1,0 +1,28 @@
+"""The contract holds in a monkey-patched process too, where os, socket and time are gevent's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+import sys, pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--tb=short", *sys.argv[1:]]))
+"""
+LIMIT = 900
+"""Seconds for the whole suite on a loaded machine."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT + 30)
+@pytest.mark.parametrize("name", ["test_fake.py", "test_backends.py"])
+def test_the_contract_holds_in_a_patched_process(name: str) -> None:
+    # Isolated, or the current directory would be searched before the installed packages.
+    command = [sys.executable, "-I", "-c", PATCHED, str(Path(__file__).with_name(name))]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,0 +1,91 @@
+"""Looking up backends, over distributions made up on the spot: real entry points, found as real ones are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import pglisten
+
+BACKEND = """
+from pglisten.testing import FakeBackend
+class Made(FakeBackend):
+    name = "{name}"
+    rank = {rank}
+"""
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def _install(where: Path, name: str, code: str, *, extra: bool = True, attribute: str = "Made") -> None:
+    module = f"made_up_{name}"
+    (where / f"{module}.py").write_text(code)
+    info = where / f"{module}-1.0.dist-info"
+    info.mkdir()
+    provides = f"Provides-Extra: {name}\n" if extra else ""
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: made-up-{name}\nVersion: 1.0\n{provides}")
+    (info / "entry_points.txt").write_text(f"[pglisten.backends]\n{name} = {module}:{attribute}\n")
+    sys.modules.pop(module, None)
+
+
+def test_a_third_partys_backend_is_found_by_its_name(distribution: Path) -> None:
+    _install(distribution, "third", BACKEND.format(name="third", rank=1000))
+    assert pglisten.load_backend("third").name == "third"
+    assert "third" in pglisten.available_backends()
+
+
+def test_the_lowest_rank_is_taken_where_none_is_named(
+    distribution: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGLISTEN_BACKEND", raising=False)
+    _install(distribution, "second", BACKEND.format(name="second", rank=-1))
+    _install(distribution, "first", BACKEND.format(name="first", rank=-2))
+    assert pglisten.available_backends()[:2] == ("first", "second")
+    assert pglisten.load_backend().name == "first"
+
+
+def test_the_variable_names_the_backend(distribution: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(distribution, "named", BACKEND.format(name="named", rank=1000))
+    monkeypatch.setenv("PGLISTEN_BACKEND", "named")
+    assert pglisten.load_backend().name == "named"
+    assert pglisten.load_backend(None).name == "named"
+
+
+def test_an_unknown_name_lists_the_known(distribution: Path) -> None:
+    with pytest.raises(
+        pglisten.BackendNotFound, match=r"no backend 'psycopg'; known are: .*pg8000.*psycopg2"
+    ):
+        pglisten.load_backend("psycopg")
+
+
+def test_a_missing_driver_prints_the_pip_line_with_the_extra(distribution: Path) -> None:
+    _install(distribution, "driverless", "import no_such_driver")
+    with pytest.raises(
+        pglisten.BackendNotFound,
+        match=r"needs 'no_such_driver', .* run pip install 'made-up-driverless\[driverless\]'",
+    ):
+        pglisten.load_backend("driverless")
+    assert "driverless" not in pglisten.available_backends()
+
+
+@pytest.mark.parametrize(
+    ("code", "attribute"),
+    [
+        ("raise OSError('libpq.so.5: cannot open')", "Made"),
+        ("Made = dict", "Made"),
+        ("", "Missing"),
+        ("import made_up_broken.inner", "Made"),
+    ],
+)
+def test_a_broken_installation_says_so(distribution: Path, code: str, attribute: str) -> None:
+    _install(distribution, "broken", code, attribute=attribute)
+    with pytest.raises(
+        pglisten.BackendNotFound, match=r"installed but broken .*--force-reinstall made-up-broken"
+    ):
+        pglisten.load_backend("broken")
