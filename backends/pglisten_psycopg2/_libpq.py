@@ -1,0 +1,166 @@
+"""What psycopg2 does not offer and libpq does. The one file that goes behind psycopg2's back.
+
+psycopg2 documents ``connection.pgconn_ptr`` for this use with ctypes; the functions are libpq's public
+ones, in the library that psycopg2 itself is linked to. Two things need them:
+
+* The SQLSTATE of a failed attempt, and of the FATAL that ends a session. psycopg2 has the text alone;
+  PQERRORS_VERBOSE puts the code into it. What comes to an idle session is a notice to libpq, and a
+  notice receiver gets its fields.
+* What had arrived when a connection was lost. psycopg2's poll reads before it looks at what libpq has
+  parsed. If that reading finds the end of the stream, what came in behind the last reply is out of
+  psycopg2's reach: notifications, and the server's reason with them.
+
+Where the functions cannot be had (a libpq linked in statically, its symbols hidden), both are missing
+and nothing else changes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from typing import Protocol, cast
+from weakref import WeakValueDictionary
+
+from psycopg2 import _psycopg  # pyright: ignore[reportPrivateUsage]
+from psycopg2.extensions import connection
+
+from pglisten.backend import Notification
+
+from ._reasons import Said, said_by_server
+
+__all__ = ["Tap"]
+
+logger = logging.getLogger("pglisten.psycopg2")
+
+PQERRORS_VERBOSE = 2
+"""The third of ``PGVerbosity`` in libpq-fe.h: terse, default, verbose."""
+
+NOTICES_KEPT = 50
+"""As many as psycopg2 keeps (CONN_NOTICES_LIMIT): one query can raise millions."""
+
+
+class _Libpq(Protocol):
+    """All we use of libpq."""
+
+    def set_error_verbosity(self, pgconn: int, verbosity: int, /) -> int: ...
+
+    def set_notice_receiver(self, pgconn: int, receiver: object, arg: int, /) -> int | None: ...
+
+    def result_error_field(self, result: int, fieldcode: int, /) -> bytes | None: ...
+
+    def notifies(self, pgconn: int, /) -> ctypes._Pointer[_PGnotify]: ...  # pyright: ignore[reportPrivateUsage]
+
+    def freemem(self, pointer: object, /) -> None: ...
+
+
+class _PGnotify(ctypes.Structure):
+    """``PGnotify`` in libpq-fe.h, without its private last member."""
+
+    _fields_ = (("relname", ctypes.c_char_p), ("be_pid", ctypes.c_int), ("extra", ctypes.c_char_p))
+    relname: bytes
+    be_pid: int
+    extra: bytes
+
+
+_NoticeReceiver = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class _Bound:
+    """libpq's functions with their types, from the library that psycopg2 has loaded."""
+
+    def __init__(self, path: str) -> None:
+        # PyDLL keeps the GIL, as psycopg2's poll does: none of these waits. Looking a symbol up in an
+        # extension module also searches the libraries that it depends on (dlsym(3)).
+        library = ctypes.PyDLL(path)
+        self.set_error_verbosity = library.PQsetErrorVerbosity
+        self.set_error_verbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        self.set_notice_receiver = library.PQsetNoticeReceiver
+        self.set_notice_receiver.argtypes = [ctypes.c_void_p, _NoticeReceiver, ctypes.c_void_p]
+        self.set_notice_receiver.restype = ctypes.c_void_p
+        self.result_error_field = library.PQresultErrorField
+        self.result_error_field.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        self.result_error_field.restype = ctypes.c_char_p
+        self.notifies = library.PQnotifies
+        self.notifies.argtypes = [ctypes.c_void_p]
+        self.notifies.restype = ctypes.POINTER(_PGnotify)
+        self.freemem = library.PQfreemem
+        self.freemem.argtypes = [ctypes.c_void_p]
+        self.freemem.restype = None
+
+
+def bind(path: str | None) -> _Libpq | None:
+    """Return libpq's functions from the library at *path*, ``None`` where they cannot be had."""
+    if path is None:
+        return None
+    try:
+        return cast("_Libpq", _Bound(path))
+    except (AttributeError, OSError) as error:
+        logger.info("libpq's functions cannot be reached, errors come without SQLSTATE: %s", error)
+        return None
+
+
+_libpq = bind(_psycopg.__file__)
+
+
+class Tap:
+    """Listens in on *conn*, from before its first poll, until it is closed."""
+
+    def __init__(self, conn: connection) -> None:
+        self._connection = conn
+        self._notices: list[Said] = []
+        self._pgconn = 0
+        if _libpq is not None and (pgconn := conn.pgconn_ptr):
+            self._pgconn = pgconn
+            _taps[pgconn] = self
+            _libpq.set_error_verbosity(pgconn, PQERRORS_VERBOSE)
+            _libpq.set_notice_receiver(pgconn, _notice_receiver, pgconn)
+
+    def notices(self) -> list[Said]:
+        """Return what the server said beside its replies since the last call, the last 50 at most."""
+        if self._pgconn:
+            said, self._notices = self._notices, []
+            return said
+        texts, self._connection.notices = self._connection.notices, []
+        return [said for text in texts for said in said_by_server(text)]
+
+    def hear(self, said: Said) -> None:
+        """Keep *said* for `notices`."""
+        self._notices.append(said)
+        del self._notices[:-NOTICES_KEPT]
+
+    def leftovers(self) -> list[Notification]:
+        """Return the notifications that libpq has read and psycopg2 does not know of. Reads nothing more."""
+        found: list[Notification] = []
+        while _libpq is not None and self._pgconn and (pointer := _libpq.notifies(self._pgconn)):
+            notify = pointer.contents
+            found.append(Notification(notify.be_pid, _text(notify.relname), _text(notify.extra)))
+            _libpq.freemem(pointer)
+        return found
+
+    def close(self) -> None:
+        """To be called before *conn* is closed, which makes the pointer to it invalid."""
+        _taps.pop(self._pgconn, None)
+        self._pgconn = 0
+
+
+_taps: WeakValueDictionary[int, Tap] = WeakValueDictionary()
+"""By the address of their PGconn, which is what libpq hands to the notice receiver."""
+
+
+def _receive_notice(pgconn: int, result: int) -> None:
+    tap = _taps.get(pgconn)
+    if tap is not None and _libpq is not None:
+        # Servers before 9.6 send no severity that is not localised.
+        severity, localised, sqlstate, message = (
+            _libpq.result_error_field(result, ord(field)) for field in "VSCM"
+        )
+        tap.hear(Said(_text(severity or localised), _text(sqlstate) or None, _text(message)))
+
+
+# One for all connections, and never freed: libpq could not be told that it is gone.
+_notice_receiver = _NoticeReceiver(_receive_notice)
+
+
+def _text(data: bytes | None) -> str:
+    # Notices that come before client_encoding is in force may be in any encoding.
+    return (data or b"").decode("utf-8", "replace")

@@ -1,0 +1,71 @@
+"""What libpq's texts say. Pure text handling: neither a driver nor gevent is needed for it.
+
+With PQERRORS_VERBOSE, a message of the server reads::
+
+    connection to server at "127.0.0.1", port 5432 failed: FATAL:  28P01: password authentication failed
+    DETAIL:  ...
+    LOCATION:  auth_failed, auth.c:326
+
+where the first part is there on failed attempts only. Words may be localised, the order is not
+(pqBuildErrorMessage3 in fe-protocol3.c). What libpq says itself has no code.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+__all__ = ["Said", "said_by_libpq", "said_by_server", "why"]
+
+# A SQLSTATE of the server's own has a digit in it; "DETAIL:  ERROR: ..." must not pass for one.
+_CODED = re.compile(r"(\w+):  (?=[A-Z]*\d)([0-9A-Z]{5}): (.*)")
+_UNCODED = re.compile(r"(FATAL|PANIC):  (.*)")
+_ATTEMPT = re.compile(r"^connection to server .*? failed: ")
+_INTERVENTION = "57P"
+"""SQLSTATEs of an administrator's doings: shutdowns, crashes, timeouts (PostgreSQL docs, appendix A)."""
+
+
+class Said(NamedTuple):
+    """One message of the server."""
+
+    severity: str
+    """In the server's language, if it comes from a text."""
+    sqlstate: str | None
+    message: str
+
+    @property
+    def ends_the_session(self) -> bool:
+        """Whether the server hangs up after this.
+
+        Besides FATAL and PANIC there is a WARNING with 57P02, "terminating connection because of crash
+        of another server process".
+        """
+        return self.severity in {"FATAL", "PANIC"} or (self.sqlstate or "").startswith(_INTERVENTION)
+
+
+def said_by_server(text: str) -> list[Said]:
+    """Return the server's messages in *text*, without repetitions, in order; ``[]`` if there is none.
+
+    Where verbosity could not be set there are no codes, and only FATAL and PANIC are recognised.
+    """
+    coded = [Said(*found) for found in _CODED.findall(text)]
+    uncoded = [Said(severity, None, message) for severity, message in _UNCODED.findall(text)]
+    return list(dict.fromkeys(coded or uncoded))
+
+
+def said_by_libpq(text: str) -> str:
+    """Return libpq's own message in *text* on one line, without its introduction and its advice."""
+    # Advice and explanation are continuation lines, which begin with a tab.
+    lines = (_ATTEMPT.sub("", line).strip() for line in text.splitlines() if not line.startswith("\t"))
+    return "; ".join(dict.fromkeys(filter(None, lines)))
+
+
+def why(text: str) -> tuple[str, str | None]:
+    """Return a failed attempt's or a lost connection's message on one line, and its SQLSTATE or ``None``.
+
+    With ``sslmode=prefer`` there may be two refusals, with and without TLS; the last one's code counts.
+    """
+    said = said_by_server(text)
+    if not said:
+        return said_by_libpq(text), None
+    return "; ".join(words.message for words in said), said[-1].sqlstate

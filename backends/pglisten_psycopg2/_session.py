@@ -1,0 +1,179 @@
+"""A session over an asynchronous psycopg2 connection."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from operator import attrgetter
+
+import psycopg2
+from psycopg2.extensions import (
+    TRANSACTION_STATUS_ACTIVE,
+    TRANSACTION_STATUS_IDLE,
+    TRANSACTION_STATUS_INERROR,
+    TRANSACTION_STATUS_INTRANS,
+    connection,
+)
+
+from pglisten.backend import Notification, Session
+from pglisten.errors import ConnectionLost, ServerError, again
+
+from ._libpq import Tap
+from ._reasons import Said, why
+from ._wait import deadline_in, divert, wait
+
+__all__ = ["Psycopg2Session"]
+
+logger = logging.getLogger("pglisten.psycopg2")
+
+BATCH = 500
+"""Notifications after which ``receive`` stops reading: at 2 µs each it has held the hub for a millisecond.
+
+The last poll may go beyond it: it reads 16 kB, libpq's buffer, which is 300 or so small notifications.
+"""
+
+_DONE = {TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR}
+"""The server has said ReadyForQuery."""
+
+_fields = attrgetter("pid", "channel", "payload")
+
+
+class Psycopg2Session(Session):
+    """Takes over an established asynchronous *conn*, and its *tap*."""
+
+    def __init__(self, conn: connection, tap: Tap) -> None:
+        self.pid = conn.info.backend_pid
+        self.server_encoding = conn.info.parameter_status("server_encoding")
+        self._connection = conn
+        self._tap = tap
+        # Ours, not libpq's own: libpq closes its descriptor as soon as it finds the connection broken,
+        # whoever waits on it, and the number could be somebody else's the next moment.
+        self._descriptor = os.dup(conn.fileno())
+        self._closed = self._abandoned = False
+        self._lost: ConnectionLost | None = None
+        self._arrived: list[Notification] = []
+        """What had arrived when the connection was lost, to be received before the loss is."""
+        self._last_words: Said | None = None
+        """The server's announcement that it will end the session."""
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def execute(self, sql: str, timeout: float | None) -> None:
+        if self._lost is not None:
+            raise again(self._lost)
+        conn = self._connection
+        deadline = deadline_in(timeout)
+        # Referred to until the very end: if psycopg2 misses the cursor, it blocks until the reply is there.
+        cursor = conn.cursor()
+        try:
+            # psycopg2 refuses "" without asking the server.
+            cursor.execute(sql or ";")
+            wait(conn, deadline)
+        except psycopg2.Error as error:
+            self._examine(error)
+        except TimeoutError:
+            raise self._lose(f"the server did not answer a query within {timeout:g} s") from None
+        except BaseException:
+            self._lose("a query was interrupted, and its reply is still to come")
+            raise
+
+    def _examine(self, error: psycopg2.Error) -> None:
+        """Raise what *error*, of a query, means; return if it means nothing."""
+        conn, diag = self._connection, error.diag
+        status = TRANSACTION_STATUS_ACTIVE if conn.closed else conn.info.transaction_status
+        if isinstance(error, psycopg2.ProgrammingError) and error.pgcode is None and not conn.closed:
+            # psycopg2's own opinion about a reply that was in order.
+            if status in _DONE:
+                return  # An empty query. The server did answer it.
+            raise self._lose("COPY is not possible here: the session is in the middle of it", error)
+        if error.pgcode is None or status not in _DONE:
+            raise self._lose(str(error), error)
+        raise ServerError(
+            diag.message_primary or str(error),
+            severity=diag.severity_nonlocalized or diag.severity or "ERROR",
+            sqlstate=error.pgcode,
+            detail=diag.message_detail,
+            hint=diag.message_hint,
+        ) from error
+
+    def receive(self) -> list[Notification]:
+        if self._lost is not None:
+            return self._received_before_the_loss()
+        conn = self._connection
+        arrived: list[Notification] = []
+        try:
+            while len(arrived) < BATCH:
+                # A poll reads what there is, up to the size of libpq's buffer, and over TLS a record at a
+                # time. One that brings nothing has emptied it: a read that stops short of a record's end
+                # has filled at least 8 kB (pqReadData), and no notification is as long as that.
+                conn.poll()
+                fresh = conn.notifies
+                if not fresh:
+                    break
+                conn.notifies = []
+                arrived.extend(map(Notification._make, map(_fields, fresh)))
+        except psycopg2.Error as error:
+            self._lose(str(error), error)
+            self._arrived[:0] = arrived
+            return self._received_before_the_loss()
+        self._heed_notices()
+        return arrived
+
+    def _received_before_the_loss(self) -> list[Notification]:
+        """Return what there is, and the next time, when there is nothing, raise the loss."""
+        arrived, self._arrived = self._arrived, []
+        if not arrived and self._lost is not None:
+            raise again(self._lost)
+        return arrived
+
+    def _lose(self, text: str, error: psycopg2.Error | None = None) -> ConnectionLost:
+        """Count the connection as lost, for the server's reason if it gave one, else for *text*."""
+        conn = self._connection
+        self._arrived = [*map(Notification._make, map(_fields, conn.notifies)), *self._tap.leftovers()]
+        conn.notifies = []
+        self._heed_notices()
+        message, sqlstate = why(text)
+        if sqlstate is None and self._last_words is not None:
+            message, sqlstate = self._last_words.message, self._last_words.sqlstate
+        self._lost = ConnectionLost(message, sqlstate=sqlstate)
+        if error is not None:
+            # Without its frames, which would live as long as the session.
+            self._lost.__cause__ = error.with_traceback(None)
+        return again(self._lost)
+
+    def _heed_notices(self) -> None:
+        """Take note of what the server said beside its replies."""
+        for said in self._tap.notices():
+            if said.ends_the_session:
+                self._last_words = said
+            # Only what the server itself has to say: an application's RAISE NOTICE may hold anything.
+            if said.sqlstate != "00000":
+                logger.debug("server %d: %s %s: %s", self.pid, said.severity, said.sqlstate, said.message)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._end()
+        # The connection is in libpq's non-blocking mode: what cannot be sent at once is not sent.
+        self._connection.close()
+        with contextlib.suppress(OSError):  # Abandoned, and there was no descriptor to divert it with.
+            os.close(self._descriptor)
+
+    def abandon(self) -> None:
+        if self._closed or self._abandoned:
+            return
+        self._abandoned = True
+        self._tap.close()
+        self._lost = self._lost or ConnectionLost("the session is its parent process's")
+        # Nothing is closed: copies of the parent's greenlets may wait for either descriptor. Whatever
+        # libpq or OpenSSL has to say goodbye with one day must not find the parent's connection.
+        divert(self._descriptor)
+        with contextlib.suppress(psycopg2.InterfaceError):  # Lost, and libpq's own closed with it.
+            divert(self._connection.fileno())
+
+    def _end(self) -> None:
+        self._closed = True
+        self._tap.close()
+        self._lost = self._lost or ConnectionLost("the session was closed")

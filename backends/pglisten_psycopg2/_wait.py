@@ -1,0 +1,71 @@
+"""How psycopg2 waits under gevent: the one loop that drives a connection, for us and for green processes."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psycopg2
+from gevent.socket import wait_read, wait_readwrite
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
+
+__all__ = ["deadline_in", "divert", "make_green", "wait"]
+
+
+def deadline_in(timeout: float | None) -> float | None:
+    """Return the moment, on the monotonic clock, *timeout* seconds from now; ``None`` for never."""
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def wait(conn: connection, deadline: float | None = None, *, owner: int | None = None) -> None:
+    """Drive *conn* until what it was asked to do, connecting or a query, is done.
+
+    *deadline* is a moment on the monotonic clock; once it has passed, `TimeoutError` is raised and the
+    connection is in the middle of something. psycopg2's errors come as they are. Where *owner* is the
+    process's id, a forked child's copy of the waiting greenlet diverts the descriptor and raises
+    `ConnectionAbortedError`: it would read what is its parent's.
+    """
+    late = False
+    while True:
+        state = conn.poll()
+        if state == POLL_OK:
+            return
+        if state not in {POLL_READ, POLL_WRITE}:
+            raise psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
+        if late:
+            raise TimeoutError
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        # The descriptor is asked for each time: while connecting, libpq makes a new socket for each try.
+        # With something to write, wait for either: a server that is itself stuck, sending to us, takes
+        # nothing more until we read (PostgreSQL docs, PQflush).
+        wait_for = wait_read if state == POLL_READ else wait_readwrite
+        try:
+            wait_for(conn.fileno(), timeout=remaining)
+        except TimeoutError:
+            # Look once more: after the hub was held up, the time is over and the answer there at once.
+            late = True
+        if owner is not None and os.getpid() != owner:
+            divert(conn.fileno())
+            raise ConnectionAbortedError("this process was forked: the connection is its parent's")
+
+
+def divert(descriptor: int) -> None:
+    """Let *descriptor* lead to nowhere, or close it if even that fails: no descriptor, or no /dev."""
+    try:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        os.close(descriptor)
+        return
+    os.dup2(null, descriptor, inheritable=False)
+    os.close(null)
+
+
+def make_green() -> None:
+    """Make every synchronous psycopg2 connection of this process wait cooperatively, as psycogreen does.
+
+    For the application's own connections; listeners need it no more than they mind it. It is
+    process-wide, has no timeouts, and psycopg2 refuses COPY and large objects afterwards
+    (psycopg2 docs, "Support for coroutine libraries"). Undo it with
+    ``psycopg2.extensions.set_wait_callback(None)``.
+    """
+    set_wait_callback(wait)
