@@ -1,0 +1,98 @@
+"""The backend: what it can do, and what it says when it cannot."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pglisten.backend import Backend, ConnInfo
+from pglisten.errors import ConfigurationError, ConnectionFailed
+
+from . import _tls
+from ._failure import StartupFailed
+from ._session import Pg8000Session
+from ._startup import Established, establish
+from ._transport import Deadline, DeadlinePassed
+
+__all__ = ["Pg8000Backend"]
+
+# fmt: off
+_SUPPORTED = frozenset(
+    {
+        "user", "password", "passfile", "dbname", "host", "hostaddr", "port", "options", "application_name",
+        "fallback_application_name", "connect_timeout", "channel_binding", "sslmode",
+        "sslnegotiation", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir",
+        "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "keepalives",
+        "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+    }
+)
+# fmt: on
+"""libpq's keywords with the meaning that they have there. What is not here is refused, not ignored.
+
+A ``passfile`` gets here only beside a password, and then it has no effect in libpq either."""
+
+_HARMLESS = {
+    "sslcompression": {"0"},
+    "sslcertmode": {"disable", "allow"},
+    "gssencmode": {"disable", "prefer"},
+    "krbsrvname": {"postgres"},
+    "gssdelegation": {"0"},
+    "target_session_attrs": {"any"},
+    "load_balance_hosts": {"disable"},
+}
+"""What may be written of the others: that they are not wanted, or libpq's default."""
+
+
+class Pg8000Backend(Backend):
+    """pg8000, in pure Python: it starts the session, and bytes are moved and parsed here."""
+
+    name: ClassVar[str] = "pg8000"
+    rank: ClassVar[int] = 20  # After psycopg2, which most who have both use for the rest.
+
+    def check(self, conninfo: ConnInfo) -> None:
+        """Raise `ConfigurationError` for a setting that this backend could only ignore."""
+        for keyword, value in conninfo.values().items():
+            if value and keyword not in _SUPPORTED and value not in _HARMLESS.get(keyword, ()):
+                raise ConfigurationError(
+                    f"{keyword}={value} is not possible with backend pg8000: "
+                    "leave it out, or use backend psycopg2"
+                )
+        for keyword in ("ssl_min_protocol_version", "ssl_max_protocol_version"):
+            if conninfo[keyword] and conninfo[keyword].lower() not in _tls.VERSIONS:
+                raise ConfigurationError(
+                    f"{keyword}={conninfo[keyword]} is not possible with backend pg8000: "
+                    "write TLSv1.2 or TLSv1.3, or use backend psycopg2"
+                )
+        if conninfo.effective_sslmode == "verify-full" and _tls.server_name(conninfo) is None:
+            raise ConfigurationError(
+                "sslmode=verify-full needs a host name to compare with the server's certificate, "
+                "and backend pg8000 also sends it: set host, and leave sslsni=0 out"
+            )
+
+    def connect(self, conninfo: ConnInfo, timeout: float | None) -> Pg8000Session:
+        """Establish a session in *timeout* seconds at most; see `pglisten.backend.Backend.connect`."""
+        established = _establish(conninfo, timeout)
+        if isinstance(established, ConnectionFailed):
+            raise established
+        return Pg8000Session(established)
+
+
+def _establish(conninfo: ConnInfo, timeout: float | None) -> Established | ConnectionFailed:
+    """Return rather than raise the error: the frames in its context would hold the password."""
+    where = conninfo.description
+    try:
+        return establish(conninfo, Deadline(timeout))
+    except DeadlinePassed:
+        return ConnectionFailed(f"{where}: no answer within {timeout:g} s")
+    except StartupFailed as exc:
+        failed = ConnectionFailed(f"{where}: {exc}", sqlstate=exc.sqlstate)
+        failed.__cause__ = _without_frames(exc.__cause__)
+        return failed
+
+
+def _without_frames(error: BaseException | None) -> BaseException | None:
+    """Strip *error* and what led to it of their tracebacks: pg8000's frames hold the password."""
+    link = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

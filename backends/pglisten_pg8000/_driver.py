@@ -1,0 +1,180 @@
+"""pg8000, which does the start-up and the authentication: the one file that touches it.
+
+It gets a stream of ours in place of a socket and has no part in what follows: it keeps the last 100
+notifications only, breaks on those that are not ASCII, and loses why a session ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from pg8000.exceptions import DatabaseError  # pyright: ignore[reportMissingTypeStubs]
+
+from pglisten.backend import ConnInfo
+
+from . import _scram
+from ._failure import StartupFailed
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+
+    class Stream(Protocol):
+        """What pg8000 takes for a connected socket, and for its file."""
+
+        def makefile(self, mode: str) -> Stream: ...
+        def read(self, size: int) -> bytes: ...
+        def write(self, data: bytes) -> None: ...
+        def flush(self) -> None: ...
+        def certificate(self) -> bytes | None:
+            """Return the server's certificate in DER, ``None`` without TLS."""
+            ...
+
+        def compute(self, function: Callable[[], T], /) -> T:
+            """Return what *function* returns, computed without holding up the hub."""
+            ...
+
+    class Connection:
+        """All that is used of ``pg8000.native.Connection``, private names included.
+
+        Its constructor writes the start-up message into the stream, reads messages up to
+        ReadyForQuery and hands each to its ``handle_`` method, or raises the server's error.
+        """
+
+        password: bytes | None
+
+        def __init__(
+            self,
+            user: str,
+            *,
+            database: str | None,
+            application_name: str | None,
+            startup_params: dict[str, str],
+            ssl_context: bool,
+            sock: Stream,
+        ) -> None: ...
+        def close(self) -> None: ...
+        def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None: ...  # noqa: N802
+        def handle_BACKEND_KEY_DATA(self, data: bytes, context: object) -> None: ...  # noqa: N802
+        def _send_message(self, code: bytes, data: bytes) -> None: ...
+
+else:
+    from pg8000.native import Connection
+
+__all__ = ["LogIn", "Stream"]
+
+_OK, _CLEARTEXT, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
+"""Kinds of authentication request (PostgreSQL docs, 55.8)."""
+
+_OTHER_METHODS = {2: "Kerberos V5", 6: "SCM credential", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
+
+_PASSWORD = b"p"
+
+
+class LogIn(Connection):
+    """One start-up and authentication, done in the constructor; to be dropped afterwards.
+
+    Raises `StartupFailed`, or whatever the stream raised that is not an `OSError`.
+    """
+
+    def __init__(self, conninfo: ConnInfo, stream: Stream) -> None:
+        self.pid = 0
+        """Process id of the server process."""
+        self._conninfo = conninfo
+        self._stream = stream
+        self._scram: _scram.ScramClient | None = None
+        self._scram_done = False
+        self._asked = False
+        """Whether the server has said anything of authentication."""
+        startup = {"client_encoding": "UTF8"}
+        if conninfo["options"]:
+            startup["options"] = conninfo["options"]
+        try:
+            # The password is not among the arguments: they would show in every traceback.
+            super().__init__(
+                conninfo.user,
+                database=conninfo.dbname or None,
+                application_name=conninfo["application_name"]
+                or conninfo["fallback_application_name"]
+                or None,
+                startup_params=startup,
+                ssl_context=False,
+                sock=stream,
+            )
+        except DatabaseError as exc:
+            raise self._refused(exc.args[0]) from exc
+        finally:
+            self.password = None
+
+    def _refused(self, fields: dict[str, str]) -> StartupFailed:
+        return StartupFailed(
+            " ".join(fields.get("M", "the server refused the connection").split()),
+            sqlstate=fields.get("C"),
+            encryption=not self._asked,
+        )
+
+    def close(self) -> None:
+        """Do nothing: pg8000 calls it when start-up fails, and the stream is not its to close."""
+
+    def handle_BACKEND_KEY_DATA(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        del context
+        self.pid = int.from_bytes(data[:4], "big", signed=True)
+
+    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's
+        self._asked = True
+        if len(data) < 4:
+            raise StartupFailed("the server broke the protocol with a malformed request for authentication")
+        kind = int.from_bytes(data[:4], "big")
+        if kind == _OK:
+            self._check_done()
+        elif kind in (_CLEARTEXT, _MD5):
+            if self._conninfo["channel_binding"] == "require":
+                raise StartupFailed("channel_binding=require, and the server wants the password without it")
+            self.password = self._password().encode()
+            super().handle_AUTHENTICATION_REQUEST(data, context)
+        elif kind in (_SASL, _SASL_CONTINUE, _SASL_FINAL):
+            self._sasl(kind, data[4:])
+        else:
+            method = _OTHER_METHODS.get(kind, f"an unknown method ({kind})")
+            raise StartupFailed(f"the server wants authentication by {method}, which pg8000 cannot do")
+
+    def _password(self) -> str:
+        password = self._conninfo.password
+        if not password:
+            raise StartupFailed(
+                "the server wants a password, and there is none: put it into the DSN or into PGPASSWORD"
+            )
+        return password
+
+    def _sasl(self, kind: int, data: bytes) -> None:
+        if kind == _SASL:
+            self._scram = scram = _scram.begin(
+                [name.decode("ascii", "replace") for name in data.split(b"\0") if name],
+                self._conninfo.user,
+                self._password(),
+                channel_binding=self._conninfo["channel_binding"],
+                certificate=self._stream.certificate(),
+            )
+            first = scram.get_client_first().encode()
+            self._answer(scram.mechanism_name.encode() + b"\0" + len(first).to_bytes(4, "big") + first)
+        elif self._scram is None:
+            raise StartupFailed("the server broke the protocol: it continued a SASL exchange that none began")
+        elif kind == _SASL_CONTINUE:
+            self._scram.set_server_first(data.decode())
+            self._answer(self._stream.compute(self._scram.get_client_final).encode())
+        else:
+            self._scram.set_server_final(data.decode())
+            self._scram_done = True
+
+    def _answer(self, data: bytes) -> None:
+        self._send_message(_PASSWORD, data)
+        self._stream.flush()
+
+    def _check_done(self) -> None:
+        """Refuse a server that lets us in without having proved what it had to prove."""
+        if self._scram is not None and not self._scram_done:
+            raise StartupFailed("the server broke off the SCRAM exchange: it may not know the password")
+        bound = self._scram is not None and _scram.is_bound(self._scram)
+        if self._conninfo["channel_binding"] == "require" and not bound:
+            raise StartupFailed("channel_binding=require, and the server did not ask for authentication")

@@ -1,0 +1,19 @@
+"""Why an attempt to connect failed, until it is reported as `pglisten.ConnectionFailed`."""
+
+from __future__ import annotations
+
+__all__ = ["StartupFailed"]
+
+
+class StartupFailed(Exception):
+    """The attempt failed, for the reason that the message gives in words for the user.
+
+    Not an `OSError`, unlike `ConnectionFailed`: pg8000 turns every one of those into "network error".
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, encryption: bool = False) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        """The server's code, ``None`` if it gave none."""
+        self.encryption = encryption
+        """Whether it may be for having used TLS, or not: nothing of authentication had been said yet."""

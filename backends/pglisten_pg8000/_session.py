@@ -1,0 +1,163 @@
+"""One established session: moves bytes between the transport and the wire, and waits where it must."""
+
+from __future__ import annotations
+
+import contextlib
+
+import gevent
+
+from pglisten.backend import Notification, Session
+from pglisten.errors import ConnectionLost, again
+
+from ._startup import Established
+from ._transport import Deadline, DeadlinePassed
+from ._wire import TERMINATE, State, Wire
+
+__all__ = ["Pg8000Session"]
+
+CHUNK = 32768
+"""How much is received by one system call, in bytes."""
+
+BUDGET = 32768
+"""How much is parsed before others get their turn, in bytes: about 430 short notifications, half a
+millisecond. TLS hands out a record of up to 16 kB at a time, so a call may take several."""
+
+YIELD = 1e-9
+"""Seconds to sleep so that timers and other descriptors get their turn. ``sleep(0)`` is no such thing:
+gevent runs up to fifty of those in a row (``CALLBACK_CHECK_COUNT``) before it looks at the clock."""
+
+
+class Pg8000Session(Session):
+    """A session whose start-up pg8000 has done; nothing of pg8000 is in it any more."""
+
+    def __init__(self, established: Established) -> None:
+        self.pid = established.pid
+        self._transport = established.transport
+        self._wire = Wire()
+        self._lost: ConnectionLost | None = None
+        """Why the session is useless, once it is. The first cause stays."""
+        self._feed(established.rest)
+
+    def __repr__(self) -> str:
+        state = "lost" if self._lost else self._wire.state.value
+        return f"<Pg8000Session {state} server_pid={self.pid} fileno={self.fileno()}>"
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor; -1 after `close` and `abandon`."""
+        return self._transport.fileno()
+
+    def execute(self, sql: str, timeout: float | None) -> None:
+        """Run one simple query and discard its results; see `pglisten.backend.Session.execute`."""
+        if self._lost is None and self._wire.state is not State.IDLE:
+            self._lose(ConnectionLost("a query was interrupted: its reply would be taken for the next one's"))
+        self._raise_if_lost()
+        try:
+            self._converse(self._wire.query(sql), Deadline(timeout))
+        except DeadlinePassed:
+            self._lose(ConnectionLost(f"the server did not answer a query within {timeout:g} s"))
+        self._raise_if_lost()
+        if refusal := self._wire.take_refusal():
+            raise refusal
+
+    def receive(self) -> list[Notification]:
+        """Return what has arrived, about `BUDGET` bytes of it; see `pglisten.backend.Session.receive`."""
+        arrived = self._wire.take()
+        while not arrived and self._lost is None:
+            received = self._receive()
+            arrived = self._wire.take()
+            if received < BUDGET:
+                break  # nothing is left in any buffer, or the session has ended
+        if not arrived:
+            self._raise_if_lost()
+        return arrived
+
+    def close(self) -> None:
+        """Say goodbye if the server may be listening, without waiting, and close the descriptor."""
+        if self._lost is None and self._wire.state is State.IDLE:
+            with contextlib.suppress(OSError):  # it is gone, then, and knows
+                self._transport.send(memoryview(TERMINATE))
+        self._lose(ConnectionLost("the session is closed"))
+        self._transport.close()
+
+    def abandon(self) -> None:
+        """Let the descriptor lead to nowhere and send nothing, not even TLS's close_notify."""
+        self._lose(ConnectionLost("the session is its parent process's"))
+        self._transport.divert()
+
+    def _converse(self, query: bytes, deadline: Deadline) -> None:
+        """Send *query* and receive until its reply is complete or the session is lost.
+
+        Receiving goes on while sending: a server that is busy sending us notifications reads nothing
+        before we take them, so to send all first would be a deadlock. It also comes first: an idle
+        session that the server has ended holds the reason, which an attempt to send could destroy.
+        """
+        unsent = memoryview(query)
+        while self._lost is None and (unsent or self._wire.state is State.BUSY):
+            received = self._receive()
+            sent = 0
+            if unsent and self._lost is None:
+                sent = self._send(unsent)
+                unsent = unsent[sent:]
+            if received >= BUDGET:
+                gevent.sleep(YIELD)
+                deadline.remaining()
+            elif not received and not sent:
+                self._wait(deadline, writable=bool(unsent))
+
+    def _wait(self, deadline: Deadline, *, writable: bool) -> None:
+        try:
+            self._transport.wait(deadline, writable=writable)
+        except DeadlinePassed:
+            # Look once more: after the hub was held up, the time is over and the answer there at once.
+            if writable or not self._receive() or self._wire.state is State.BUSY:
+                raise
+        except ConnectionAbortedError as exc:
+            self._lose(ConnectionLost(str(exc)))
+
+    def _receive(self) -> int:
+        """Feed what has arrived to the wire, until nothing is left or `BUDGET` is spent; return how much."""
+        received = 0
+        while received < BUDGET and self._lost is None:
+            try:
+                data = self._transport.receive(CHUNK)
+            except OSError as exc:
+                self._lose(self._wire.end(_why(exc)), exc)
+                break
+            if data is None:
+                break
+            if not data:
+                self._lose(self._wire.end())
+                break
+            self._feed(data)
+            received += len(data)
+        return received
+
+    def _send(self, data: memoryview) -> int:
+        try:
+            return self._transport.send(data)
+        except OSError as exc:
+            # What the server said before it hung up may still be on its way through our buffers.
+            self._receive()
+            self._lose(self._wire.end(_why(exc)), exc)
+            return 0
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._wire.feed(data)
+        except ConnectionLost as exc:
+            self._lose(exc)
+
+    def _lose(self, error: ConnectionLost, cause: OSError | None = None) -> None:
+        if self._lost is None:
+            if cause is not None:
+                # Without its frames, which would live as long as the session does.
+                error.__cause__ = cause.with_traceback(None)
+            self._lost = error
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None:
+            raise again(self._lost)
+
+
+def _why(exc: OSError) -> str:
+    return f"connection to the server broke: {exc.strerror or exc}"

@@ -1,0 +1,205 @@
+"""From an address to a session that is ready for queries: dial, TLS, log in; again without TLS if need be."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
+
+import gevent
+
+from pglisten.backend import ConnInfo
+
+from . import _tls
+from ._driver import LogIn
+from ._failure import StartupFailed
+from ._tls import Encryption
+from ._transport import Deadline, DeadlinePassed, Transport
+
+__all__ = ["Established", "establish"]
+
+_CHUNK = 8192
+"""How much is read at once during start-up, in bytes; all of it together is about 600."""
+
+_MAX_MESSAGE = 1 << 20
+"""Longest message during start-up, in bytes: a ParameterStatus or NoticeResponse can be as long as
+whoever configured the server likes, and nobody likes a megabyte."""
+
+T = TypeVar("T")
+
+
+class Established(NamedTuple):
+    """What start-up leaves behind."""
+
+    transport: Transport
+    pid: int
+    rest: bytes
+    """What was received after ReadyForQuery."""
+
+
+def establish(conninfo: ConnInfo, deadline: Deadline) -> Established:
+    """Return a session ready for queries. Raises `StartupFailed` or `DeadlinePassed`; nothing stays open."""
+    first: StartupFailed | None = None
+    for encryption in _tls.attempts(conninfo):
+        try:
+            return _attempt(conninfo, encryption, deadline)
+        except StartupFailed as exc:
+            if first is not None and str(exc) != str(first):
+                # Which of the two is the user's mistake cannot be known.
+                raise StartupFailed(f"{first}; {exc}", sqlstate=exc.sqlstate) from exc.__cause__
+            first = exc
+        if not first.encryption:
+            break
+    assert first is not None, "there is always an attempt"
+    raise first
+
+
+def _attempt(conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> Established:
+    try:
+        transport = Transport.dial(conninfo, deadline)
+    except OSError as exc:
+        raise StartupFailed(exc.strerror or str(exc)) from exc
+    try:
+        if encryption is not Encryption.NONE:
+            _encrypt(transport, conninfo, encryption, deadline)
+        stream = _Stream(transport, deadline)
+        try:
+            pid = _log_in(conninfo, stream)
+        except StartupFailed as exc:
+            if encryption is Encryption.IF_OFFERED and not transport.is_tls:
+                exc.encryption = False  # TLS was declined: without it again would be the same again
+            raise
+        return Established(transport, pid, stream.rest())
+    except BaseException:
+        transport.close()
+        raise
+
+
+def _encrypt(transport: Transport, conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> None:
+    """Agree on TLS with the server, or on none if *encryption* allows that."""
+    direct = conninfo["sslnegotiation"] == "direct"
+    if not direct and not _offers_tls(transport, deadline):
+        if encryption is Encryption.DEMANDED:
+            raise StartupFailed(f"the server does not do TLS, which sslmode={conninfo.sslmode} demands")
+        return
+    try:
+        context = _in_thread(lambda: _tls.make_context(conninfo), deadline)
+        name = _tls.server_name(conninfo)
+    except ValueError as exc:
+        # Also where TLS is only preferred: whoever names a file means it.
+        raise StartupFailed(str(exc)) from exc
+    try:
+        transport.start_tls(context, name, deadline)
+    except ssl.SSLCertVerificationError as exc:
+        raise StartupFailed(f"the server's certificate: {exc.verify_message}", encryption=True) from exc
+    except OSError as exc:
+        why = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
+        raise StartupFailed(f"the TLS handshake failed: {why or exc}", encryption=True) from exc
+    if direct and transport.protocol() != _tls.ALPN:
+        raise StartupFailed("sslnegotiation=direct, and the server does not confirm that it is PostgreSQL")
+
+
+def _offers_tls(transport: Transport, deadline: Deadline) -> bool:
+    stream = _Stream(transport, deadline, chunk=1)
+    stream.write(_tls.SSL_REQUEST)
+    stream.flush()
+    # One byte and no more: what follows must go to the TLS layer, which refuses it if it is not TLS.
+    # Kept, it would be taken for something the server said under TLS (CVE-2021-23222).
+    answer = stream.read(1)
+    if answer in (b"S", b"N"):
+        return answer == b"S"
+    # Not even if it is an error is its text shown: anybody may have sent it (CVE-2024-10977).
+    raise StartupFailed("the server did not understand the request for TLS", encryption=True)
+
+
+def _log_in(conninfo: ConnInfo, stream: _Stream) -> int:
+    try:
+        return LogIn(conninfo, stream).pid
+    except (StartupFailed, DeadlinePassed):
+        raise
+    except Exception as exc:
+        # pg8000 and scramp take apart what the server sends without much checking: KeyError,
+        # struct.error, UnicodeDecodeError, ScramException and more come out of a wrong byte.
+        raise StartupFailed(f"the start-up cannot go on: {type(exc).__name__}: {exc}") from exc
+
+
+class _Stream:
+    """What pg8000 gets in place of a socket and its file: the transport, with waits and a deadline.
+
+    No error of the system's leaves it as an `OSError`: see `StartupFailed`.
+    """
+
+    def __init__(self, transport: Transport, deadline: Deadline, *, chunk: int = _CHUNK) -> None:
+        self._transport = transport
+        self._deadline = deadline
+        self._chunk = chunk
+        self._received = bytearray()
+        self._unsent = bytearray()
+
+    def makefile(self, mode: str) -> _Stream:
+        """Return itself: it is pg8000's file as well, and nothing of it has to be closed."""
+        del mode
+        return self
+
+    def certificate(self) -> bytes | None:
+        """Return the server's certificate in DER, ``None`` without TLS."""
+        return self._transport.certificate()
+
+    def compute(self, function: Callable[[], T]) -> T:
+        """Return what *function* returns, computed without holding up the hub."""
+        return _in_thread(function, self._deadline)
+
+    def read(self, size: int) -> bytes:
+        """Return exactly *size* bytes."""
+        if not 0 <= size <= _MAX_MESSAGE:
+            raise StartupFailed("the server does not speak PostgreSQL's protocol: is this its port?")
+        while len(self._received) < size:
+            self._received += self._receive()
+        data = bytes(self._received[:size])
+        del self._received[:size]
+        return data
+
+    def _receive(self) -> bytes:
+        while True:
+            try:
+                data = self._transport.receive(self._chunk)
+            except OSError as exc:
+                raise StartupFailed(exc.strerror or str(exc)) from exc
+            if data:
+                return data
+            if data is not None:
+                raise StartupFailed("server closed the connection unexpectedly")
+            self._transport.wait(self._deadline)
+
+    def write(self, data: bytes) -> None:
+        """Keep *data* until `flush`."""
+        self._unsent += data
+
+    def flush(self) -> None:
+        """Send all that was written."""
+        unsent = memoryview(bytes(self._unsent))
+        self._unsent.clear()
+        while unsent:
+            try:
+                unsent = unsent[self._transport.send(unsent) :]
+            except OSError as exc:
+                raise StartupFailed(exc.strerror or str(exc)) from exc
+            if unsent:
+                self._transport.wait(self._deadline, readable=False, writable=True)
+
+    def rest(self) -> bytes:
+        """Return what was received and not read."""
+        return bytes(self._received)
+
+
+def _in_thread(function: Callable[[], T], deadline: Deadline) -> T:
+    """Return what *function* returns, from gevent's thread pool.
+
+    For what holds up the hub by the milliseconds: reading certificates, and hashing a password as
+    often as the server demands, which may be for seconds.
+    """
+    result = gevent.get_hub().threadpool.spawn(function)
+    result.wait(deadline.remaining())
+    if not result.ready():
+        raise DeadlinePassed
+    return cast("T", result.get())

@@ -1,0 +1,135 @@
+"""What libpq's ``sslmode`` and its relatives mean (PostgreSQL docs, libpq, "SSL Support"), for ``ssl``.
+
+`attempts` and `server_name` decide, `make_context` reads files. It may take a while to parse the
+system's certificates: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from collections.abc import Callable
+from enum import Enum
+
+from gevent.ssl import SSLContext
+
+from pglisten.backend import ConnInfo
+
+__all__ = ["ALPN", "SSL_REQUEST", "Encryption", "attempts", "make_context", "server_name"]
+
+SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
+"""80877103, the request for TLS in place of a protocol version (PostgreSQL docs, 55.8, SSLRequest)."""
+
+ALPN = "postgresql"
+"""PostgreSQL's registered name; servers from version 17 on agree to it, and demand it of direct TLS."""
+
+VERSIONS = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
+"""What can be asked for, in lower case, as libpq compares. Older ones are unsafe (RFC 8996), and
+asking ``ssl`` for them is deprecated."""
+
+_KEY_OF_OURS = stat.S_IRWXG | stat.S_IRWXO
+_KEY_OF_ROOT = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+"""What a private key's permissions may not have (``initialize_SSL`` in fe-secure-openssl.c)."""
+
+
+class Encryption(Enum):
+    """How one attempt to connect treats TLS."""
+
+    NONE = "none"
+    IF_OFFERED = "if offered"
+    DEMANDED = "demanded"
+
+
+def attempts(conninfo: ConnInfo) -> tuple[Encryption, ...]:
+    """Return what to try in turn.
+
+    The second is tried where the first failed before the server asked for authentication: a password
+    is never sent twice.
+    """
+    mode = conninfo.effective_sslmode
+    if mode == "disable":
+        return (Encryption.NONE,)
+    if mode == "allow":
+        return (Encryption.NONE, Encryption.DEMANDED)
+    if mode == "prefer":
+        return (Encryption.IF_OFFERED, Encryption.NONE)
+    return (Encryption.DEMANDED,)
+
+
+def server_name(conninfo: ConnInfo) -> str | None:
+    """Return the name to send by SNI and to check; ``None`` to send none.
+
+    An address is not sent by ``ssl`` (RFC 6066), but checked. Raises `UnicodeError` for a name that
+    cannot be one.
+    """
+    if conninfo["sslsni"] == "0" or not conninfo.host:
+        return None
+    return conninfo.host.encode("idna").decode("ascii")
+
+
+def make_context(conninfo: ConnInfo) -> ssl.SSLContext:
+    """Return the context for a connection. Raises `ValueError` that names the file that is wrong."""
+    context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols([ALPN])
+    if wanted := conninfo["ssl_min_protocol_version"]:
+        context.minimum_version = VERSIONS[wanted.lower()]
+    if wanted := conninfo["ssl_max_protocol_version"]:
+        context.maximum_version = VERSIONS[wanted.lower()]
+    context.check_hostname = conninfo.effective_sslmode == "verify-full"
+    root = conninfo.tls_file("sslrootcert")
+    if root:
+        # In every mode, as libpq does: where there is a root certificate, it counts.
+        _trust(context, root, conninfo)
+    elif conninfo.sslmode.startswith("verify-"):
+        raise ValueError(f"sslmode={conninfo.sslmode} needs a root certificate: set sslrootcert")
+    else:
+        context.verify_mode = ssl.CERT_NONE
+    if certificate := conninfo.tls_file("sslcert"):
+        _identify(context, certificate, conninfo)
+    return context
+
+
+def _trust(context: ssl.SSLContext, root: str, conninfo: ConnInfo) -> None:
+    if root == "system":
+        context.load_default_certs()
+    else:
+        _load(root, lambda: context.load_verify_locations(root))
+    revoked, directory = conninfo.tls_file("sslcrl"), conninfo["sslcrldir"]
+    if revoked:
+        _load(revoked, lambda: context.load_verify_locations(revoked))
+    if directory:
+        _load(directory, lambda: context.load_verify_locations(capath=directory))
+    if revoked or directory:
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+def _identify(context: ssl.SSLContext, certificate: str, conninfo: ConnInfo) -> None:
+    key = conninfo.tls_file("sslkey")
+    if not key:
+        raise ValueError(f"there is a certificate, {certificate!r}, and no private key: set sslkey")
+    _load(key, lambda: _check_permissions(key))
+    # Always a password, be it empty: without one, OpenSSL asks on the terminal.
+    _load(
+        f"{certificate} and {key}",
+        lambda: context.load_cert_chain(certificate, key, lambda: conninfo["sslpassword"]),
+    )
+
+
+def _check_permissions(key: str) -> None:
+    found = os.stat(key)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"the private key {key!r} is not a regular file")
+    if found.st_mode & (_KEY_OF_ROOT if found.st_uid == 0 else _KEY_OF_OURS):
+        raise ValueError(
+            f"the private key {key!r} is open to others: give it mode 0600, or 0640 if it is owned by root"
+        )
+
+
+def _load(files: str, load: Callable[[], None]) -> None:
+    """Call *load*, and name *files* in the error, which OpenSSL's never does."""
+    try:
+        load()
+    except OSError as exc:
+        why = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
+        raise ValueError(f"cannot use {files}: {why}") from exc

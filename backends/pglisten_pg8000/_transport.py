@@ -1,0 +1,192 @@
+"""One connected socket, TLS or not, that never blocks: what happens with it is decided elsewhere.
+
+The socket is gevent's, so this is the same in a monkey-patched process and in any other, and is kept
+in non-blocking mode: every wait is made here, by descriptor and with a deadline. gevent's own timeouts
+start anew with each call and would let a server that dribbles bytes hold a caller for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as numbers  # monkey-patching may have put gevent's classes into it: constants only
+import ssl
+import time
+
+from gevent import socket
+from gevent.socket import wait_read, wait_readwrite, wait_write
+
+from pglisten.backend import ConnInfo
+
+__all__ = ["Deadline", "DeadlinePassed", "Transport"]
+
+
+class DeadlinePassed(Exception):
+    """The time for an operation is over. Not a `TimeoutError`: TCP_USER_TIMEOUT raises that, too."""
+
+
+class Deadline:
+    """The end of an operation that waits several times."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        """Seconds for the whole operation; ``None``: no limit."""
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def remaining(self) -> float | None:
+        """Return the seconds left, ``None`` for no limit; raise `DeadlinePassed` when there are none."""
+        if self._end is None:
+            return None
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise DeadlinePassed
+        return left
+
+
+class Transport:
+    """A connected socket. Whoever makes one closes it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._owner = os.getpid()
+        self._tls: ssl.SSLSocket | None = None
+
+    @classmethod
+    def dial(cls, conninfo: ConnInfo, deadline: Deadline) -> Transport:
+        """Connect to the server's address. Raises `OSError` or `DeadlinePassed`."""
+        address: tuple[str, int] | str
+        if conninfo.is_unix:
+            family, address = numbers.AF_UNIX, conninfo.socket_path
+        else:
+            family = numbers.AF_INET6 if ":" in conninfo.hostaddr else numbers.AF_INET
+            address = (conninfo.hostaddr, conninfo.port)
+        sock = socket.socket(family, numbers.SOCK_STREAM)
+        transport = cls(sock)
+        try:
+            sock.setblocking(False)
+            if not conninfo.is_unix:
+                _set_tcp_options(sock, conninfo)
+            transport._connect(address, deadline)
+        except BaseException:
+            transport.close()
+            raise
+        return transport
+
+    def _connect(self, address: tuple[str, int] | str, deadline: Deadline) -> None:
+        # Non-blocking, gevent's connect() takes the address as it is; else it would resolve the number.
+        # A Unix socket with a full backlog gives EAGAIN, for which one cannot wait: it goes out as it is.
+        code = self._sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            self.wait(deadline, readable=False, writable=True)
+            code = self._sock.getsockopt(numbers.SOL_SOCKET, numbers.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        # Dialling a port of the ephemeral range where nobody listens ends, once in some ten thousand
+        # times, in a socket connected to itself.
+        if isinstance(address, tuple) and self._sock.getsockname() == self._sock.getpeername():
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 once it is closed."""
+        return self._fd
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether what goes over it is encrypted."""
+        return self._tls is not None
+
+    def start_tls(self, context: ssl.SSLContext, host: str | None, deadline: Deadline) -> None:
+        """Do the handshake; *host* is the name to send and to check, where the context checks names.
+
+        Raises `ssl.SSLError` or another `OSError`, or `DeadlinePassed`.
+        """
+        # gevent's takes the descriptor over from the socket; the number stays.
+        tls = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
+        self._sock = self._tls = tls
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.wait(deadline)
+            except ssl.SSLWantWriteError:
+                self.wait(deadline, readable=False, writable=True)
+            else:
+                return
+
+    def certificate(self) -> bytes | None:
+        """Return the server's certificate in DER, ``None`` without TLS."""
+        return None if self._tls is None else self._tls.getpeercert(binary_form=True)
+
+    def protocol(self) -> str | None:
+        """Return what ALPN agreed on, ``None`` if nothing."""
+        return None if self._tls is None else self._tls.selected_alpn_protocol()
+
+    def receive(self, size: int) -> bytes | None:
+        """Return up to *size* bytes that have arrived, ``None`` if there are none, ``b""`` at the end.
+
+        ``None`` also means that the TLS layer holds nothing back. Raises `OSError`.
+        """
+        try:
+            return self._sock.recv(size)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def send(self, data: memoryview) -> int:
+        """Return how many bytes of *data* were taken, perhaps 0. Raises `OSError`."""
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+
+    def wait(self, deadline: Deadline, *, readable: bool = True, writable: bool = False) -> None:
+        """Wait until the descriptor is one of what is asked for. Raises `DeadlinePassed`.
+
+        In a forked child's copy of the greenlet, `ConnectionAbortedError`: the answer is its parent's.
+        """
+        wait = wait_readwrite if readable and writable else wait_write if writable else wait_read
+        wait(self._fd, deadline.remaining(), DeadlinePassed)
+        if os.getpid() != self._owner:
+            self.divert()
+            raise ConnectionAbortedError("this process was forked: the connection is its parent's")
+
+    def close(self) -> None:
+        """Close the descriptor, now and without a word, TLS's close_notify included. Idempotent.
+
+        gevent's own ``close()`` puts closing off to the loop's next turn, and ``SSLSocket.unwrap`` would
+        talk and wait for the answer.
+        """
+        if self._fd < 0:
+            return
+        self._fd = -1
+        os.close(self._sock.detach())
+
+    def divert(self) -> None:
+        """Let the descriptor lead to nowhere; it stays open, for copies of greenlets may wait for it.
+
+        For the child of a fork. Where no descriptor can be had for that, it is closed.
+        """
+        if self._fd < 0:
+            return
+        try:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            self.close()
+            return
+        os.dup2(null, self._fd, inheritable=False)
+        os.close(null)
+
+
+def _set_tcp_options(sock: socket.socket, conninfo: ConnInfo) -> None:
+    """Set what libpq sets, as far as the platform has it."""
+    sock.setsockopt(numbers.IPPROTO_TCP, numbers.TCP_NODELAY, 1)
+    options = {"TCP_USER_TIMEOUT": conninfo.tcp_user_timeout}
+    if conninfo.keepalives:
+        sock.setsockopt(numbers.SOL_SOCKET, numbers.SO_KEEPALIVE, 1)
+        options["TCP_KEEPIDLE"] = conninfo.keepalives_idle
+        options["TCP_KEEPINTVL"] = conninfo.keepalives_interval
+        options["TCP_KEEPCNT"] = conninfo.keepalives_count
+    for name, value in options.items():
+        option = getattr(numbers, name, None)
+        if option is not None and value > 0:
+            sock.setsockopt(numbers.IPPROTO_TCP, option, value)
