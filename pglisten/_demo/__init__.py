@@ -1,0 +1,1 @@
+"""What ``pglisten demo`` needs beside the library: a private PostgreSQL server."""
