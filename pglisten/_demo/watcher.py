@@ -1,0 +1,140 @@
+"""One backend's part in the demo: its listener, and a tally of what became of it."""
+
+from __future__ import annotations
+
+import re
+
+from gevent.event import Event
+
+from .._greenlet import spawn
+from ..backend import Notification
+from ..errors import ListenerClosed
+from ..listener import Listener, ListenerEvent
+from .screen import Look, Screen
+
+__all__ = ["Tally", "Watcher", "order"]
+
+_ORDER_PATTERN = re.compile(r"order (\d{1,9})")
+
+FIRST_RETRY = 0.25
+"""Seconds. Short, so that several attempts fail in the second that the server is away."""
+
+LONGEST_RETRY = 0.5
+"""Seconds; see above. Programs should leave both to the defaults."""
+
+LISTEN_TIMEOUT = 10.0
+"""Seconds for the first LISTEN; the sender has reached the server just before."""
+
+
+def order(number: int) -> str:
+    """Return the payload of an order."""
+    return f"order {number}"
+
+
+class Tally:
+    """Which of the numbered notifications came, which did not, and whether a gap marker said so."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.missed = 0
+        self.unannounced = 0
+        """How many of the missed had no gap marker in their place: 0, or pglisten is broken."""
+        self.gaps = 0
+        self._newest = 0
+        self._gap_since = False
+
+    def notification(self, number: int) -> None:
+        """Count a notification; they are numbered from 1."""
+        missed = number - self._newest - 1
+        self.received += 1
+        self.missed += missed
+        if not self._gap_since:
+            self.unannounced += missed
+        self._newest, self._gap_since = number, False
+
+    def gap(self) -> None:
+        """Count a gap marker."""
+        self.gaps += 1
+        self._gap_since = True
+
+
+class Watcher:
+    """Listens to *channel* with one backend and tells what it sees, until it has seen the last order."""
+
+    def __init__(self, screen: Screen, dsn: str, name: str, channel: str) -> None:
+        """Connect and listen; returns when the server has acknowledged it."""
+        self.name = name
+        self.tally = Tally()
+        self._screen = screen
+        self._connected = Event()
+        self.listener = Listener(
+            dsn,
+            backend=name,
+            min_reconnect_interval=FIRST_RETRY,
+            max_reconnect_interval=LONGEST_RETRY,
+            event_callback=self._event,
+        )
+        try:
+            self.listener.listen(channel, LISTEN_TIMEOUT)
+            # The event's greenlet prints that; the first order comes after it.
+            self._connected.wait()
+        except BaseException:
+            # Nobody else knows it yet.
+            self.listener.close()
+            raise
+        self.last_order: str | None = None
+        """The payload after which no other will come, once it is known."""
+        self._consumer = spawn(f"demo-{name}", self._consume)
+
+    def wait_for_last(self, timeout: float) -> None:
+        """Wait until the last order was seen, *timeout* seconds at most."""
+        self._consumer.join(timeout)
+
+    def close(self) -> None:
+        """End the listener, and with it the consumer's loop."""
+        self.listener.close()
+        # Not joined: where nobody reads, it waits to print.
+        self._consumer.kill()
+
+    def summary(self) -> str:
+        """Return the tally in one line."""
+        tally, stats = self.tally, self.listener.stats()
+        missed = f"{tally.missed} missed"
+        if tally.unannounced:
+            missed += f" ({tally.unannounced} WITHOUT a gap marker: please report it)"
+        elif tally.missed:
+            missed += " (gap marker)"
+        failed = _count(stats.failed_attempts, "attempt")
+        back = _count(stats.reconnects, "reconnection")
+        return f"{tally.received} received, {missed}, {failed} failed, {back}"
+
+    def _consume(self) -> None:
+        for item in self.listener:
+            if item is None:
+                self.tally.gap()
+                self._screen.tell(
+                    self.name, "None, the gap marker: some may have been missed, so reload", Look.GAP
+                )
+            elif self._is_last(item):
+                return
+
+    def _is_last(self, item: Notification) -> bool:
+        # On a server of somebody's own, anybody may send anything.
+        if match := _ORDER_PATTERN.fullmatch(item.payload):
+            self.tally.notification(int(match[1]))
+        self._screen.tell(self.name, f"received {item.payload!r}")
+        return item.payload == self.last_order
+
+    def _event(self, event: ListenerEvent, error: Exception | None) -> None:
+        if isinstance(error, ListenerClosed):
+            return
+        if error is None:
+            self._screen.tell(self.name, f"{event.value} and listening", Look.GOOD)
+            self._connected.set()
+        else:
+            what = "attempt failed" if event is ListenerEvent.CONNECTION_ATTEMPT_FAILED else event.value
+            self._screen.tell(self.name, f"{what}: {error}", Look.BAD)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pglisten import Notification
+from pglisten._arguments import parser
+from pglisten._cli import _as_json, _as_text, main
+from pglisten._demo.watcher import Tally
+from pglisten._output import one_line, visible
+
+
+def _nothing(arguments: object) -> None:
+    raise AssertionError(arguments)
+
+
+def _help(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--help"])
+    assert ended.value.code == 0
+    return capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["lsten", "orders"],
+        ["listen"],
+        ["listen", "orders", "--js"],
+        ["notify"],
+        ["notify", "orders", "two", "payloads"],
+        ["demo", "--seconds", "x"],
+        ["demo", "--seconds", "4.9"],
+        ["demo", "--seconds", "nan"],
+        ["demo", "--seconds", "inf"],
+    ],
+)
+def test_what_cannot_be_understood_shows_the_usage(
+    capfd: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capfd.readouterr().err.startswith("usage: pglisten ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["listen", ""], "at least one character"),
+        (["listen", "orders", "é" * 32], "has 64 bytes of UTF-8"),
+        (["notify", "\udcff"], "lone surrogate"),
+        (["notify", "orders", "\udcff"], "lone surrogate"),
+        (["notify", "orders", "x" * 8000], "PostgreSQL takes 7999 at most"),
+        (["listen", "orders", "--dsn", "postgresql://u:secret@db/x?nope=1"], "unknown keyword"),
+        (["listen", "orders", "--dsn", "port=x password=secret"], "port"),
+        (["listen", "orders", "--backend", "nope"], "there is no backend 'nope'"),
+        (["demo", "--backend", "nope"], "there is no backend 'nope'"),
+        (["demo", "--dsn", "port=0 password=secret"], "port"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_status_2(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    output, said = capfd.readouterr()
+    assert output == ""
+    assert re.fullmatch(r"pglisten: .+\n", said)
+    assert message in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("command", [[], ["listen"], ["notify"], ["demo"]])
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_help_fits_80_columns(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str], columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert max(map(len, _help(capfd, *command).splitlines())) <= 80
+
+
+def test_help_names_the_environment_and_the_exit_statuses(capfd: pytest.CaptureFixture[str]) -> None:
+    text = _help(capfd)
+    for part in ("PGLISTEN_DSN", "PGLISTEN_BACKEND", "PGHOST", "NO_COLOR", "exit status", "examples"):
+        assert part in text
+
+
+def test_defaults() -> None:
+    read = parser(listen=_nothing, notify=_nothing, demo=_nothing).parse_args
+    assert read(["notify", "orders"]).payload == ""
+    assert read(["demo"]).seconds == 15
+    assert read(["listen", "a", "b"]).channels == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, é, 漢字, \U0001f600", "plain, é, 漢字, \U0001f600"),
+        ("two\nlines\r\n", r"two\nlines\r\n"),
+        ("\x1b]0;title\x07\x1b[2J", r"\x1b]0;title\x07\x1b[2J"),
+        ("\x9b2J\x7f\x85", r"\x9b2J\x7f\x85"),
+        ("a\tb", r"a\tb"),
+        ("\u202eevil\u2066\u2028\u2029\ufeff", r"\u202eevil\u2066\u2028\u2029\ufeff"),
+        (r"a\nb", r"a\\nb"),
+    ],
+)
+def test_what_is_not_printable_is_escaped(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_a_hostile_payload_stays_in_its_field() -> None:
+    line = _as_text(Notification(7, "a\tb", "x\n2026-01-01T00:00:00.000+00:00\torders\t1\tfake"))
+    assert line.count("\t") == 3
+    assert line.replace("\t", "").isprintable()
+
+
+def test_json_is_printable_ascii() -> None:
+    line = _as_json(Notification(7, "é", "\x1b[2J\n\x9b\u202e"))
+    assert line.isascii()
+    assert line.isprintable()
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert one_line(ValueError("first\n\tsecond\x1b[2J")) == r"first second\x1b[2J"
+
+
+def test_the_demo_tells_what_was_missed_at_a_gap_from_what_was_missed_without_one() -> None:
+    tally = Tally()
+    for number in (1, 2):
+        tally.notification(number)
+    tally.gap()
+    tally.notification(5)
+    assert (tally.received, tally.missed, tally.unannounced, tally.gaps) == (3, 2, 0, 1)
+    tally.notification(7)
+    assert (tally.received, tally.missed, tally.unannounced, tally.gaps) == (4, 3, 1, 1)
