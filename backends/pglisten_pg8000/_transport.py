@@ -12,13 +12,16 @@ import os
 import socket as numbers  # monkey-patching may have put gevent's classes into it: constants only
 import ssl
 import time
+from collections.abc import Callable
 
-from gevent import socket
+from gevent import monkey, socket
 from gevent.socket import wait_read, wait_readwrite, wait_write
 
 from pglisten.backend import ConnInfo
 
 __all__ = ["Deadline", "DeadlinePassed", "Transport"]
+
+_close: Callable[[int], None] = monkey.get_original("os", "close")
 
 
 class DeadlinePassed(Exception):
@@ -153,13 +156,13 @@ class Transport:
     def close(self) -> None:
         """Close the descriptor, now and without a word, TLS's close_notify included. Idempotent.
 
-        gevent's own ``close()`` puts closing off to the loop's next turn, and ``SSLSocket.unwrap`` would
-        talk and wait for the answer.
+        gevent's own ``close()`` and, in a patched process, ``os.close`` put closing off to the loop's next
+        turn, and ``SSLSocket.unwrap`` would talk and wait for the answer.
         """
         if self._fd < 0:
             return
         self._fd = -1
-        os.close(self._sock.detach())
+        _close(self._sock.detach())
 
     def divert(self) -> None:
         """Let the descriptor lead to nowhere; it stays open, for copies of greenlets may wait for it.
@@ -174,7 +177,7 @@ class Transport:
             self.close()
             return
         os.dup2(null, self._fd, inheritable=False)
-        os.close(null)
+        _close(null)
 
 
 def _set_tcp_options(sock: socket.socket, conninfo: ConnInfo) -> None:

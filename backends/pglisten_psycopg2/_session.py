@@ -21,7 +21,7 @@ from pglisten.errors import ConnectionLost, ServerError, again
 
 from ._libpq import Tap
 from ._reasons import Said, why
-from ._wait import deadline_in, divert, wait
+from ._wait import close, deadline_in, divert, wait
 
 __all__ = ["Psycopg2Session"]
 
@@ -159,7 +159,7 @@ class Psycopg2Session(Session):
         # The connection is in libpq's non-blocking mode: what cannot be sent at once is not sent.
         self._connection.close()
         with contextlib.suppress(OSError):  # Abandoned, and there was no descriptor to divert it with.
-            os.close(self._descriptor)
+            close(self._descriptor)
 
     def abandon(self) -> None:
         if self._closed or self._abandoned:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import psycopg2
+from gevent import monkey
 from gevent.socket import wait_read, wait_readwrite
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
 
-__all__ = ["deadline_in", "divert", "make_green", "wait"]
+__all__ = ["close", "deadline_in", "divert", "make_green", "wait"]
+
+close: Callable[[int], None] = monkey.get_original("os", "close")
+"""``os.close``, here and now. In a patched process gevent puts it off to the loop's next turn, which may
+never come in a forked child."""
 
 
 def deadline_in(timeout: float | None) -> float | None:
@@ -54,10 +60,10 @@ def divert(descriptor: int) -> None:
     try:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        os.close(descriptor)
+        close(descriptor)
         return
     os.dup2(null, descriptor, inheritable=False)
-    os.close(null)
+    close(null)
 
 
 def make_green() -> None:

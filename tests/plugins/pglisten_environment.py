@@ -11,7 +11,13 @@ import importlib.util
 import os
 from typing import NoReturn
 
+import hypothesis
 import pytest
+
+# Few examples, each run others: the unit tests are to take less than two seconds. No deadline: on a busy
+# machine it tells what others did.
+hypothesis.settings.register_profile("pglisten", max_examples=30, deadline=None)
+hypothesis.settings.load_profile("pglisten")
 
 BACKENDS = ("psycopg2", "pg8000")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pglisten._conninfo import ConnInfo
@@ -152,7 +152,6 @@ MARK = "hunter"
 AROUND = st.text(st.sampled_from(" ='\\@:/?&%#,[]\t1a"), max_size=5)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.builds(f"{{}}{MARK}{{}}".format, AROUND, AROUND),
     st.sampled_from(
