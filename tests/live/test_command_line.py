@@ -18,6 +18,8 @@ import pytest
 import pglisten
 from pglisten_server import PrivateServer, Server
 
+pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+
 Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 

@@ -17,6 +17,8 @@ import pytest
 from pglisten_environment import chosen_backends
 from pglisten_server import Server
 
+pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 WITHOUT_PROGRAMS = """\
@@ -116,7 +118,6 @@ def test_it_tells_the_whole_story_of_each_backend_and_leaves_nothing(start: Star
     remains.assert_gone()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "moment"), [(signal.SIGINT, "received 'order 2'"), (signal.SIGTERM, "shuts down")]
 )
@@ -152,7 +153,6 @@ def test_a_closed_pipe_ends_it_and_leaves_nothing(start: Start) -> None:
     remains.assert_gone()
 
 
-@pytest.mark.slow
 def test_with_a_dsn_it_ends_only_its_own_sessions_there(start: Start, server: Server) -> None:
     [[own]] = server.query("SELECT pg_backend_pid()")
     demo = start("-m", "pglisten", "demo", "--seconds", "5", "--dsn", server.dsn(application_name="demo"))

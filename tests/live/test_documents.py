@@ -19,6 +19,8 @@ import pytest
 
 from pglisten_servers import Server
 
+pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
     r"(?:<!-- test: (?P<test>.*?) -->\n)?^```python\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL

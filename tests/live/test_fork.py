@@ -12,6 +12,8 @@ import pytest
 
 from pglisten_servers import Server
 
+pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+
 PARENT = """
 import os, sys
 if sys.argv[3] == "patched":

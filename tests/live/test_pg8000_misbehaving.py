@@ -49,8 +49,9 @@ def after_startup(*answers: bytes) -> Callable[[socket.socket], object]:
     ("answers", "complaint"),
     [
         ([b"HTTP/1.1 400 Bad Request\r\n"], "does not speak PostgreSQL"),
-        ([b"R\xff\xff\xff\xff"], "does not speak PostgreSQL"),
-        ([b"R\0\0\0\3"], "does not speak PostgreSQL"),
+        # pg8000 before 1.31.5 takes a negative length for none.
+        ([b"R\xff\xff\xff\xff"], "does not speak PostgreSQL|malformed request"),
+        ([b"R\0\0\0\3"], "does not speak PostgreSQL|malformed request"),
         ([b"?\0\0\0\4"], "cannot go on: KeyError"),
         ([message(b"R")], "malformed request for authentication"),
         ([authentication(7)], "GSSAPI"),

@@ -23,6 +23,8 @@ from pglisten_owner import Owner, start_owner
 from pglisten_server import PrivateServer
 from pglisten_servers import private_kinds
 
+pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 """Any server answers it with one byte, before any authentication."""
 

@@ -13,6 +13,8 @@ import pytest
 import pglisten_psycopg2
 from psycopg2_sessions import PATIENCE
 
+pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+
 GREEN = {
     "plain": "",
     "make_green": "import pglisten_psycopg2; pglisten_psycopg2.make_green()",
