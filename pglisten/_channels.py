@@ -40,6 +40,7 @@ class Waiter(Protocol):
     @property
     def done(self) -> bool: ...
     def resolve(self, error: Exception | None = None) -> None: ...
+    def join(self, timeout: float | None) -> bool: ...
 
 
 class Plan(NamedTuple):
@@ -83,6 +84,9 @@ class _Last:
     def done(self) -> bool:
         return self._waiter.done
 
+    def join(self, timeout: float | None) -> bool:
+        return self._waiter.join(timeout)
+
     def resolve(self, error: Exception | None = None) -> None:
         self._count -= 1
         if error is not None or not self._count:
@@ -117,9 +121,9 @@ class ChannelTable:
         return frozenset(self._wanted)
 
     @property
-    def waiting(self) -> bool:
-        """Whether any channel still has to be acknowledged for the first time."""
-        return bool(self._waiting)
+    def waiting(self) -> list[Waiter]:
+        """Who waits for a channel to be acknowledged for the first time."""
+        return list(self._waiting.values())
 
     def claims(self) -> list[tuple[str, Waiter]]:
         """Return the wanted channels and who waits for each, to start another table with."""
@@ -236,6 +240,11 @@ class ChannelTable:
         for channel in [c for c in self._waiting if c in self._held]:
             self._waiting.pop(channel).resolve()
 
+    def drained(self) -> None:
+        """Note that all that has arrived is read: channels that the server has dropped bring nothing more."""
+        if self.orphans:
+            self.orphans &= self._held | self._under_way
+
     def disconnected(self) -> None:
         """Note that the connection is gone and with it all that the server had."""
         self._settled = False
@@ -272,8 +281,6 @@ class ChannelTable:
         elif wanted and self._settled and channel in self._waiting:
             # Until a new connection has caught up, nobody is told: it might be lost before it counts.
             self._waiting.pop(channel).resolve()
-        if not held:
-            self.orphans.discard(channel)
         if not (held and not wanted):
             for waiter in self._leaving.pop(channel, ()):
                 waiter.resolve()

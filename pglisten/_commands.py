@@ -10,12 +10,23 @@ from ._outcome import Outcome
 class Command:
     """One query and its outcome."""
 
-    def __init__(self, queue: deque[Command], sql: str, *, open_ended: bool) -> None:
+    def __init__(self, queue: deque[Command], sql: str, *, open_ended: bool, limit: float | None) -> None:
         self.sql = sql
         self.open_ended = open_ended
         """The user's own SQL: it may run for as long as it likes, and its silence proves nothing."""
+        self.begun = False
+        """Whether it has had its turn, or has it now."""
+        self._limit = limit
         self.outcome = Outcome()
         self._queue = queue
+
+    def patience(self, otherwise: float | None) -> float | None:
+        """Return the seconds that its answer may take, *otherwise* if it has no shorter limit of its own."""
+        if self.open_ended:
+            return None
+        if self._limit is None or otherwise is None:
+            return otherwise if self._limit is None else self._limit
+        return min(self._limit, otherwise)
 
     def wait(self, timeout: float | None, what: str) -> None:
         """Wait for its outcome. If the caller is out of time or killed before it has begun, it never does."""
@@ -41,15 +52,16 @@ class CommandQueue:
         """Whether an open-ended query runs now."""
         return self._current is not None and self._current.open_ended
 
-    def put(self, sql: str, *, open_ended: bool) -> Command:
-        """Queue a query."""
-        command = Command(self._waiting, sql, open_ended=open_ended)
+    def put(self, sql: str, *, open_ended: bool = False, limit: float | None = None) -> Command:
+        """Queue a query; *limit* is the seconds from its beginning that its answer may take."""
+        command = Command(self._waiting, sql, open_ended=open_ended, limit=limit)
         self._waiting.append(command)
         return command
 
     def next(self) -> Command:
         """Begin the next one."""
         self._current = self._waiting.popleft()
+        self._current.begun = True
         return self._current
 
     def finish(self, error: Exception | None) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import enum
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 import gevent
-from gevent.event import Event
 
 from ._greenlet import Greenlet, spawn
 from ._process import Home
 
 logger = logging.getLogger("pglisten.events")
+
+DEATH = 0.1
+"""Seconds for a killed callback to unwind."""
 
 
 class ListenerEvent(enum.Enum):
@@ -41,17 +44,18 @@ class _Post(NamedTuple):
 
 
 class Dispatcher:
-    """Calls *callback* for each event posted. Without a callback there is no greenlet either."""
+    """Calls *callback* for each event posted, in a greenlet that lives as long as there are any.
+
+    Whoever kills that greenlet ends one call: the next post starts another.
+    """
 
     def __init__(self, callback: EventCallback | None, name: str) -> None:
         self._callback = callback
+        self._name = name
         self._posts: deque[_Post] = deque()
-        self._wake = Event()
-        self._finishing = False
+        self._stopped = False
         self._home = Home()
         self._greenlet: Greenlet | None = None
-        if callback is not None:
-            self._greenlet = spawn(name, self._run, callback)
 
     def post(
         self, event: ListenerEvent, error: Exception | None, then: Callable[[], None] | None = None
@@ -59,7 +63,7 @@ class Dispatcher:
         """Queue a call; *then* is called when it has returned. Never waits."""
         if self._callback is not None:
             self._posts.append(_Post(event, error, then))
-            self._wake.set()
+            self._start()
         elif then is not None:
             then()
 
@@ -69,52 +73,62 @@ class Dispatcher:
         return self._greenlet is not None and gevent.getcurrent() is self._greenlet
 
     def finish(self, last: tuple[ListenerEvent, Exception] | None, grace: float | None) -> None:
-        """Deliver what was posted and *last*, and end. Waits until the greenlet is gone.
+        """Deliver what was posted and *last*, and wait until the greenlet is gone.
 
         A callback that is still running after *grace* seconds (``None``: wait for it) is killed, and only
         *last* is delivered after it, with as much grace again.
         """
-        self._finishing = True
-        greenlet = self._greenlet
-        if greenlet is None:
-            return
         if last is not None:
-            self._posts.append(_Post(*last, None))
-        self._wake.set()
+            self.post(*last)
         for _ in range(2):  # Once for the call that runs, once for the last.
-            greenlet.join(grace)
-            if greenlet.dead:
+            self._join(grace)
+            if self._greenlet is None:
                 return
             while len(self._posts) > (last is not None):
                 self._posts.popleft()
-            greenlet.kill(block=False)
-        greenlet.join(grace)
+            self._greenlet.kill(block=False)
+        # One that swallows even that is left to itself.
+        self._join(DEATH)
+        self._stopped = True
 
     def stop(self) -> None:
-        """End it at once, without another call."""
-        self._finishing = True
+        """Make no other call, and end the one that runs unless it is the caller."""
+        self._stopped = True
         self._posts.clear()
-        if self._greenlet is not None:
+        if self._greenlet is not None and not self.is_current:
             self._greenlet.kill(block=False)
 
-    def _run(self, callback: EventCallback) -> None:
-        while True:
-            while self._posts:
-                self._call(callback, self._posts.popleft())
-            if self._finishing:
+    def _join(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._greenlet is not None:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 return
-            self._wake.clear()
-            self._wake.wait()
-            if self._home.forked:
-                return
+            self._greenlet.join(remaining)
 
-    def _call(self, callback: EventCallback, post: _Post) -> None:
+    def _start(self) -> None:
+        if self._greenlet is None and not self._stopped:
+            self._greenlet = spawn(self._name, self._run)
+            # Also if it is killed before it has begun.
+            self._greenlet.rawlink(self._ended)
+
+    def _run(self) -> None:
+        while self._posts and not self._home.forked:
+            self._call(self._posts.popleft())
+
+    def _ended(self, greenlet: object) -> None:
+        if greenlet is self._greenlet:
+            self._greenlet = None
+            if self._posts and not self._home.forked:
+                self._start()
+
+    def _call(self, post: _Post) -> None:
+        assert self._callback is not None
         try:
-            callback(post.event, post.error)
-        except Exception:
+            self._callback(post.event, post.error)
+        except (Exception, gevent.Timeout):
             logger.exception("the event callback raised for %s", post.event.name)
-        except gevent.GreenletExit:
-            # Killed by finish(), or by user code that must not end the events of a living listener.
-            logger.warning("the event callback was killed while it handled %s", post.event.name)
-        if post.then is not None:
-            post.then()
+        finally:
+            # The stream goes on, whatever became of the call.
+            if post.then is not None:
+                post.then()

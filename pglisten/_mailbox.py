@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from gevent.event import Event
 
+from ._process import Home
 from .backend import Notification
 from .errors import Error, OperationTimeout, again
 
@@ -26,6 +27,7 @@ class Mailbox:
         self._items: deque[Notification | None] = deque()
         self._arrived = Event()
         self._end: Error | None = None
+        self._home = Home()
         self._reader_waits = False
         self.on_room: Callable[[], None] = lambda: None
         """Called when a taker has made room that `has_room` had denied. Must not switch."""
@@ -89,7 +91,10 @@ class Mailbox:
                     raise again(self._end)
                 self._arrived.clear()
                 remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not self._arrived.wait(remaining) and not items and self._end is None:
+                arrived = self._arrived.wait(remaining)
+                if self._home.forked:
+                    items.clear()  # What is queued is the parent's. Somebody will say how it goes on here.
+                if not arrived and not items and self._end is None:
                     raise OperationTimeout(f"no notification within {timeout:g} s")
         item = items.popleft()
         if item is None:

@@ -30,9 +30,14 @@ class Outcome:
             self._error = error
             self._event.set()
 
+    def join(self, timeout: float | None) -> bool:
+        """Wait *timeout* seconds (``None``: for ever) for its end, well or not; return whether it came."""
+        # It may end in the very turn of the event loop in which the time runs out.
+        return self._event.wait(timeout) or self._event.is_set()
+
     def wait(self, timeout: float | None, what: str) -> None:
         """Wait *timeout* seconds (``None``: for ever); raise its error or an `OperationTimeout` on *what*."""
-        if not self._event.wait(timeout):
+        if not self.join(timeout):
             raise OperationTimeout(f"{what}: not done within {timeout:g} s")
         if self._error is not None:
             raise again(self._error)

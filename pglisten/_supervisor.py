@@ -24,9 +24,10 @@ from ._conninfo import ConnInfo
 from ._dial import dial
 from ._events import Dispatcher, EventCallback, ListenerEvent
 from ._greenlet import Greenlet, spawn
-from ._link import Heartbeat, Link
+from ._link import Link
 from ._mailbox import Mailbox
 from ._process import Home
+from ._pump import Heartbeat
 from ._states import TRANSITIONS, Happening, State
 from .backend import Backend, Session
 from .errors import ConnectionFailed, Error, ListenerClosed, NotConnected, OperationTimeout, again
@@ -84,7 +85,7 @@ class Supervisor:
         self.reconnects = 0
         self.failed_attempts = 0
         self.last_error: Exception | None = None
-        """The last failed attempt's, loss's or refused channel's."""
+        """The last failed attempt's or loss's."""
         self.connected_since: float | None = None
         self._settings = settings
         self._resumes = resumes
@@ -94,11 +95,12 @@ class Supervisor:
             settings.min_reconnect_interval, settings.max_reconnect_interval, settings.jitter, self._pace.dice
         )
         self._link: Link | None = None
-        self._ready = Event()
+        self._connected = Event()
         self._last_failure: Exception | None = None
         self._events = Dispatcher(settings.event_callback, "pglisten-events")
         self._closer: Greenlet | None = None
         self._greenlet = spawn("pglisten-supervisor", self._run)
+        self._greenlet.rawlink(self._ended)
 
     # For the listener
 
@@ -106,7 +108,9 @@ class Supervisor:
     def link(self) -> Link | None:
         """The connection, if there is one and all channels are listened to on it."""
         link = self._link
-        return link if self.state is State.CONNECTED and link is not None and link.cause is None else None
+        if self.state is not State.CONNECTED or link is None or link.cause is not None or self.home.forked:
+            return None
+        return link
 
     def require_link(self) -> Link:
         """Return the connection or raise `NotConnected`, with the last failure as its cause."""
@@ -119,24 +123,31 @@ class Supervisor:
 
     def channels_changed(self) -> None:
         """Have the server brought in line with the channel table, now or with the next connection."""
-        self._ready.clear()
         if self._link is not None:
             self._link.channels_changed()
 
     def wait_connected(self, timeout: float | None) -> None:
-        """Wait until connected with nothing left to listen to."""
+        """Wait until connected, and until all that was wanted by now is listened to."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        waiting = self.channels.waiting
         while True:
-            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-            arrived = self._ready.wait(remaining)
             if self.mailbox.ended is not None:
                 raise again(self.mailbox.ended)
-            if self.link is not None and self._ready.is_set():
+            if self.link is None:
+                # Lost, and the supervisor has not come round to it yet: an event that is set does not wait.
+                self._connected.clear()
+            elif not waiting:
                 return
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self.link is None:
+                arrived = self._connected.wait(remaining) or self._connected.is_set()
+            else:
+                arrived = waiting[-1].join(remaining)
             if not arrived:
                 raise OperationTimeout(
                     f"not connected within {timeout:g} s ({self.state.value})"
                 ) from self._last_failure
+            waiting = [claim for claim in waiting if not claim.done]
 
     def close(self, grace: float | None) -> None:
         """End everything and wait until it has ended. A running callback has *grace* seconds to return."""
@@ -155,26 +166,26 @@ class Supervisor:
             self._link.stop(Replaced("this process was forked"), wait=False)
         # Copies of the parent's greenlets that wait here find out and wait there.
         self.mailbox.end(Replaced("this process was forked"))
-        self._ready.set()
+        self._connected.set()
         return successor
 
     # The greenlet
 
     def _run(self) -> None:
-        try:
-            while True:
-                failure = self._attempt()
-                if failure is not None:
-                    self._sleep(self._failed(failure))
-                    continue
-                assert self._link is not None
-                self._link.join()
-                self._go_on()
-                self._sleep(self._lost())
-        finally:
-            if self.state is not State.CLOSED and not self.home.forked:
-                # By somebody who ends all greenlets there are: nobody shall wait for this one in vain.
-                self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace=0)
+        while True:
+            failure = self._attempt()
+            if failure is not None:
+                self._sleep(self._failed(failure))
+                continue
+            assert self._link is not None
+            self._link.join()
+            self._go_on()
+            self._sleep(self._lost())
+
+    def _ended(self, _: object) -> None:
+        """Close, if it was killed by somebody who ends all greenlets there are: nobody shall wait in vain."""
+        if self.state is not State.CLOSED and not self.home.forked:
+            self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace=0)
 
     def _attempt(self) -> Exception | None:
         """Dial and listen; return why it failed, or ``None`` once connected."""
@@ -211,11 +222,11 @@ class Supervisor:
 
     def _settled(self) -> None:
         """Take note that the server has every channel: the first time on a connection, it counts as made."""
-        self._ready.set()
         link = self._link
         if self.state is not State.LISTENING or link is None:
             return
         self._to(Happening.SETTLED)
+        self._connected.set()
         self.connected_since = time.time()
         self._backoff.connected(self._pace.now())
         event = ListenerEvent.RECONNECTED if self._was_connected else ListenerEvent.CONNECTED
@@ -248,7 +259,7 @@ class Supervisor:
         assert self._link is not None
         cause = self._link.cause
         self._to(Happening.LOST)
-        self._ready.clear()
+        self._connected.clear()
         self.connected_since = None
         self.last_error = cause
         delay = self._backoff.after_loss(self._pace.now())
@@ -277,7 +288,7 @@ class Supervisor:
         self._to(Happening.CLOSE)
         self.mailbox.end(closed)
         self.channels.fail(closed)
-        self._ready.set()
+        self._connected.set()
         # In a greenlet of its own: it has to be finished even if the caller is killed now.
         self._closer = spawn("pglisten-closer", self._shut_down, last, grace)
         return self._closer

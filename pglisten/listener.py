@@ -9,8 +9,8 @@ from types import TracebackType
 
 from . import _options, _subscribe
 from ._events import EventCallback, ListenerEvent
-from ._link import Heartbeat
 from ._outcome import check_timeout
+from ._pump import Heartbeat
 from ._sql import check_channel, check_payload, notify_statement
 from ._states import State
 from ._supervisor import Replaced, Settings, Supervisor
@@ -28,27 +28,27 @@ last event's callback may be slow as well."""
 class Stats:
     """A listener's figures since it was made, or since this process was forked."""
 
-    received: int
+    received: int = 0
     """Notifications that were read and queued."""
-    delivered: int
+    delivered: int = 0
     """Notifications that consumers have taken."""
-    dropped: int
+    dropped: int = 0
     """Notifications that gave way to newer ones (``overflow="drop_oldest"``)."""
-    overflows: int
+    overflows: int = 0
     """Gap markers put where notifications were dropped."""
-    reconnects: int
+    reconnects: int = 0
     """Times that the connection came back."""
-    failed_attempts: int
+    failed_attempts: int = 0
     """Attempts to connect that failed."""
-    queue_depth: int
+    queue_depth: int = 0
     """Items that wait for a consumer, gap markers included."""
-    connected_since: float | None
+    connected_since: float | None = None
     """When the present connection was made, in seconds since the epoch; ``None`` while there is none."""
-    last_error: Exception | None
+    last_error: Exception | None = None
     """The last failed attempt's or loss's; ``None`` if there was none."""
-    last_ping: float | None
+    last_ping: float | None = None
     """Seconds that the present connection's last ping or heartbeat took; ``None`` before the first."""
-    server_pid: int | None
+    server_pid: int | None = None
     """Process id of the server process; ``None`` while there is no connection."""
 
 
@@ -194,7 +194,7 @@ class Listener:
     @property
     def connected(self) -> bool:
         """Whether there is a connection with all channels listened to."""
-        return self._supervisor.link is not None and not self._supervisor.home.forked
+        return self._supervisor.link is not None
 
     @property
     def closed(self) -> bool:
@@ -209,6 +209,8 @@ class Listener:
     def stats(self) -> Stats:
         """Return the figures of this moment."""
         supervisor = self._supervisor
+        if supervisor.home.forked:
+            return Stats()
         link, mailbox = supervisor.link, supervisor.mailbox
         return Stats(
             received=mailbox.received,
@@ -278,7 +280,8 @@ class Listener:
         supervisor = self._supervisor
         link = supervisor.link
         pid = "" if link is None else f" server_pid={link.pid}"
-        state, channels = supervisor.state.value, len(supervisor.channels)
+        state = "forked" if supervisor.home.forked and not self.closed else supervisor.state.value
+        channels = len(supervisor.channels)
         return f"<Listener {state} backend={self._backend} channels={channels}{pid}>"
 
     def _here(self, *, even_closed: bool = False) -> Supervisor:

@@ -22,6 +22,10 @@ BUDGET = 32768
 """How much is parsed before others get their turn, in bytes: about 430 short notifications, half a
 millisecond. TLS hands out a record of up to 16 kB at a time, so a call may take several."""
 
+OVERTIME = 8 << 20
+"""How much is received after the deadline in search of an answer, in bytes: more than a socket's buffer holds
+(``net.ipv4.tcp_rmem``, 6 MiB at the most by default)."""
+
 YIELD = 1e-9
 """Seconds to sleep so that timers and other descriptors get their turn. ``sleep(0)`` is no such thing:
 gevent runs up to fifty of those in a row (``CALLBACK_CHECK_COUNT``) before it looks at the clock."""
@@ -92,15 +96,21 @@ class Pg8000Session(Session):
         session that the server has ended holds the reason, which an attempt to send could destroy.
         """
         unsent = memoryview(query)
+        overtime = 0
         while self._lost is None and (unsent or self._wire.state is State.BUSY):
             received = self._receive()
             sent = 0
             if unsent and self._lost is None:
                 sent = self._send(unsent)
                 unsent = unsent[sent:]
+            if deadline.passed:
+                # After the hub was held up the time is over and the answer there at once, perhaps behind
+                # all that the socket's buffer holds: look through that before giving up.
+                overtime += received
+                if not received or overtime > OVERTIME:
+                    raise DeadlinePassed
             if received >= BUDGET:
                 gevent.sleep(YIELD)
-                deadline.remaining()
             elif not received and not sent:
                 self._wait(deadline, writable=bool(unsent))
 
@@ -108,9 +118,7 @@ class Pg8000Session(Session):
         try:
             self._transport.wait(deadline, writable=writable)
         except DeadlinePassed:
-            # Look once more: after the hub was held up, the time is over and the answer there at once.
-            if writable or not self._receive() or self._wire.state is State.BUSY:
-                raise
+            pass  # Judged when what may have arrived meanwhile was received.
         except ConnectionAbortedError as exc:
             self._lose(ConnectionLost(str(exc)))
 

@@ -36,6 +36,11 @@ class Deadline:
         """Seconds for the whole operation; ``None``: no limit."""
         self._end = None if timeout is None else time.monotonic() + timeout
 
+    @property
+    def passed(self) -> bool:
+        """Whether the time is over."""
+        return self._end is not None and time.monotonic() >= self._end
+
     def remaining(self) -> float | None:
         """Return the seconds left, ``None`` for no limit; raise `DeadlinePassed` when there are none."""
         if self._end is None:

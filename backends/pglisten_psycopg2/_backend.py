@@ -15,7 +15,7 @@ from pglisten.errors import ConfigurationError, ConnectionFailed
 from ._libpq import Tap
 from ._reasons import why
 from ._session import Psycopg2Session
-from ._wait import deadline_in, wait
+from ._wait import deadline_in, divert, wait
 
 __all__ = ["Psycopg2Backend"]
 
@@ -66,12 +66,16 @@ class Psycopg2Backend(Backend):
 
 
 def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
+    owner = os.getpid()
     conn = psycopg2.connect(make_dsn(**_settings(conninfo)), async_=True)
     try:
         tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
-        wait(conn, deadline, owner=os.getpid())
+        wait(conn, deadline, owner=owner)
         return Psycopg2Session(conn, tap)
     except BaseException:
+        if os.getpid() != owner and not conn.closed:
+            # A forked child's copy, killed there: closing would speak in the parent's TLS session.
+            divert(conn.fileno())
         conn.close()
         raise
 

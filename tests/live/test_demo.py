@@ -69,6 +69,15 @@ def up_to(process: subprocess.Popen[str], pattern: str) -> list[str]:
     pytest.fail(f"no line matched {pattern!r}: {lines}")
 
 
+def the_rest(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Read both streams to their ends; `communicate` would miss the lines that are buffered already."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    told, said = process.stdout.read(), process.stderr.read()
+    process.wait()
+    return told, said
+
+
 class Remains:
     """What a running demo has made, to see later whether it is gone."""
 
@@ -109,7 +118,7 @@ def test_it_tells_the_whole_story_of_each_backend_and_leaves_nothing(start: Star
     demo = start("-m", "pglisten", "demo", "--seconds", "6", PGHOSTADDR="192.0.2.1", PGSSLMODE="verify-full")
     lines = up_to(demo, "received")
     remains = Remains(demo)
-    rest, said = demo.communicate()
+    rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
     lines += rest.splitlines()
     assert_whole_story(lines)
@@ -127,7 +136,7 @@ def test_a_signal_ends_it_in_order(start: Start, number: signal.Signals, moment:
     remains = Remains(demo)
     up_to(demo, moment)
     demo.send_signal(number)
-    rest, said = demo.communicate()
+    rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
     for name in chosen_backends():
         assert re.search(rf"^{name} +\d+ received, 0 missed,", rest, re.MULTILINE)
@@ -138,7 +147,7 @@ def test_a_signal_during_the_start_leaves_nothing(start: Start) -> None:
     demo = start("-m", "pglisten", "demo")
     up_to(demo, "Starting")
     demo.send_signal(signal.SIGINT)
-    assert demo.communicate()[1] == ""
+    assert the_rest(demo)[1] == ""
     assert demo.returncode == 0
 
 
@@ -158,7 +167,7 @@ def test_with_a_dsn_it_ends_only_its_own_sessions_there(start: Start, server: Se
     demo = start("-m", "pglisten", "demo", "--seconds", "5", "--dsn", server.dsn(application_name="demo"))
     lines = up_to(demo, "received")
     assert server.sessions("demo") == 1 + len(chosen_backends())
-    rest, said = demo.communicate()
+    rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
     assert_whole_story(lines + rest.splitlines())
     assert server.query("SELECT pg_backend_pid()") == [(own,)]
@@ -168,12 +177,12 @@ def test_one_backend_can_be_shown_alone(start: Start, server: Server, backend_na
     demo = start("-m", "pglisten", "demo", "--backend", backend_name, "--dsn", server.dsn())
     assert up_to(demo, "received")
     demo.send_signal(signal.SIGINT)
-    assert demo.communicate()[0].splitlines()[-1].startswith(backend_name)
+    assert the_rest(demo)[0].splitlines()[-1].startswith(backend_name)
 
 
 def test_a_dsn_that_leads_nowhere_is_one_line(start: Start, server: Server) -> None:
     demo = start("-m", "pglisten", "demo", "--dsn", server.dsn(dbname="does_not_exist"))
-    output, said = demo.communicate()
+    output, said = the_rest(demo)
     assert demo.returncode == 1
     assert "Traceback" not in output + said
     assert re.fullmatch(r"pglisten: .*does_not_exist.*\n", said)
@@ -190,6 +199,6 @@ def test_what_is_missing_is_said_with_the_line_that_installs_it(
     start: Start, program: str, remedy: str
 ) -> None:
     demo = start("-c", program)
-    said = demo.communicate()[1]
+    said = the_rest(demo)[1]
     assert demo.returncode == 2
     assert re.fullmatch(rf"pglisten: .*{remedy}.*\n", said)

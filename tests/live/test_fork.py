@@ -5,11 +5,9 @@ Each test runs in a process of its own, since forking is the process's business.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
+from pglisten_listeners import succeeds
 from pglisten_servers import Server
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
@@ -94,14 +92,7 @@ print("well")
 def test_parent_and_child_each_go_on_with_a_session_of_their_own(
     server: Server, backend_name: str, patched: str, how: str, scenario: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PARENT, server.dsn(), backend_name, patched, how, scenario],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["well"]), done.stderr
+    succeeds(PARENT, server.dsn(), backend_name, patched, how, scenario)
 
 
 CONNECTION = """
@@ -131,14 +122,7 @@ print("well")
 
 
 def test_a_single_connection_stays_the_parents(server: Server, backend_name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CONNECTION, server.dsn(), backend_name],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "well\n"), done.stderr
+    succeeds(CONNECTION, server.dsn(), backend_name)
 
 
 PARKED = """
@@ -172,11 +156,4 @@ print("well")
 def test_a_copied_consumer_goes_on_in_the_child_once_the_child_uses_the_listener(
     server: Server, backend_name: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PARKED, server.dsn(), backend_name],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "well\n"), done.stderr
+    succeeds(PARKED, server.dsn(), backend_name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -45,6 +47,14 @@ def fence(listener: Listener | ListenerConnection, channel: str) -> None:
     item = listener.get(timeout=20)
     assert item is not None
     assert (item.channel, item.payload) == (channel, "fence")
+
+
+def succeeds(program: str, *arguments: str) -> None:
+    """Run a program whose last line is "well" if all is, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["well"]), done.stderr
 
 
 @pytest.fixture

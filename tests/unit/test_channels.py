@@ -138,6 +138,8 @@ def test_a_listen_given_up_while_under_way_is_taken_back_and_what_it_brings_is_n
     assert undo.unlisten == ("a",)
     assert table.orphans == {"a"}
     table.applied(undo)
+    assert table.orphans == {"a"}  # What came in between may still be unread.
+    table.drained()
     assert table.orphans == set()
     assert table.plan() is None
 
@@ -289,6 +291,7 @@ def test_in_any_order_of_calls_losses_and_refusals_the_server_ends_up_with_what_
     while plan := table.plan():
         answer(plan)
     table.settled()
+    table.drained()
     assert server == table.names
     assert not table.waiting
     assert table.orphans == set()

@@ -12,8 +12,8 @@ from gevent.event import Event
 import pglisten
 from pglisten import Listener, ListenerEvent
 from pglisten._channels import BATCH
-from pglisten._link import Heartbeat
 from pglisten._options import target
+from pglisten._pump import Heartbeat
 from pglisten._states import State
 from pglisten._supervisor import Pace, Settings, Supervisor
 from pglisten.errors import ConnectionFailed, ServerError
@@ -218,10 +218,12 @@ def test_killing_every_greenlet_there_is_closes_the_listener(
 ) -> None:
     listener = _listener(server, listeners)
     listener.wait_connected(5)
+    waiting = gevent.spawn(listener.get, 5)
+    gevent.idle()
     listener._supervisor._greenlet.kill()
-    assert listener.closed
     with pytest.raises(pglisten.ListenerClosed):
-        listener.get(timeout=5)
+        waiting.get(timeout=5)
+    assert listener.closed
     listener.close()
     assert server.sessions() == frozenset()
 

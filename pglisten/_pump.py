@@ -1,0 +1,220 @@
+"""One living connection: the loop that reads, runs commands, keeps the channels in line and pings.
+
+One greenlet does all of it, and is the only one to touch the session. So there is no lock to hold over a
+wait, and no caller whose death could leave a reply half read: callers only wait for an outcome.
+
+It never waits for a consumer. While the mailbox is full it does not read; what a command's reply brings
+along stays with the driver until there is room.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+import gevent
+from gevent.event import Event
+
+from ._channels import ChannelTable, Plan
+from ._commands import Command, CommandQueue
+from ._mailbox import Gate
+from ._process import Home
+from ._sql import PING
+from .backend import Session
+from .errors import ConnectionLost, ServerError
+
+logger = logging.getLogger("pglisten.connection")
+
+RECOVERY = "25006"
+"""``cannot execute LISTEN during recovery`` (read_only_sql_transaction): this server is a standby."""
+
+_READ = 1  # gevent's and libev's EV_READ
+
+
+class Heartbeat(NamedTuple):
+    """After *interval* seconds without a sign of life ping; no answer for *timeout* seconds is a loss."""
+
+    interval: float
+    timeout: float
+
+
+class Forked(BaseException):
+    """Raised in a forked child's copy of the greenlet, after every wait and before any use of the session."""
+
+
+class Pump:
+    """Runs a session until it ends.
+
+    With *returns* another connection would follow: a refusal that is the server's own trouble, not the
+    channel's, ends this one. *on_settled* is called whenever the server has exactly the channels that are
+    wanted: first when all of them are listened to on this connection, and after every change. It must not
+    switch greenlets.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        gate: Gate,
+        channels: ChannelTable,
+        commands: CommandQueue,
+        *,
+        heartbeat: Heartbeat | None,
+        returns: bool,
+        on_settled: Callable[[], None],
+    ) -> None:
+        self.heard = time.monotonic()
+        """When the server last gave a sign of life, on the monotonic clock."""
+        self.asking = False
+        """Whether a query of this library's own waits for its answer."""
+        self.last_ping: float | None = None
+        self._session = session
+        self._gate = gate
+        self._channels = channels
+        self._commands = commands
+        self._heartbeat = heartbeat
+        self._patience = None if heartbeat is None else heartbeat.interval + heartbeat.timeout
+        self._returns = returns
+        self._on_settled = on_settled
+        self._home = Home()
+        self._drained = False
+        self._in_agreement = False
+        self._wake = Event()
+        loop = gevent.get_hub().loop
+        self._watcher, self._timer = loop.io(session.fileno(), _READ), loop.timer(0.0)
+
+    def wake(self) -> None:
+        """Make it look around: there is a command, or room. Never switches."""
+        self._wake.set()
+
+    def channels_changed(self) -> None:
+        """Make it bring the server in line with the channel table. Never switches."""
+        self._in_agreement = False
+        self._wake.set()
+
+    def run(self) -> NoReturn:
+        """Do what there is to do, until `ConnectionLost` or `Forked` is raised."""
+        while True:
+            if plan := self._channels.plan():
+                self._synchronise(plan)
+                # However often the channels change: everybody gets a turn.
+                if self._commands:
+                    self._run_command(self._commands.next())
+                elif self._gate.has_room():
+                    self._read()
+            elif not self._in_agreement:
+                self._in_agreement = True
+                self._channels.settled()
+                self._on_settled()
+            elif self._commands:
+                self._run_command(self._commands.next())
+            elif self._gate.has_room() and not self._drained:
+                self._read()
+                if not self._drained:
+                    self._let_others_run()
+            else:
+                self._pause()
+
+    def _synchronise(self, plan: Plan) -> None:
+        self._in_agreement = False
+        try:
+            self._query(plan.sql, self._patience)
+        except ServerError as error:
+            if self._returns and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
+                raise ConnectionLost(str(error), sqlstate=error.sqlstate) from error
+            for channel in self._channels.refused(plan, error):
+                logger.error("channel %r is refused, and out of the set now: %s", channel, error)
+        else:
+            self._channels.applied(plan)
+
+    def _run_command(self, command: Command) -> None:
+        error: ServerError | None = None
+        try:
+            self._query(command.sql, command.patience(self._patience))
+        except ServerError as refusal:
+            error = refusal
+        try:
+            # What came along is delivered before the caller goes on.
+            if self._gate.has_room():
+                self._read()
+        finally:
+            self._commands.finish(error)
+
+    def _query(self, sql: str, patience: float | None) -> None:
+        self._stay_home()
+        self._drained = False
+        self.asking = True
+        try:
+            self._session.execute(sql, patience)
+        finally:
+            self.asking = False
+            self._stay_home()
+            self.heard = time.monotonic()
+
+    def _read(self) -> None:
+        batch = self._session.receive()
+        self._drained = not batch
+        if batch:
+            self.heard = time.monotonic()
+            self._gate.deliver(batch, self._channels.orphans)
+        else:
+            self._channels.drained()
+
+    def _let_others_run(self) -> None:
+        """Go through the event loop once: a burst must neither outrun its consumers nor hold up the hub.
+
+        A timer, since gevent.sleep(0) comes back before timers and descriptors have had their turn.
+        """
+        gevent.get_hub().wait(self._timer)
+        self._stay_home()
+
+    def _pause(self) -> None:
+        """Wait for something to do: a command, room, data if they may be read, or the next heartbeat."""
+        due = None
+        if self._heartbeat is not None:
+            due = self.heard + self._heartbeat.interval - time.monotonic()
+            if due <= 0:
+                self._beat(self._heartbeat.timeout)
+                return
+        if self._gate.has_room():
+            self._watcher.start(self._wake.set)
+        try:
+            self._wake.wait(due)
+        finally:
+            self._watcher.stop()
+        self._wake.clear()
+        self._drained = False
+        self._stay_home()
+
+    def _beat(self, timeout: float) -> None:
+        started = time.monotonic()
+        try:
+            self._query(PING, timeout)
+        except ServerError:
+            pass
+        except ConnectionLost as error:
+            raise ConnectionLost(f"heartbeat failed: {error}", sqlstate=error.sqlstate) from error
+        self.last_ping = time.monotonic() - started
+
+    def _stay_home(self) -> None:
+        """Go no further in a forked child. Between every wait and every use of the session."""
+        if self._home.forked:
+            raise Forked
+
+    def collect_the_rest(self) -> None:
+        """Take what had arrived before the connection was lost: it comes before the gap."""
+        try:
+            while batch := self._session.receive():
+                self._gate.deliver(batch, self._channels.orphans)
+        except ConnectionLost:
+            pass
+
+    def close(self) -> None:
+        """End the session; in a forked child, without a word to the server."""
+        # The watcher goes before the descriptor, whose number may be somebody else's at once.
+        self._watcher.close()
+        self._timer.close()
+        if self._home.forked:
+            self._session.abandon()
+        self._session.close()
