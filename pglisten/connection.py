@@ -93,6 +93,8 @@ class ListenerConnection:
         Raises `ServerError` if it ran and was refused: the connection is fine; `ConnectionLost` if it could
         not be completed: the connection is dead; `OperationTimeout` after *timeout* seconds (``None``:
         never) of waiting for its turn or its end: the query runs on if it has begun; `ListenerClosed`.
+
+        Leave no transaction open: LISTEN takes effect with its commit, and notifications wait for it.
         """
         check_statement(sql)
         check_timeout(timeout)
@@ -161,12 +163,15 @@ class ListenerConnection:
         """Process id of the server process."""
         return self._link.pid
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """End it, whatever it is doing; who waits gets `ListenerClosed`. Idempotent, and prompt.
 
+        There is no callback to wait for, and so nothing that *timeout* seconds could limit: it is there
+        because a `Listener` has it.
         A query of ``execute`` that is running at the server ends there by itself, and the session with it.
         In a forked child it drops the copy and leaves the parent's session alone.
         """
+        check_timeout(timeout)
         if not self._home.forked:
             self._home.check_thread()
         self._link.stop(ListenerClosed("the connection was closed"))

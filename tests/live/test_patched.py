@@ -1,4 +1,4 @@
-"""The contract holds in a monkey-patched process too, where os, socket and time are gevent's."""
+"""All of it holds in a monkey-patched process too, where os, socket and time are gevent's."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ monkey.patch_all()
 import sys, pytest
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--tb=short", *sys.argv[1:]]))
 """
+TESTS = Path(__file__).parents[1]
 LIMIT = 900
 """Seconds for the whole suite on a loaded machine."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT + 30)
-@pytest.mark.parametrize("name", ["test_fake.py", "test_backends.py"])
-def test_the_contract_holds_in_a_patched_process(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "contract/test_fake.py",
+        "contract/test_backends.py",
+        "live/test_connection.py",
+        "live/test_held_up.py",
+        "live/test_listener.py",
+        "live/test_standstill.py",
+    ],
+)
+def test_it_all_holds_in_a_patched_process(name: str) -> None:
     # Isolated, or the current directory would be searched before the installed packages.
-    command = [sys.executable, "-I", "-c", PATCHED, str(Path(__file__).with_name(name))]
+    command = [sys.executable, "-I", "-c", PATCHED, str(TESTS / name)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
