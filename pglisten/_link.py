@@ -165,7 +165,8 @@ class Link:
 
     def _set_cause(self, cause: Error) -> None:
         if self.cause is None:
-            self.cause = cause
+            # Without its frames, which would keep the session alive as long as anybody keeps the cause.
+            self.cause = cause.with_traceback(None)
 
     def _tear_down(self) -> None:
         if self._torn_down:

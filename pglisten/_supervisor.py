@@ -91,9 +91,8 @@ class Supervisor:
         self._resumes = resumes
         self._was_connected = False
         self._pace = pace or Pace()
-        self._backoff = Backoff(
-            settings.min_reconnect_interval, settings.max_reconnect_interval, settings.jitter, self._pace.dice
-        )
+        bounds = settings.min_reconnect_interval, settings.max_reconnect_interval
+        self._backoff = Backoff(*bounds, settings.jitter, self._pace.dice)
         self._link: Link | None = None
         self._connected = Event()
         self._last_failure: Exception | None = None
@@ -114,12 +113,11 @@ class Supervisor:
 
     def require_link(self) -> Link:
         """Return the connection or raise `NotConnected`, with the last failure as its cause."""
-        link = self.link
-        if link is None:
-            raise NotConnected(
-                f"there is no connection at the moment ({self.state.value}); wait_connected() waits for one"
-            ) from self.last_error
-        return link
+        if link := self.link:
+            return link
+        raise NotConnected(
+            f"there is no connection now ({self.state.value}): wait_connected() waits for one"
+        ) from self.last_error
 
     def channels_changed(self) -> None:
         """Have the server brought in line with the channel table, now or with the next connection."""
@@ -249,7 +247,8 @@ class Supervisor:
             failed.__cause__ = error
             error = failed
         self.failed_attempts += 1
-        self.last_error = self._last_failure = error
+        # Without its frames: kept for long, they hold the connection string.
+        self.last_error = self._last_failure = error.with_traceback(None)
         delay = self._backoff.after_failure()
         logger.warning("connection attempt failed, next in %.3g s: %s", delay, error)
         self._events.post(ListenerEvent.CONNECTION_ATTEMPT_FAILED, error)

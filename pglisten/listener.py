@@ -123,8 +123,7 @@ class Listener:
     def listen(self, channel: str, timeout: float | None = None) -> None:
         """Listen to *channel*; return when the server has acknowledged it on the then current connection.
 
-        Waits through reconnections, *timeout* seconds at most (``None``: for ever). Names are
-        case-sensitive. Raises
+        Waits through reconnections, *timeout* seconds at most (``None``: for ever). Case counts. Raises
 
         * `InvalidChannelName`: empty, NUL, over 63 bytes of UTF-8, or not encodable;
         * `ChannelAlreadyOpen`: it is in the set, acknowledged or not;
