@@ -187,7 +187,6 @@ class Supervisor:
 
     def _attempt(self) -> Exception | None:
         """Dial and listen; return why it failed, or ``None`` once connected."""
-        settings = self._settings
         self._link = None
         session, failure = self._dial()
         self._go_on(session)
@@ -198,7 +197,7 @@ class Supervisor:
             session,
             mailbox=self.mailbox,
             channels=self.channels,
-            heartbeat=settings.heartbeat,
+            heartbeat=self._settings.heartbeat,
             returns=True,
             on_settled=self._settled,
         )
@@ -222,7 +221,7 @@ class Supervisor:
         """Take note that the server has every channel: the first time on a connection, it counts as made."""
         link = self._link
         if self.state is not State.LISTENING or link is None:
-            return
+            return  # Settled again, after a change of the channels.
         self._to(Happening.SETTLED)
         self._connected.set()
         self.connected_since = time.time()
@@ -256,11 +255,10 @@ class Supervisor:
 
     def _lost(self) -> float:
         assert self._link is not None
-        cause = self._link.cause
+        self.last_error = cause = self._link.cause
         self._to(Happening.LOST)
         self._connected.clear()
         self.connected_since = None
-        self.last_error = cause
         delay = self._backoff.after_loss(self._pace.now())
         logger.info("disconnected, next attempt in %.3g s: %s", delay, cause)
         self._events.post(ListenerEvent.DISCONNECTED, cause)

@@ -26,6 +26,7 @@ LIMIT = 900
     [
         "contract/test_fake.py",
         "contract/test_backends.py",
+        "live/test_close.py",
         "live/test_connection.py",
         "live/test_held_up.py",
         "live/test_listener.py",
