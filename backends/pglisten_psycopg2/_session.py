@@ -27,11 +27,9 @@ __all__ = ["Psycopg2Session"]
 
 logger = logging.getLogger("pglisten.psycopg2")
 
-BATCH = 500
-"""Notifications after which ``receive`` stops reading: at 2 µs each it has held the hub for a millisecond.
-
-The last poll may go beyond it: it reads 16 kB, libpq's buffer, which is 300 or so small notifications.
-"""
+BATCH = 300
+"""Notifications that ``receive`` returns at the most: with what a consumer does about each, a millisecond
+or two. One poll may bring more, up to what libpq's buffer has grown to: the rest waits for the next call."""
 
 _DONE = {TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR}
 """The server has said ReadyForQuery."""
@@ -53,7 +51,7 @@ class Psycopg2Session(Session):
         self._closed = self._abandoned = False
         self._lost: ConnectionLost | None = None
         self._arrived: list[Notification] = []
-        """What had arrived when the connection was lost, to be received before the loss is."""
+        """What has arrived and was not returned yet; after a loss, what is received before the loss is."""
         self._last_words: Said | None = None
         """The server's announcement that it will end the session."""
 
@@ -102,7 +100,7 @@ class Psycopg2Session(Session):
         if self._lost is not None:
             return self._received_before_the_loss()
         conn = self._connection
-        arrived: list[Notification] = []
+        arrived, self._arrived = self._arrived, []
         try:
             while len(arrived) < BATCH:
                 # A poll reads what there is, up to the size of libpq's buffer, and over TLS a record at a
@@ -119,7 +117,8 @@ class Psycopg2Session(Session):
             self._arrived[:0] = arrived
             return self._received_before_the_loss()
         self._heed_notices()
-        return arrived
+        self._arrived = arrived[BATCH:]
+        return arrived[:BATCH]
 
     def _received_before_the_loss(self) -> list[Notification]:
         """Return what there is, and the next time, when there is nothing, raise the loss."""
@@ -131,7 +130,8 @@ class Psycopg2Session(Session):
     def _lose(self, text: str, error: psycopg2.Error | None = None) -> ConnectionLost:
         """Count the connection as lost, for the server's reason if it gave one, else for *text*."""
         conn = self._connection
-        self._arrived = [*map(Notification._make, map(_fields, conn.notifies)), *self._tap.leftovers()]
+        self._arrived += map(Notification._make, map(_fields, conn.notifies))
+        self._arrived += self._tap.leftovers()
         conn.notifies = []
         self._heed_notices()
         message, sqlstate = why(text)
