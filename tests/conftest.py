@@ -4,7 +4,11 @@ pytest_plugins = [
     "pglisten_environment",
     "pglisten_servers",
     "pglisten_tls",
+    "pglisten_standby",
+    "pglisten_pgbouncer",
+    "pglisten_namespace",
     "pglisten_proxy",
     "pglisten_leaks",
     "pglisten_listeners",
+    "pglisten_programs",
 ]

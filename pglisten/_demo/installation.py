@@ -58,9 +58,12 @@ class Installation:
             secret.unlink()
         return template
 
-    def run(self, command: list[str | Path]) -> str:
-        """Run a program as the server's user and return its output; `ClusterError` if it fails."""
-        return _run(command, self.launch)
+    def run(self, command: list[str | Path], **variables: str) -> str:
+        """Run a program as the server's user and return its output; `ClusterError` if it fails.
+
+        *variables* are added to its environment.
+        """
+        return _run(command, {**self.launch, "env": self.launch["env"] | variables})
 
 
 def choose(candidates: Iterable[Binaries], folders: Folders, launch: Launch) -> Installation:

@@ -26,6 +26,7 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -72,6 +73,7 @@ class Janitor:
         self._password = secrets.token_urlsafe(16)
         self._installations: dict[tuple[Binaries, ...], Installation] = {}
         self._clusters: list[Cluster] = []
+        self._made_with: dict[Cluster, Installation] = {}
         self._numbers = itertools.count()
 
     def perform(self, request: Mapping[str, Any]) -> object:
@@ -88,6 +90,7 @@ class Janitor:
             "thaw": cluster.thaw,
             "running": lambda: cluster.running,
             "log": cluster.log_tail,
+            "follow": lambda: self._follow(cluster, self._clusters[int(arguments["primary"])]),
             "remove": lambda: self._remove(cluster),
         }
         return actions[request["do"]]()
@@ -104,21 +107,27 @@ class Janitor:
 
     def _create(
         self,
+        *,
         candidates: list[dict[str, Any]],
         ssl: bool,
         settings: dict[str, str],
         hba: list[str],
         files: dict[str, str],
+        standby_of: int | None = None,
     ) -> dict[str, object]:
-        """Make a cluster, start it, and describe it."""
+        """Make a cluster, start it, and describe it; a standby takes its data, *hba* and *files* over."""
         installation = self._installation([Binaries(**candidate) for candidate in candidates], ssl=ssl)
-        template = installation.make_template(self._folder, self._password)
         folder = self._folder / str(next(self._numbers))
         folder.mkdir(mode=0o700)
         self._folders.give(folder)
         cluster = Cluster(folder, installation.programs, free_port(), self._launch)
-        installation.run(["cp", "-Rp", template, cluster.data])
-        cluster.configure(settings)
+        self._made_with[cluster] = installation
+        if standby_of is None:
+            template = installation.make_template(self._folder, self._password)
+            installation.run(["cp", "-Rp", template, cluster.data])
+            cluster.configure(settings)
+        else:
+            self._copy(self._clusters[standby_of], cluster)
         if hba:
             files = files | {"pg_hba.conf": "\n".join(hba) + "\n"}
         for name, text in files.items():
@@ -151,6 +160,39 @@ class Janitor:
         if suitable not in self._installations:
             self._installations[suitable] = choose(suitable, self._folders, self._launch)
         return self._installations[suitable]
+
+    def _follow(self, cluster: Cluster, primary: Cluster) -> None:
+        """Start a server anew, whatever it is doing, as a standby of *primary* and with a copy of its data.
+
+        A fresh copy and not pg_rewind, which wants a clean shutdown: this one may have been killed.
+        """
+        cluster.kill()
+        shutil.rmtree(cluster.data, ignore_errors=True)
+        self._copy(primary, cluster)
+        cluster.start()
+
+    def _copy(self, primary: Cluster, standby: Cluster) -> None:
+        """Give *standby* the data of a running primary, and have it follow."""
+        address = f"host=127.0.0.1 port={primary.port} user=postgres"
+        installation = self._made_with[standby]
+        program: list[str | Path] = [
+            installation.programs / "pg_basebackup",
+            "--pgdata",
+            standby.data,
+            "--dbname",
+            address,
+        ]
+        installation.run(
+            [*program, "--checkpoint=fast", "--no-sync", "--no-password"],
+            # Not in the arguments, which every user of the machine can read.
+            PGPASSWORD=self._password,
+        )
+        # Not --write-recovery-conf, which writes where later settings of ours would have no effect.
+        standby.configure({"primary_conninfo": f"{address} password={self._password}"})
+        signal_file = standby.data / "standby.signal"
+        signal_file.touch(mode=0o600)
+        # The server opens it for writing.
+        self._folders.give(signal_file)
 
     def _remove(self, cluster: Cluster) -> None:
         """Stop a server and remove its folder; its number is not used again."""

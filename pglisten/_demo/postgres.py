@@ -190,6 +190,24 @@ class PrivatePostgres:
         self.port, self.socket_directory = made["port"], made["directory"]
         self.version, self.has_ssl, self.origin = made["version"], made["has_ssl"], made["origin"]
 
+    def standby(self) -> PrivatePostgres:
+        """Describe a streaming standby of this server, which must have been started; its `start` makes it.
+
+        Its data are a copy. Close it before this one.
+        """
+        if self._janitor is None or self._server is None:
+            raise PrivatePostgresError("a standby needs a primary that was started")
+        made = PrivatePostgres(janitor=self._janitor)
+        made._recipe = self._recipe | {"hba": [], "files": {}, "standby_of": self._server}
+        return made
+
+    def follow(self, primary: PrivatePostgres) -> None:
+        """Come back, whatever it is doing, as a standby of *primary* and with a fresh copy of its data.
+
+        Both belong to one janitor, and the port stays.
+        """
+        self._ask("follow", primary=primary._server)
+
     def stop(self, mode: ShutdownMode = "fast") -> None:
         """Shut the server down; its data stays for the next `start`. Nothing if it is down."""
         self._ask("stop", mode=mode)

@@ -134,10 +134,10 @@ class Proxy:
         for link in list(self._links):
             link.end(ending)
 
-    def cut_after(self, size: int, ending: Ending = "fin", direction: Direction = DOWN) -> None:
-        """Pass *size* more bytes, and `cut` the connection in the middle of whatever comes then."""
+    def cut_after(self, size: int | None, ending: Ending = "fin", direction: Direction = DOWN) -> None:
+        """Pass *size* more bytes, and `cut` in the middle of whatever comes then; ``None`` calls that off."""
         for flow in self._select(direction):
-            flow.cut_after = (size, ending)
+            flow.cut_after = None if size is None else (size, ending)
 
     def refuse(self) -> None:
         """Refuse new connections, until `accept`; open ones stay."""

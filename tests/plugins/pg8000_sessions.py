@@ -18,6 +18,25 @@ from pglisten.backend import Notification
 from pglisten.errors import ConnectionLost
 from pglisten_pg8000 import Pg8000Backend
 from pglisten_pg8000._session import Pg8000Session
+from pglisten_wrong_server import READY, WELCOME, authentication, message
+
+__all__ = [
+    "PATIENCE",
+    "READY",
+    "WELCOME",
+    "Connect",
+    "Pg8000Fixtures",
+    "authentication",
+    "connect_to",
+    "lost",
+    "message",
+    "read_exactly",
+    "read_message",
+    "read_startup",
+    "received",
+    "scripted",
+    "until_hung_up",
+]
 
 PATIENCE = 20.0
 """Seconds for what takes milliseconds."""
@@ -125,21 +144,3 @@ def scripted(script: Callable[[socket.socket], object], **keywords: str) -> Iter
             serving.get(timeout=PATIENCE)
         finally:
             serving.kill()
-
-
-def message(kind: bytes, body: bytes = b"") -> bytes:
-    return kind + (len(body) + 4).to_bytes(4, "big") + body
-
-
-def authentication(kind: int, body: bytes = b"") -> bytes:
-    return message(b"R", kind.to_bytes(4, "big") + body)
-
-
-READY = message(b"Z", b"I")
-WELCOME = (
-    authentication(0)
-    + message(b"S", b"client_encoding\0UTF8\0")
-    + message(b"K", bytes([0, 0, 18, 103, 0, 0, 0, 1]))
-    + READY
-)
-"""A start-up without a password; the pid is 4711."""

@@ -47,11 +47,11 @@ class Control:
             if self._connection is not None:
                 try:
                     return self._run(sql, arguments)
-                except _connection_errors():
+                except connection_errors():
                     # The server was restarted since: a new connection, and once more.
                     self._drop()
             if self._connection is None:
-                self._connection = _connect(self._keywords)
+                self._connection = connect(self._keywords)
             return self._run(sql, arguments)
 
     def _run(self, sql: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
@@ -63,11 +63,11 @@ class Control:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(*_connection_errors()):
+            with contextlib.suppress(*connection_errors()):
                 connection.close()
 
 
-def _connect(keywords: dict[str, Any]) -> Any:
+def connect(keywords: dict[str, Any]) -> Any:
     try:
         import psycopg2
     except ImportError:
@@ -93,7 +93,7 @@ def _connect_pg8000(keywords: dict[str, Any]) -> Any:
     return connection
 
 
-def _connection_errors() -> tuple[type[Exception], ...]:
+def connection_errors() -> tuple[type[Exception], ...]:
     errors: list[type[Exception]] = [OSError]
     with contextlib.suppress(ImportError):
         import psycopg2

@@ -105,10 +105,11 @@ def start_tls(
     ours, wrong = Authority("pglisten tests"), Authority("somebody else")
     started: list[TlsServer] = []
 
-    def start(*names: str, expired: bool = False) -> TlsServer:
+    def start(*names: str, expired: bool = False, newest: bool = False) -> TlsServer:
         certificate = ours.server(*names, expired=expired)
         postgres = PrivatePostgres(
-            prefer=kinds,
+            # What is installed lags behind the wheels.
+            prefer=tuple(reversed(kinds)) if newest else kinds,
             ssl=True,
             janitor=janitor,
             hba=HBA,
