@@ -108,6 +108,8 @@ class ChannelTable:
         self._settled = False
         self.orphans: set[str] = set()
         """Channels whose ``listen()`` was given up before its answer: nobody expects what they bring."""
+        self._left: set[str] = set()
+        """Channels that were open and left, and may have something to deliver yet: they cannot be orphans."""
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._wanted
@@ -162,7 +164,9 @@ class ChannelTable:
 
     def _remove(self, channel: str) -> Waiter:
         claim = self._wanted.pop(channel)
-        if self._waiting.pop(channel, None) and (channel in self._held or channel in self._under_way):
+        if not self._waiting.pop(channel, None):
+            self._left.add(channel)
+        elif channel not in self._left and (channel in self._held or channel in self._under_way):
             self.orphans.add(channel)
         return claim
 
@@ -242,8 +246,10 @@ class ChannelTable:
 
     def drained(self) -> None:
         """Note that all that has arrived is read: channels that the server has dropped bring nothing more."""
-        if self.orphans:
-            self.orphans &= self._held | self._under_way
+        if self.orphans or self._left:
+            there = self._held | self._under_way
+            self.orphans &= there
+            self._left &= there
 
     def disconnected(self) -> None:
         """Note that the connection is gone and with it all that the server had."""
@@ -253,6 +259,7 @@ class ChannelTable:
         self._suspects.clear()
         self._to_unlisten.clear()
         self.orphans.clear()
+        self._left.clear()
         self._to_listen = dict.fromkeys(self._wanted)
         for channel in list(self._leaving):
             self._judge(channel)

@@ -1,4 +1,4 @@
-"""Connection strings, as libpq 17 reads them: the DSN over ``PG*`` variables over defaults.
+"""Connection strings, as libpq 17 reads them: the DSN over a service over ``PG*`` variables over defaults.
 
 What makes a `ConnInfo` is checked when it is made, so that a mistake is an error where the DSN was
 written and not a failed attempt repeated for ever in a log. Resolving names is not done here.
@@ -10,8 +10,10 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
+from . import _passfile
+from ._hosts import DEFAULT_PORT, joined, places, socket_path
 from ._keywords import KEYWORDS, integer, printable
-from ._sources import DEFAULT_PORT, DEFAULT_SSLMODE, effective_values, home_directory, socket_path
+from ._sources import DEFAULT_SSLMODE, effective
 from .errors import ConfigurationError
 
 __all__ = ["ConnInfo"]
@@ -19,7 +21,7 @@ __all__ = ["ConnInfo"]
 KEEPALIVES_IDLE = 30
 """Seconds of silence before the kernel probes the peer.
 
-These four are the kernel's backstop where the listener's own heartbeat is off or cannot run; the
+These three are the kernel's backstop where the listener's own heartbeat is off or cannot run; the
 heartbeat is the real check, since a proxy answers these probes. Linux's own defaults would take over
 two hours.
 """
@@ -29,10 +31,6 @@ KEEPALIVES_INTERVAL = 10
 
 KEEPALIVES_COUNT = 3
 """Unanswered probes until the kernel gives the connection up: 30 + 3 * 10 seconds after the last sign."""
-
-TCP_USER_TIMEOUT = 60_000
-"""Milliseconds that sent data may stay unacknowledged: as long as the probes take, for keepalive does
-not run while data is in flight (RFC 5482)."""
 
 TlsFile = Literal["sslrootcert", "sslcert", "sslkey", "sslcrl"]
 
@@ -48,30 +46,36 @@ _TLS_PATHS = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir")
 class ConnInfo:
     """Every libpq keyword with its effective value. Immutable.
 
-    ``info[keyword]`` is the value, ``""`` where neither DSN nor environment set one. Nothing shows the
-    password but `password`, ``info["password"]`` and `values`.
+    ``info[keyword]`` is the value, ``""`` where nothing set one. Nothing shows the password but
+    `password`, ``info["password"]`` and `values`.
+
+    It may lead to several hosts. Each of its `targets` leads to one, and only of a target say `host` to
+    `socket_path` where it leads; backends get targets alone.
     """
 
-    __slots__ = ("_home", "_values")
+    __slots__ = ("_home", "_password_source", "_values")
 
-    def __init__(self, values: Mapping[str, str], *, home: str = "") -> None:
+    def __init__(self, values: Mapping[str, str], *, home: str = "", password_source: str = "") -> None:
         """Take checked *values* as they are; *home* is the user's home directory, ``""`` if there is none.
 
-        Text from a user goes through `parse` instead.
+        *password_source* is what the property says, ``""`` for what is usual. Text from a user goes
+        through `parse` instead.
         """
         self._values = dict(values)
         self._home = home
+        self._password_source = password_source
 
     @classmethod
     def parse(cls, dsn: str, environ: Mapping[str, str]) -> ConnInfo:
-        """Read *dsn*, key=value or URI (``""``: none), over the ``PG*`` variables in *environ*.
+        """Read *dsn*, key=value or URI (``""``: none), over a service and the ``PG*`` variables in *environ*.
 
         As in libpq, an empty value in the DSN means the default and hides the variable, and is wrong for
         a number or a choice; an empty variable counts as unset. Raises `ConfigurationError`, whose one
         line never holds the password, for whatever could not lead to a connection, missing certificate
-        files included.
+        and service files included. The password file is not read yet: see `with_password`.
         """
-        info = cls(effective_values(dsn, environ), home=home_directory(environ))
+        values, home, password_source = effective(dsn, environ)
+        info = cls(values, home=home, password_source=password_source)
         info.check_files()
         return info
 
@@ -83,16 +87,49 @@ class ConnInfo:
         return f"<ConnInfo {printable(self.user)}@{self.description}{address} sslmode={self.sslmode}>"
 
     def values(self) -> dict[str, str]:
-        """Return what to hand to libpq: every keyword that is set, password included.
+        """Return every keyword that is set, password included.
 
         A value is ``""`` where the DSN says so to hide a ``PG*`` variable; left out, libpq would look the
-        variable up. ``client_encoding`` is never among them: it is the backend's business, UTF8.
+        variable up. ``client_encoding`` is never among them: it is the backend's business, UTF8. A backend
+        passes over ``service``, ``passfile``, ``target_session_attrs`` and ``load_balance_hosts``: the core
+        has seen to them.
         """
         return dict(self._values)
 
+    def targets(self) -> tuple[ConnInfo, ...]:
+        """Return one for each host, in the order given; itself where there is but one.
+
+        What is said of all hosts together (`target_session_attrs`, `load_balance`) is the same in each.
+        """
+        found = places(self._values)
+        if len(found) == 1:
+            return (self,)
+        return tuple(self._with(joined((place,))) for place in found)
+
     def at(self, hostaddr: str) -> ConnInfo:
-        """Return a copy that connects to *hostaddr*, a numeric address."""
-        return ConnInfo({**self._values, "hostaddr": hostaddr}, home=self._home)
+        """Return a copy of a target that connects to *hostaddr*, a numeric address."""
+        return self._with({"hostaddr": hostaddr})
+
+    def with_password(self) -> ConnInfo:
+        """Return a copy of a target with the password that the password file has for it, if none was given.
+
+        The file is read now, and as libpq does: what is wrong with it is no error, but a reason for
+        `password_source`, and logged once as a warning where libpq warns. To be called for each attempt,
+        for passwords are changed while listeners run.
+        """
+        if self.password:
+            return self
+        path = self["passfile"] or (self._home and os.path.join(self._home, ".pgpass"))
+        if not path:
+            return self._with({}, "none: none was given, and there is no home directory with a .pgpass")
+        place = places(self._values)[0]
+        fields = (place.name_in_passfile, str(place.port), self.dbname, self.user)
+        password, source = _passfile.look_up(path, fields)
+        return self._with({"password": password} if password else {}, source)
+
+    def _with(self, changes: Mapping[str, str], password_source: str | None = None) -> ConnInfo:
+        source = self._password_source if password_source is None else password_source
+        return ConnInfo({**self._values, **changes}, home=self._home, password_source=source)
 
     @property
     def host(self) -> str:
@@ -109,6 +146,16 @@ class ConnInfo:
         return self._integer("port", DEFAULT_PORT)
 
     @property
+    def target_session_attrs(self) -> str:
+        """What the server has to be: any, read-write, read-only, primary, standby or prefer-standby."""
+        return self["target_session_attrs"] or "any"
+
+    @property
+    def load_balance(self) -> bool:
+        """Whether hosts and their addresses are to be tried in random order."""
+        return self["load_balance_hosts"] == "random"
+
+    @property
     def dbname(self) -> str:
         return self["dbname"]
 
@@ -122,12 +169,18 @@ class ConnInfo:
         return self["password"] or None
 
     @property
+    def password_source(self) -> str:
+        """Where the password is from, or ``none:`` and why there is none; one line, for messages.
+
+        ``the connection string``, ``PGPASSWORD``, ``password file /home/app/.pgpass``.
+        """
+        usual = "the connection string" if self.password else "none: none was given"
+        return self._password_source or usual
+
+    @property
     def description(self) -> str:
-        """Where this leads, for messages: ``db:5432/app``."""
-        host = self.host or self.hostaddr
-        return printable(
-            f"[{host}]:{self.port}/{self.dbname}" if ":" in host else f"{host}:{self.port}/{self.dbname}"
-        )
+        """Where this leads, for messages: ``db:5432/app``, or ``db1:5432,db2:5432/app``."""
+        return printable(f"{','.join(place.name for place in places(self._values))}/{self.dbname}")
 
     @property
     def is_unix(self) -> bool:
@@ -173,8 +226,13 @@ class ConnInfo:
 
     @property
     def tcp_user_timeout(self) -> int:
-        """Milliseconds; 0 is the system's default."""
-        return max(0, self._integer("tcp_user_timeout", TCP_USER_TIMEOUT))
+        """Milliseconds that sent data may stay unacknowledged; 0 is the system's default.
+
+        Unless it is given, as long as the probes take: they do not run while data is in flight (RFC 5482),
+        and on Linux a user timeout takes the place of their number (tcp(7)).
+        """
+        probing = self.keepalives_idle + self.keepalives_interval * self.keepalives_count
+        return max(0, self._integer("tcp_user_timeout", 1000 * probing))
 
     @property
     def sslmode(self) -> str:
@@ -211,7 +269,7 @@ class ConnInfo:
 
     def check_files(self) -> None:
         """Raise `ConfigurationError` if a TLS file that is named, or that ``sslmode`` needs, is missing."""
-        if self.effective_sslmode == "disable":
+        if all(target.effective_sslmode == "disable" for target in self.targets()):
             return
         for keyword in _TLS_PATHS:
             path = self[keyword]

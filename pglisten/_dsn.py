@@ -12,23 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from urllib.parse import unquote_to_bytes
 
-from ._keywords import KEYWORDS, SECRETS
+from ._keywords import KEYWORDS, SECRETS, what_else
 from .errors import ConfigurationError
 
 URI_PREFIXES = ("postgresql://", "postgres://")
 """What a URI begins with, in lower case only (PostgreSQL docs, libpq, "Connection URIs")."""
-
-ALIASES = {
-    "database": "dbname",
-    "db": "dbname",
-    "username": "user",
-    "passwd": "password",
-    "schema": "options",
-}
-"""What other drivers call a keyword, and difflib would not find near enough."""
 
 SPECIAL = frozenset({"requiressl", "ssl"})
 """No keywords, and yet understood: a former one of libpq's, and JDBC's ``ssl=true``, in a URI alone."""
@@ -84,13 +74,7 @@ def _unknown(keyword: str, previous: str) -> str:
         )
     if not _NAME.fullmatch(keyword):
         return "the DSN has something before a = that is no keyword of libpq's: write keyword=value"
-    near = ALIASES.get(keyword.lower()) or next(iter(get_close_matches(keyword.lower(), KEYWORDS, 1)), None)
-    hint = (
-        f"did you mean {near}?"
-        if near
-        else 'see "Parameter Key Words" in PostgreSQL\'s documentation of libpq'
-    )
-    return f"the DSN has an unknown keyword, {keyword}: {hint}"
+    return f"the DSN has an unknown keyword, {keyword}: {what_else(keyword)}"
 
 
 def _pairs(dsn: str) -> Iterator[tuple[str, str]]:

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["KEYWORDS", "SECRETS", "TLS_VERSIONS", "Keyword", "integer", "printable"]
+__all__ = ["KEYWORDS", "SECRETS", "TLS_VERSIONS", "Keyword", "integer", "printable", "what_else"]
 
 SECRETS = frozenset({"password", "sslpassword"})
 """Keywords whose values never appear in a message or a repr."""
 
 TLS_VERSIONS = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 """Protocol versions that libpq knows, oldest first, in lower case: it compares without regard to case."""
+
+ALIASES = {
+    "database": "dbname",
+    "db": "dbname",
+    "username": "user",
+    "passwd": "password",
+    "schema": "options",
+}
+"""What other drivers call a keyword, and difflib would not find near enough."""
 
 _INT32 = 2**31
 _KEEPALIVE_SECONDS = range(1, 32767 + 1)  # MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, linux/include/net/tcp.h
@@ -42,6 +52,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def what_else(keyword: str) -> str:
+    """Return a hint at what may have been meant by *keyword*, which is none."""
+    near = ALIASES.get(keyword.lower()) or next(iter(get_close_matches(keyword.lower(), KEYWORDS, 1)), None)
+    return (
+        f"did you mean {near}?"
+        if near
+        else 'see "Parameter Key Words" in PostgreSQL\'s documentation of libpq'
+    )
+
+
 def _shown(value: str) -> str:
     """Quote a value for a message, cut where nobody would read on."""
     return f"'{printable(value[:40])}{'...' if len(value) > 40 else ''}'"
@@ -63,20 +83,15 @@ def _choice(*choices: str) -> Check:
     return check
 
 
-def _only(supported: str, what: str) -> Check:
-    def check(value: str) -> str | None:
-        if value == supported:
-            return None
-        return f"is {_shown(value)}: {what} not supported yet, leave it out or write {supported}"
-
-    return check
+def _replication(value: str) -> str | None:
+    if not value:
+        return None
+    return "is set: a replication connection cannot LISTEN, leave it out"
 
 
-def _unsupported(what: str, instead: str) -> Check:
-    def check(value: str) -> str | None:
-        return f"is set: {what} not supported yet, {instead}" if value else None
-
-    return check
+def _service(value: str) -> str | None:
+    # libpq looks for a section without a name then, and in vain.
+    return None if value else "is empty: write a service's name, or leave it out"
 
 
 def integer(value: str) -> int | None:
@@ -100,15 +115,17 @@ def _integer(what: str, allowed: range | None = None) -> Check:
     return check
 
 
-def _port(value: str) -> str | None:
-    if "," in value:
-        return "has several ports: several hosts are not supported yet, name one"
-    return _integer("a port number", range(1, 65535 + 1))(value) if value else None
+def _each(check: Check) -> Check:
+    """Return a check of each element of a list with commas, of which any may be empty."""
+
+    def check_all(value: str) -> str | None:
+        complaints = (check(element) for element in value.split(",") if element)
+        return next(filter(None, complaints), None)
+
+    return check_all
 
 
 def _host(value: str) -> str | None:
-    if "," in value:
-        return "names several: several hosts are not supported yet, name one"
     if value.startswith(("/", "@")):
         return None
     if "@" in value:
@@ -119,10 +136,8 @@ def _host(value: str) -> str | None:
 
 
 def _hostaddr(value: str) -> str | None:
-    if "," in value:
-        return _host(value)
     try:
-        ip_address(value or "::1")
+        ip_address(value)
     except ValueError:
         return f"is {_shown(value)}: write a numeric IPv4 or IPv6 address, a name goes into host"
     return None
@@ -141,7 +156,8 @@ def _tls_version(value: str) -> str | None:
 
 
 def _require_auth(value: str) -> str | None:
-    methods = value.split(",") if value else []
+    # Empty, it is no method and not any method (check_expected_areq in fe-auth.c): no login is left.
+    methods = value.split(",")
     negated = [method.startswith("!") for method in methods]
     names = [method.removeprefix("!") for method in methods]
     known = all(name in _AUTH_METHODS for name in names)
@@ -157,16 +173,16 @@ _FLAG = _choice("0", "1")
 
 KEYWORDS: Mapping[str, Keyword] = MappingProxyType(
     {
-        "service": Keyword("PGSERVICE", _unsupported("service files are", "write its settings into the DSN")),
+        "service": Keyword("PGSERVICE", _service),
         "user": Keyword("PGUSER", _text),
         "password": Keyword("PGPASSWORD", _text),
         "passfile": Keyword("PGPASSFILE", _text),
         "channel_binding": Keyword("PGCHANNELBINDING", _choice("disable", "prefer", "require")),
         "connect_timeout": Keyword("PGCONNECT_TIMEOUT", _integer("whole seconds, 0 for no limit")),
         "dbname": Keyword("PGDATABASE", _text),
-        "host": Keyword("PGHOST", _host),
-        "hostaddr": Keyword("PGHOSTADDR", _hostaddr),
-        "port": Keyword("PGPORT", _port),
+        "host": Keyword("PGHOST", _each(_host)),
+        "hostaddr": Keyword("PGHOSTADDR", _each(_hostaddr)),
+        "port": Keyword("PGPORT", _each(_integer("a port number", range(1, 65535 + 1)))),
         # PGCLIENTENCODING is none of ours: a payload that it cannot express would end the session.
         "client_encoding": Keyword(None, _client_encoding),
         "options": Keyword("PGOPTIONS", _text),
@@ -199,11 +215,12 @@ KEYWORDS: Mapping[str, Keyword] = MappingProxyType(
         "krbsrvname": Keyword("PGKRBSRVNAME", _text),
         "gsslib": Keyword("PGGSSLIB", _text),
         "gssdelegation": Keyword("PGGSSDELEGATION", _FLAG),
-        "replication": Keyword(None, _unsupported("replication connections are", "leave it out")),
+        "replication": Keyword(None, _replication),
         "target_session_attrs": Keyword(
-            "PGTARGETSESSIONATTRS", _only("any", "choosing a server by its state is")
+            "PGTARGETSESSIONATTRS",
+            _choice("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
         ),
-        "load_balance_hosts": Keyword("PGLOADBALANCEHOSTS", _only("disable", "load balancing is")),
+        "load_balance_hosts": Keyword("PGLOADBALANCEHOSTS", _choice("disable", "random")),
     }
 )
 """Every keyword by its name."""

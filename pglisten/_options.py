@@ -68,7 +68,8 @@ def target(dsn: str, backend: str | Backend | None) -> tuple[Backend, ConnInfo]:
     """Return the backend and the parsed *dsn*, which that backend can do."""
     chosen = backend if isinstance(backend, Backend) else load_backend(backend)
     conninfo = ConnInfo.parse(dsn, os.environ)
-    chosen.check(conninfo)
+    for host in conninfo.targets():
+        chosen.check(host)
     return chosen, conninfo
 
 

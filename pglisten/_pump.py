@@ -9,6 +9,7 @@ along stays with the driver until there is room.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from ._channels import ChannelTable, Plan
 from ._commands import Command, CommandQueue
 from ._mailbox import Gate
 from ._process import Home
-from ._sql import PING
+from ._sql import PING, TRIM_QUEUE
 from .backend import Session
 from .errors import ConnectionLost, ServerError
 
@@ -30,11 +31,19 @@ logger = logging.getLogger("pglisten.connection")
 RECOVERY = "25006"
 """``cannot execute LISTEN during recovery`` (read_only_sql_transaction): this server is a standby."""
 
+STATUS_LOST = "58P01"
+"""``could not access status of transaction`` (undefined_file): LISTEN fails so on servers before the minor
+releases of February 2026 when the queue begins with a notification whose transaction is long forgotten."""
+
 _READ = 1  # gevent's and libev's EV_READ
 
 
 class Heartbeat(NamedTuple):
-    """After *interval* seconds without a sign of life ping; no answer for *timeout* seconds is a loss."""
+    """After *interval* seconds without an answer to anything ping; no answer for *timeout* seconds is a loss.
+
+    Notifications are no answer. They come over a link that is dead towards the server too, and while the
+    consumer is slow what is read may be what arrived long before the link died.
+    """
 
     interval: float
     timeout: float
@@ -66,6 +75,8 @@ class Pump:
     ) -> None:
         self.heard = time.monotonic()
         """When the server last gave a sign of life, on the monotonic clock."""
+        self._answered = self.heard
+        """When it last answered: both directions were alive."""
         self.asking = False
         """Whether a query of this library's own waits for its answer."""
         self.last_ping: float | None = None
@@ -109,17 +120,20 @@ class Pump:
                 self._on_settled()
             elif self._commands:
                 self._run_command(self._commands.next())
+            # Before more is read: in a burst there is always more.
+            elif (beat_in := self._beat_in()) is not None and beat_in <= 0:
+                self._beat()
             elif self._gate.has_room() and not self._drained:
                 self._read()
                 if not self._drained:
                     self._let_others_run()
             else:
-                self._pause()
+                self._pause(beat_in)
 
     def _synchronise(self, plan: Plan) -> None:
         self._in_agreement = False
         try:
-            self._query(plan.sql, self._patience)
+            self._listen(plan.sql)
         except ServerError as error:
             if self._returns and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
                 raise ConnectionLost(str(error), sqlstate=error.sqlstate) from error
@@ -127,6 +141,18 @@ class Pump:
                 logger.error("channel %r is refused, and out of the set now: %s", channel, error)
         else:
             self._channels.applied(plan)
+
+    def _listen(self, sql: str) -> None:
+        """Run a plan's query; once more if the queue had to be healed."""
+        try:
+            self._query(sql, self._patience)
+        except ServerError as error:
+            if error.sqlstate != STATUS_LOST:
+                raise
+            logger.warning("the notification queue begins with what nobody can read, trimming it: %s", error)
+            with contextlib.suppress(ServerError):
+                self._query(TRIM_QUEUE, self._patience)
+            self._query(sql, self._patience)
 
     def _run_command(self, command: Command) -> None:
         error: ServerError | None = None
@@ -150,7 +176,7 @@ class Pump:
         finally:
             self.asking = False
             self._stay_home()
-            self.heard = time.monotonic()
+            self.heard = self._answered = time.monotonic()
 
     def _read(self) -> None:
         batch = self._session.receive()
@@ -169,28 +195,31 @@ class Pump:
         gevent.get_hub().wait(self._timer)
         self._stay_home()
 
-    def _pause(self) -> None:
+    def _pause(self, beat_in: float | None) -> None:
         """Wait for something to do: a command, room, data if they may be read, or the next heartbeat."""
-        due = None
-        if self._heartbeat is not None:
-            due = self.heard + self._heartbeat.interval - time.monotonic()
-            if due <= 0:
-                self._beat(self._heartbeat.timeout)
-                return
         if self._gate.has_room():
             self._watcher.start(self._wake.set)
         try:
-            self._wake.wait(due)
+            self._wake.wait(beat_in)
         finally:
             self._watcher.stop()
         self._wake.clear()
         self._drained = False
         self._stay_home()
 
-    def _beat(self, timeout: float) -> None:
-        started = time.monotonic()
+    def _beat_in(self) -> float | None:
+        """Return the seconds until the next heartbeat is due, ``None`` if there is none."""
+        if self._heartbeat is None:
+            return None
+        return self._answered + self._heartbeat.interval - time.monotonic()
+
+    def _beat(self) -> None:
+        heartbeat, started = self._heartbeat, time.monotonic()
+        assert heartbeat is not None
+        # As patient as with a command while things come: the answer stands behind all that are on their way.
+        patience = max(heartbeat.timeout, self.heard + heartbeat.interval + heartbeat.timeout - started)
         try:
-            self._query(PING, timeout)
+            self._query(PING, patience)
         except ServerError:
             pass
         except ConnectionLost as error:

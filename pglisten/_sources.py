@@ -1,19 +1,23 @@
-"""Where a setting comes from: the DSN, over a ``PG*`` variable, over a default; checked on the way."""
+"""Where a setting comes from; checked on the way.
+
+The DSN goes over the service that it or ``PGSERVICE`` names, that over the ``PG*`` variables, and these
+over the defaults, as in ``conninfo_add_defaults`` of libpq 17.
+"""
 
 from __future__ import annotations
 
 import os
 import pwd
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ._dsn import parse_dsn
-from ._keywords import KEYWORDS, TLS_VERSIONS
+from ._hosts import check_socket_path, joined, places
+from ._keywords import KEYWORDS, TLS_VERSIONS, printable
+from ._servicefile import read_service
 from .errors import ConfigurationError
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_SSLMODE", "effective_values", "home_directory", "socket_path"]
-
-DEFAULT_PORT = 5432
-"""PostgreSQL's registered port (DEF_PGPORT)."""
+__all__ = ["DEFAULT_SSLMODE", "Effective", "effective"]
 
 DEFAULT_SSLMODE = "prefer"
 """libpq's own (DefaultSSLMode); with ``sslrootcert=system`` it is ``verify-full`` instead."""
@@ -21,30 +25,82 @@ DEFAULT_SSLMODE = "prefer"
 DEFAULT_TLS_MIN = "TLSv1.2"
 """libpq's ssl_min_protocol_version since version 13, if none is given."""
 
-SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")  # noqa: S108 - a socket is looked up there, not made
-"""Where the Unix socket is sought: as Debian's and psycopg2-binary's libpq, then PostgreSQL's own default."""
 
-MAX_SOCKET_PATH = 107
-"""Longest path of a Unix socket, in bytes, on Linux (unix(7)); libpq refuses longer ones too."""
+class Effective(NamedTuple):
+    """What counts in the end."""
+
+    values: dict[str, str]
+    """Every keyword that is set, or has a default that is always needed."""
+    home: str
+    """The user's home directory, ``""`` if there is none."""
+    password_source: str
+    """Where the password is from, for messages; ``""`` if there is none."""
 
 
-def effective_values(dsn: object, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return every keyword that is set, or has a default that is always needed, with its value.
+class _Source(NamedTuple):
+    """One place that sets keywords."""
 
-    Raises `ConfigurationError` for a *dsn* that is no string, and for whatever is wrong in the text.
+    values: Mapping[str, str]
+    naming: str
+    """What a message calls ``{keyword}`` or ``{variable}`` from there."""
+    description: str
+    """Of the place, likewise."""
+
+
+def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
+    """Return what *dsn* and *environ* come to.
+
+    Raises `ConfigurationError` for a *dsn* that is no string, and for whatever is wrong in a setting that
+    counts.
     """
-    text = _checked_text("the DSN", dsn)
-    values = {**_from_environment(environ), **_from_dsn(text)}
+    home = _home_directory(environ)
+    sources = _sources(_checked_text("the DSN", dsn), environ, home)
+    values: dict[str, str] = {}
+    password_source = ""
+    for source in sources:
+        for keyword, value in source.values.items():
+            if keyword in values:
+                continue  # Not even checked: libpq does not look at it either.
+            _check(keyword, source.naming, value)
+            values[keyword] = value
+            if keyword == "password" and value:
+                password_source = _named(keyword, source.description)
     if not values.get("sslmode") and environ.get("PGREQUIRESSL", "").startswith("1"):
         values["sslmode"] = "require"  # deprecated, and still honoured by libpq 17
     # Only checked: it is UTF8 always, and the backends see to that.
     values.pop("client_encoding", None)
     _fill_in(values)
     _check_together(values)
-    return values
+    return Effective(values, home, password_source)
 
 
-def home_directory(environ: Mapping[str, str]) -> str:
+def _sources(dsn: str, environ: Mapping[str, str], home: str) -> list[_Source]:
+    """Return the places that set keywords, the strongest first."""
+    # An empty value in the DSN or a service means the default where libpq takes it so, and is refused
+    # where libpq refuses it: sslmode='' must not hide PGSSLMODE=verify-full.
+    given = parse_dsn(dsn)
+    sources = [_Source(given, "{keyword}", "the connection string")]
+    # Not even an empty PGSERVICE is none: libpq looks it up, also when psycopg2 calls it.
+    service = given.get("service", environ.get("PGSERVICE"))
+    if service is not None:
+        _check("service", "{keyword}" if "service" in given else "{variable}", service)
+        settings, path = read_service(service, environ, home)
+        file = f"service file {printable(path)}"
+        sources.append(_Source(settings, f"{{keyword}} in {_literal(file)}", _literal(file)))
+    names = {keyword: entry.variable for keyword, entry in KEYWORDS.items() if entry.variable}
+    variables = {keyword: environ[name] for keyword, name in names.items() if environ.get(name)}
+    return [*sources, _Source(variables, "{variable}", "{variable}")]
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _named(keyword: str, naming: str) -> str:
+    return naming.format(keyword=keyword, variable=KEYWORDS[keyword].variable)
+
+
+def _home_directory(environ: Mapping[str, str]) -> str:
     """Return the user's home directory as libpq finds it, ``""`` if there is none."""
     if home := environ.get("HOME"):
         return home
@@ -52,35 +108,9 @@ def home_directory(environ: Mapping[str, str]) -> str:
     return account.pw_dir if account else ""
 
 
-def socket_path(host: str, port: int | str) -> str:
-    """Return the address of the Unix socket in directory *host*.
-
-    One of the abstract namespace, which libpq writes with ``@`` in front, begins with NUL.
-    """
-    path = f"{host}/.s.PGSQL.{port}"
-    return "\0" + path[1:] if path.startswith("@") else path
-
-
-def _from_dsn(dsn: str) -> dict[str, str]:
-    values = parse_dsn(dsn)
-    for keyword, value in values.items():
-        # An empty value means the default where libpq takes it so, and is refused where libpq
-        # refuses it: sslmode='' must not hide PGSSLMODE=verify-full.
-        _check(keyword, keyword, value)
-    return values
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for keyword, (variable, _) in KEYWORDS.items():
-        if variable and (value := environ.get(variable)):
-            _check(keyword, variable, _checked_text(variable, value))
-            values[keyword] = value
-    return values
-
-
-def _check(keyword: str, name: str, value: str) -> None:
-    if complaint := KEYWORDS[keyword].check(value):
+def _check(keyword: str, naming: str, value: str) -> None:
+    name = _named(keyword, naming)
+    if complaint := KEYWORDS[keyword].check(_checked_text(name, value)):
         raise ConfigurationError(f"{name} {complaint}")
 
 
@@ -104,7 +134,6 @@ def _checked_text(name: str, text: object) -> str:
 def _fill_in(values: dict[str, str]) -> None:
     """Add the defaults, as ``pqConnectOptions2`` of libpq does."""
     values.setdefault("sslmode", "verify-full" if values.get("sslrootcert") == "system" else DEFAULT_SSLMODE)
-    values["port"] = str(int(values.get("port") or DEFAULT_PORT))
     if not values.get("user"):
         account = _account()
         if account is None:
@@ -113,8 +142,12 @@ def _fill_in(values: dict[str, str]) -> None:
             )
         values["user"] = account.pw_name
     values["dbname"] = values.get("dbname") or values["user"]
-    if not values.get("host") and not values.get("hostaddr"):
-        values["host"] = next(filter(os.path.isdir, SOCKET_DIRECTORIES), SOCKET_DIRECTORIES[-1])
+    found = places(values)
+    for place in found:
+        check_socket_path(place)
+    for keyword, value in joined(found).items():
+        if value or keyword in values:
+            values[keyword] = value
 
 
 def _check_together(values: Mapping[str, str]) -> None:
@@ -136,25 +169,6 @@ def _check_together(values: Mapping[str, str]) -> None:
         raise ConfigurationError(
             f"ssl_max_protocol_version={newest} is older than ssl_min_protocol_version, {oldest}: "
             "lower that or leave both out"
-        )
-    if values.get("passfile") and not values.get("password"):
-        # With a password, it has no effect in libpq either.
-        raise ConfigurationError(
-            "passfile (or PGPASSFILE) is set: password files are not supported yet, "
-            "set password or PGPASSWORD"
-        )
-    _check_socket_path(values)
-
-
-def _check_socket_path(values: Mapping[str, str]) -> None:
-    host = values.get("host", "")
-    if not host.startswith(("/", "@")) or values.get("hostaddr"):
-        return
-    length = len(socket_path(host, values["port"]).encode())
-    if length > MAX_SOCKET_PATH:
-        raise ConfigurationError(
-            f"host is a directory whose Unix socket has a path of {length} bytes, "
-            f"over the {MAX_SOCKET_PATH} that the system takes: write a shorter one"
         )
 
 

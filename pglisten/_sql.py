@@ -18,6 +18,9 @@ MAX_PAYLOAD = 7999
 PING = "SELECT 1"
 """The cheapest round trip that every driver lets through: psycopg2 refuses an empty query."""
 
+TRIM_QUEUE = "SELECT pg_catalog.pg_notification_queue_usage()"
+"""Has the server look at its notification queue and drop what every listener has read."""
+
 
 def _encoded(text: str) -> bytes | None:
     """Return *text* in UTF-8, or ``None`` if it cannot be sent: a NUL, or half of a surrogate pair."""

@@ -2,20 +2,22 @@
 
 ::
 
-    state        happening  next
-    -----------  ---------  -----------
-    DIALLING     DIALLED    LISTENING
-    DIALLING     FAILED     BACKING_OFF
-    LISTENING    SETTLED    CONNECTED
-    LISTENING    FAILED     BACKING_OFF
-    BACKING_OFF  RESTED     DIALLING
-    CONNECTED    LOST       RESTING
-    RESTING      RESTED     DIALLING
-    (any)        CLOSE      CLOSED
+    state        happening    next
+    -----------  -----------  -----------
+    DIALLING     DIALLED      LISTENING
+    DIALLING     FAILED       BACKING_OFF
+    LISTENING    SETTLED      CONNECTED
+    LISTENING    PASSED_OVER  DIALLING
+    LISTENING    FAILED       BACKING_OFF
+    BACKING_OFF  RESTED       DIALLING
+    CONNECTED    LOST         RESTING
+    RESTING      RESTED       DIALLING
+    (any)        CLOSE        CLOSED
 
-DIALLING resolves the host name and opens a session; LISTENING has one and sends the LISTENs;
-CONNECTED has every channel acknowledged. BACKING_OFF sleeps after a failed attempt, RESTING after a
-loss, so that a connection that never lives long is not retried in a tight loop. CLOSED is final.
+DIALLING resolves host names and opens a session; LISTENING has one and sends the LISTENs. When a standby
+refuses these it is PASSED_OVER: DIALLING goes on with the next host, and fails if there is none. CONNECTED
+has every channel acknowledged. BACKING_OFF sleeps after a failed attempt, RESTING after a loss, so that a
+connection that never lives long is not retried in a tight loop. CLOSED is final.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Happening(enum.Enum):
     DIALLED = enum.auto()
     FAILED = enum.auto()
     SETTLED = enum.auto()
+    PASSED_OVER = enum.auto()
     LOST = enum.auto()
     RESTED = enum.auto()
     CLOSE = enum.auto()
@@ -52,6 +55,7 @@ TRANSITIONS: Mapping[tuple[State, Happening], State] = MappingProxyType(
         (State.DIALLING, Happening.DIALLED): State.LISTENING,
         (State.DIALLING, Happening.FAILED): State.BACKING_OFF,
         (State.LISTENING, Happening.SETTLED): State.CONNECTED,
+        (State.LISTENING, Happening.PASSED_OVER): State.DIALLING,
         (State.LISTENING, Happening.FAILED): State.BACKING_OFF,
         (State.BACKING_OFF, Happening.RESTED): State.DIALLING,
         (State.CONNECTED, Happening.LOST): State.RESTING,

@@ -9,54 +9,35 @@ supervisor) runs the callbacks. The supervisor never waits for a callback, so a 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import gevent
 from gevent.event import Event
 
 from ._backoff import Backoff
 from ._channels import ChannelTable, Waiter
-from ._conninfo import ConnInfo
-from ._dial import dial
-from ._events import Dispatcher, EventCallback, ListenerEvent
+from ._dial import Route
+from ._events import Dispatcher, ListenerEvent
 from ._greenlet import Greenlet, spawn
 from ._link import Link
 from ._mailbox import Mailbox
 from ._process import Home
-from ._pump import Heartbeat
+from ._pump import RECOVERY
+from ._settings import Pace, Settings
 from ._states import TRANSITIONS, Happening, State
-from .backend import Backend, Session
-from .errors import ConnectionFailed, Error, ListenerClosed, NotConnected, OperationTimeout, again
+from .backend import Session
+from .errors import (
+    ConnectionFailed,
+    ConnectionLost,
+    Error,
+    ListenerClosed,
+    NotConnected,
+    OperationTimeout,
+    again,
+)
 
 logger = logging.getLogger("pglisten.listener")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A listener's options, checked. Times are seconds."""
-
-    backend: Backend
-    conninfo: ConnInfo
-    min_reconnect_interval: float
-    max_reconnect_interval: float
-    jitter: float
-    event_callback: EventCallback | None
-    queue_size: int
-    drop_oldest: bool
-    connect_timeout: float | None
-    heartbeat: Heartbeat | None
-
-
-class Pace(NamedTuple):
-    """Where time and chance come from; a test brings its own."""
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], object] = gevent.sleep
-    dice: Callable[[], float] = random.random
 
 
 class Replaced(Error):
@@ -149,7 +130,9 @@ class Supervisor:
 
     def close(self, grace: float | None) -> None:
         """End everything and wait until it has ended. A running callback has *grace* seconds to return."""
-        closer = self._closer or self._begin_to_close(ListenerClosed("the listener was closed"), grace)
+        closer = self._closer
+        if closer is None:  # Not its truth: a greenlet that has ended is false.
+            closer = self._begin_to_close(ListenerClosed("the listener was closed"), grace)
         if not self._events.is_current:
             closer.join()
 
@@ -186,34 +169,47 @@ class Supervisor:
             self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace=0)
 
     def _attempt(self) -> Exception | None:
-        """Dial and listen; return why it failed, or ``None`` once connected."""
+        """Dial and listen, on one host after the other; return why it failed, or ``None`` once connected."""
         self._link = None
-        session, failure = self._dial()
-        self._go_on(session)
-        if session is None:
-            return failure
-        self._to(Happening.DIALLED)
-        link = self._link = Link(
-            session,
-            mailbox=self.mailbox,
-            channels=self.channels,
-            heartbeat=self._settings.heartbeat,
-            returns=True,
-            on_settled=self._settled,
-        )
-        link.settled.wait()
-        self._go_on()
-        return None if self.state is State.CONNECTED else link.cause
-
-    def _dial(self) -> tuple[Session | None, Exception | None]:
         settings = self._settings
+        route = Route(
+            settings.backend,
+            settings.conninfo,
+            settings.connect_timeout,
+            look_for_pooler=not self._was_connected,
+        )
+        while True:
+            session, failure = self._dial(route)
+            self._go_on(session)
+            if session is None:
+                return failure
+            self._to(Happening.DIALLED)
+            link = self._link = Link(
+                session,
+                mailbox=self.mailbox,
+                channels=self.channels,
+                heartbeat=settings.heartbeat,
+                returns=True,
+                on_settled=self._settled,
+            )
+            link.settled.wait()
+            self._go_on()
+            if self.state is State.CONNECTED:
+                return None
+            if not isinstance(link.cause, ConnectionLost) or link.cause.sqlstate != RECOVERY:
+                return link.cause
+            route.pass_over(link.cause)
+            self._to(Happening.PASSED_OVER)
+
+    def _dial(self, route: Route) -> tuple[Session | None, Exception | None]:
         try:
-            return dial(settings.backend, settings.conninfo, settings.connect_timeout), None
+            return route.next(), None
         except Error as error:
             return None, error
         except Exception as error:
-            logger.exception("backend %s has a bug", settings.backend.name)
-            failure = ConnectionFailed(f"backend {settings.backend.name} has a bug: {error!r}")
+            name = self._settings.backend.name
+            logger.exception("backend %s has a bug", name)
+            failure = ConnectionFailed(f"backend {name} has a bug: {error!r}")
             failure.__cause__ = error
             return None, failure
 

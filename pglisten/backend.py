@@ -9,6 +9,8 @@ What a backend may rely on:
 * One greenlet at a time calls a session's methods; only ``fileno`` may be called beside it.
 * Host names are resolved: `ConnInfo.hostaddr` holds the numeric address to connect to, unless
   `ConnInfo.is_unix` is true and ``host`` is the directory of a Unix socket.
+* There is one host, and the password that is to be used if there is any. Several hosts, services and
+  password files are the core's business, `ConnInfo.values` says by which keywords.
 * SQL handed to ``execute`` holds neither NUL nor characters that UTF-8 cannot encode.
 
 What it must never do: block the hub, whether the process is monkey-patched or not; change the
@@ -23,7 +25,7 @@ from typing import ClassVar, NamedTuple
 
 from ._conninfo import ConnInfo
 
-__all__ = ["Backend", "ConnInfo", "Notification", "Session"]
+__all__ = ["MAX_RESULT", "Backend", "ConnInfo", "Notification", "Session"]
 
 
 class Notification(NamedTuple):
@@ -34,6 +36,11 @@ class Notification(NamedTuple):
     channel: str
     payload: str
     """``""`` where none was given."""
+
+
+MAX_RESULT = 1 << 20
+"""How long the rows that `Session.fetch` returns may be, in bytes of DataRow messages: 7 for a row, 4 for a
+value, and the value's text."""
 
 
 class Session(ABC):
@@ -59,6 +66,16 @@ class Session(ABC):
           The session is useless then, but what had arrived can still be received.
 
         A greenlet killed in it leaves a session that can only be closed.
+        """
+
+    @abstractmethod
+    def fetch(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
+        """Run a query as `execute` does, and return the rows of its last statement.
+
+        ``[]`` if that returns none. A value is what the server wrote, ``None`` for NULL; whoever asks
+        casts to ``text`` what drivers would convert. Waits and raises as `execute` does, and also
+        `ConnectionLost` if the rows come to more than `MAX_RESULT` bytes: it is for the library's own
+        questions to the server, whose answers are short.
         """
 
     @abstractmethod
@@ -93,6 +110,10 @@ class Backend(ABC):
     """What users write for ``backend=``; the entry point's name."""
     rank: ClassVar[int] = 100
     """Where several are installed and the user names none, the lowest is taken."""
+
+    def description(self) -> str:
+        """Return the driver and its version, for people: ``psycopg2 2.9.13, libpq 17.6``."""
+        return self.name
 
     def check(self, conninfo: ConnInfo) -> None:  # noqa: B027 - most drivers have nothing to refuse
         """Raise `ConfigurationError` for what this driver cannot do. Called once, before any attempt."""

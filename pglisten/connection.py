@@ -42,7 +42,7 @@ class ListenerConnection:
         self._backend = chosen.name
         self._home = Home()
         self._link = Link(
-            dial(chosen, conninfo, limit),
+            dial(chosen, conninfo, limit, look_for_pooler=True),
             mailbox=self._mailbox,
             channels=self._channels,
             on_ended=self._ended,

@@ -11,9 +11,10 @@ from . import _options, _subscribe
 from ._events import EventCallback, ListenerEvent
 from ._outcome import check_timeout
 from ._pump import Heartbeat
+from ._settings import Settings
 from ._sql import check_channel, check_payload, notify_statement
 from ._states import State
-from ._supervisor import Replaced, Settings, Supervisor
+from ._supervisor import Replaced, Supervisor
 from .backend import Backend, Notification
 from .errors import ListenerClosed
 
@@ -74,8 +75,8 @@ class Listener:
     (``"drop_oldest"``) with one ``None`` in their place.
 
     *connect_timeout* limits one attempt on one address (``None``: no limit); a ``connect_timeout`` in *dsn*
-    goes before it. After *heartbeat_interval* without a sign of life from the server (``None``: never) it
-    is pinged, and without an answer within *heartbeat_timeout* the connection counts as lost.
+    goes before it. *heartbeat_interval* seconds after its last answer (``None``: never) the server is pinged,
+    and without another within *heartbeat_timeout* the connection counts as lost.
 
     Raises `ConfigurationError` for any option, DSN or backend name that cannot work.
 
@@ -261,11 +262,8 @@ class Listener:
         twice is allowed.
         """
         check_timeout(timeout)
-        if not self._supervisor.home.forked:
-            self._supervisor.home.check_thread()
-            self._supervisor.close(timeout)
-        elif not self.closed:
-            self._here().close(timeout)
+        if not (self.closed and self._supervisor.home.forked):
+            self._here(even_closed=True).close(timeout)
 
     def __enter__(self) -> Listener:
         return self
@@ -286,13 +284,13 @@ class Listener:
     def _here(self, *, even_closed: bool = False) -> Supervisor:
         """Return this process's supervisor, which a forked child starts with its first call."""
         supervisor = self._supervisor
-        if supervisor.state is State.CLOSED:
-            if even_closed and not supervisor.home.forked:
-                return supervisor
+        forked = supervisor.home.forked
+        if not forked:
+            supervisor.home.check_thread()
+        if supervisor.state is State.CLOSED and (forked or not even_closed):
             raise ListenerClosed("the listener was closed")
-        if supervisor.home.forked:
+        if forked:
             supervisor = self._supervisor = supervisor.replace()
-        supervisor.home.check_thread()
         return supervisor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import ClassVar
 
 from pglisten.backend import Backend, ConnInfo
@@ -18,7 +19,7 @@ __all__ = ["Pg8000Backend"]
 # fmt: off
 _SUPPORTED = frozenset(
     {
-        "user", "password", "passfile", "dbname", "host", "hostaddr", "port", "options", "application_name",
+        "user", "password", "dbname", "host", "hostaddr", "port", "options", "application_name",
         "fallback_application_name", "connect_timeout", "channel_binding", "sslmode",
         "sslnegotiation", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir",
         "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "keepalives",
@@ -26,9 +27,10 @@ _SUPPORTED = frozenset(
     }
 )
 # fmt: on
-"""libpq's keywords with the meaning that they have there. What is not here is refused, not ignored.
+"""libpq's keywords with the meaning that they have there. What is not here is refused, not ignored."""
 
-A ``passfile`` gets here only beside a password, and then it has no effect in libpq either."""
+_NOT_OURS = frozenset({"service", "passfile", "target_session_attrs", "load_balance_hosts"})
+"""What the core has seen to: see `ConnInfo.values`."""
 
 _HARMLESS = {
     "sslcompression": {"0"},
@@ -36,8 +38,6 @@ _HARMLESS = {
     "gssencmode": {"disable", "prefer"},
     "krbsrvname": {"postgres"},
     "gssdelegation": {"0"},
-    "target_session_attrs": {"any"},
-    "load_balance_hosts": {"disable"},
 }
 """What may be written of the others: that they are not wanted, or libpq's default."""
 
@@ -48,10 +48,15 @@ class Pg8000Backend(Backend):
     name: ClassVar[str] = "pg8000"
     rank: ClassVar[int] = 20  # After psycopg2, which most who have both use for the rest.
 
+    def description(self) -> str:
+        """Return the driver and its version, for people."""
+        return f"pg8000 {version('pg8000')}"
+
     def check(self, conninfo: ConnInfo) -> None:
         """Raise `ConfigurationError` for a setting that this backend could only ignore."""
         for keyword, value in conninfo.values().items():
-            if value and keyword not in _SUPPORTED and value not in _HARMLESS.get(keyword, ()):
+            known = keyword in _SUPPORTED | _NOT_OURS or value in _HARMLESS.get(keyword, ())
+            if value and not known:
                 raise ConfigurationError(
                     f"{keyword}={value} is not possible with backend pg8000: "
                     "leave it out, or use backend psycopg2"

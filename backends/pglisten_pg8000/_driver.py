@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pg8000.exceptions import DatabaseError  # pyright: ignore[reportMissingTypeStubs]
-
 from pglisten.backend import ConnInfo
 
 from . import _scram
+from ._error import read_error
 from ._failure import StartupFailed
 
 T = TypeVar("T")
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
         """All that is used of ``pg8000.native.Connection``, private names included.
 
         Its constructor writes the start-up message into the stream, reads messages up to
-        ReadyForQuery and hands each to its ``handle_`` method, or raises the server's error.
+        ReadyForQuery and hands each to its ``handle_`` method.
         """
 
         password: bytes | None
@@ -57,6 +56,10 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
         def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None: ...  # noqa: N802
         def handle_BACKEND_KEY_DATA(self, data: bytes, context: object) -> None: ...  # noqa: N802
+        def handle_ERROR_RESPONSE(self, data: bytes, context: object) -> None: ...  # noqa: N802
+        def handle_NOTICE_RESPONSE(self, data: bytes, context: object) -> None: ...  # noqa: N802
+        def handle_PARAMETER_STATUS(self, data: bytes, context: object) -> None: ...  # noqa: N802
+        def handle_READY_FOR_QUERY(self, data: bytes, context: object) -> None: ...  # noqa: N802
         def _send_message(self, code: bytes, data: bytes) -> None: ...
 
 else:
@@ -70,6 +73,13 @@ _OK, _CLEARTEXT, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
 _OTHER_METHODS = {2: "Kerberos V5", 6: "SCM credential", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
 
 _PASSWORD = b"p"
+
+_LONGEST_REQUEST = 2000
+"""Longest body of an authentication request, in bytes; libpq takes no longer one either (PQconnectPoll).
+It is parsed by others' code, some of which takes time by the square of the length."""
+
+_KEY_SIZE = 8
+"""BackendKeyData holds a pid and a key of four bytes each, from PostgreSQL 18 on a longer key."""
 
 
 class LogIn(Connection):
@@ -87,6 +97,8 @@ class LogIn(Connection):
         self._scram_done = False
         self._asked = False
         """Whether the server has said anything of authentication."""
+        self._let_in = False
+        """Whether it has said that there was enough of it."""
         startup = {"client_encoding": "UTF8"}
         if conninfo["options"]:
             startup["options"] = conninfo["options"]
@@ -102,32 +114,47 @@ class LogIn(Connection):
                 ssl_context=False,
                 sock=stream,
             )
-        except DatabaseError as exc:
-            raise self._refused(exc.args[0]) from exc
         finally:
             self.password = None
-
-    def _refused(self, fields: dict[str, str]) -> StartupFailed:
-        return StartupFailed(
-            " ".join(fields.get("M", "the server refused the connection").split()),
-            sqlstate=fields.get("C"),
-            encryption=not self._asked,
-        )
 
     def close(self) -> None:
         """Do nothing: pg8000 calls it when start-up fails, and the stream is not its to close."""
 
+    def handle_ERROR_RESPONSE(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        del context
+        error = read_error(data)
+        raise StartupFailed(error.message, sqlstate=error.sqlstate, encryption=not self._asked)
+
+    def handle_PARAMETER_STATUS(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        """Take no notice: pg8000 would decode by whatever the server calls its encoding, "punycode" too."""
+
+    def handle_NOTICE_RESPONSE(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        """Take no notice: pg8000 would keep a hundred of them."""
+
     def handle_BACKEND_KEY_DATA(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         del context
+        if len(data) < _KEY_SIZE:
+            raise StartupFailed("the server broke the protocol with a malformed BackendKeyData")
         self.pid = int.from_bytes(data[:4], "big", signed=True)
+
+    def handle_READY_FOR_QUERY(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
+        del context
+        # Else whoever is at the other end could leave out what channel_binding=require demands of it.
+        if not self._let_in:
+            raise StartupFailed("the server broke the protocol: it was ready without any authentication")
+        if data not in (b"I", b"T", b"E"):
+            raise StartupFailed("the server broke the protocol with a malformed ReadyForQuery")
 
     def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's
         self._asked = True
-        if len(data) < 4:
-            raise StartupFailed("the server broke the protocol with a malformed request for authentication")
         kind = int.from_bytes(data[:4], "big")
+        if not 4 <= len(data) <= (4 if kind == _OK else _LONGEST_REQUEST):
+            raise StartupFailed("the server broke the protocol with a malformed request for authentication")
+        if self._let_in:
+            raise StartupFailed("the server broke the protocol: it asked for authentication once more")
         if kind == _OK:
             self._check_done()
+            self._let_in = True
         elif kind in (_CLEARTEXT, _MD5):
             if self._conninfo["channel_binding"] == "require":
                 raise StartupFailed("channel_binding=require, and the server wants the password without it")
@@ -142,9 +169,7 @@ class LogIn(Connection):
     def _password(self) -> str:
         password = self._conninfo.password
         if not password:
-            raise StartupFailed(
-                "the server wants a password, and there is none: put it into the DSN or into PGPASSWORD"
-            )
+            raise StartupFailed(f"the server wants a password, and there is {self._conninfo.password_source}")
         return password
 
     def _sasl(self, kind: int, data: bytes) -> None:

@@ -9,8 +9,9 @@ import gevent
 from pglisten.backend import Notification, Session
 from pglisten.errors import ConnectionLost, again
 
+from ._rows import Rows
 from ._startup import Established
-from ._transport import Deadline, DeadlinePassed
+from ._transport import YIELD, Deadline, DeadlinePassed
 from ._wire import TERMINATE, State, Wire
 
 __all__ = ["Pg8000Session"]
@@ -25,10 +26,6 @@ millisecond. TLS hands out a record of up to 16 kB at a time, so a call may take
 OVERTIME = 8 << 20
 """How much is received after the deadline in search of an answer, in bytes: more than a socket's buffer holds
 (``net.ipv4.tcp_rmem``, 6 MiB at the most by default)."""
-
-YIELD = 1e-9
-"""Seconds to sleep so that timers and other descriptors get their turn. ``sleep(0)`` is no such thing:
-gevent runs up to fifty of those in a row (``CALLBACK_CHECK_COUNT``) before it looks at the clock."""
 
 
 class Pg8000Session(Session):
@@ -52,11 +49,22 @@ class Pg8000Session(Session):
 
     def execute(self, sql: str, timeout: float | None) -> None:
         """Run one simple query and discard its results; see `pglisten.backend.Session.execute`."""
+        self._run(sql, timeout)
+
+    def fetch(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
+        """Run a query and return its last statement's rows; see `pglisten.backend.Session.fetch`."""
+        rows = Rows()
+        self._run(sql, timeout, rows)
+        return rows.take()
+
+    def _run(self, sql: str, timeout: float | None, rows: Rows | None = None) -> None:
         if self._lost is None and self._wire.state is not State.IDLE:
             self._lose(ConnectionLost("a query was interrupted: its reply would be taken for the next one's"))
+        if self._lost is None:
+            self._receive()  # What comes before the question is no answer to it.
         self._raise_if_lost()
         try:
-            self._converse(self._wire.query(sql), Deadline(timeout))
+            self._converse(self._wire.query(sql, rows), Deadline(timeout))
         except DeadlinePassed:
             self._lose(ConnectionLost(f"the server did not answer a query within {timeout:g} s"))
         self._raise_if_lost()
@@ -64,13 +72,16 @@ class Pg8000Session(Session):
             raise refusal
 
     def receive(self) -> list[Notification]:
-        """Return what has arrived, about `BUDGET` bytes of it; see `pglisten.backend.Session.receive`."""
+        """Return what has arrived, about `BUDGET` bytes of it; see `pglisten.backend.Session.receive`.
+
+        Nothing where there was no notification in them, though more may be there: only the kernel holds
+        that, since TLS hands out whole records, and so the descriptor is readable. To go on until there is
+        one would hold up the hub for as long as the server finds something else to say.
+        """
         arrived = self._wire.take()
-        while not arrived and self._lost is None:
-            received = self._receive()
+        if not arrived and self._lost is None:
+            self._receive()
             arrived = self._wire.take()
-            if received < BUDGET:
-                break  # nothing is left in any buffer, or the session has ended
         if not arrived:
             self._raise_if_lost()
         return arrived

@@ -14,16 +14,20 @@ from . import _tls
 from ._driver import LogIn
 from ._failure import StartupFailed
 from ._tls import Encryption
-from ._transport import Deadline, DeadlinePassed, Transport
+from ._transport import YIELD, Deadline, DeadlinePassed, Transport
 
 __all__ = ["Established", "establish"]
 
 _CHUNK = 8192
 """How much is read at once during start-up, in bytes; all of it together is about 600."""
 
-_MAX_MESSAGE = 1 << 20
-"""Longest message during start-up, in bytes: a ParameterStatus or NoticeResponse can be as long as
-whoever configured the server likes, and nobody likes a megabyte."""
+_MAX_STARTUP = 1 << 20
+"""How much the server may say during start-up, in bytes: a ParameterStatus or NoticeResponse can be as long
+as whoever configured the server likes, and nobody likes a megabyte. What has no end would also have no
+deadline: nothing waits while there is always more to read."""
+
+_NO_POSTGRES = "the server does not speak PostgreSQL's protocol: is this its port?"
+_TOO_MUCH = f"the server said more than {_MAX_STARTUP} bytes, and was not ready yet"
 
 T = TypeVar("T")
 
@@ -94,7 +98,8 @@ def _encrypt(transport: Transport, conninfo: ConnInfo, encryption: Encryption, d
         raise StartupFailed(f"the server's certificate: {exc.verify_message}", encryption=True) from exc
     except OSError as exc:
         why = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
-        raise StartupFailed(f"the TLS handshake failed: {why or exc}", encryption=True) from exc
+        hint = "; sslnegotiation=direct takes a PostgreSQL 17 with TLS" if direct else ""
+        raise StartupFailed(f"the TLS handshake failed: {why or exc}{hint}", encryption=True) from exc
     if direct and transport.protocol() != _tls.ALPN:
         raise StartupFailed("sslnegotiation=direct, and the server does not confirm that it is PostgreSQL")
 
@@ -134,7 +139,10 @@ class _Stream:
         self._deadline = deadline
         self._chunk = chunk
         self._received = bytearray()
+        self._left = _MAX_STARTUP
         self._unsent = bytearray()
+        self._broken: OSError | None = None
+        """Why nothing more can be sent."""
 
     def makefile(self, mode: str) -> _Stream:
         """Return itself: it is pg8000's file as well, and nothing of it has to be closed."""
@@ -151,8 +159,12 @@ class _Stream:
 
     def read(self, size: int) -> bytes:
         """Return exactly *size* bytes."""
-        if not 0 <= size <= _MAX_MESSAGE:
-            raise StartupFailed("the server does not speak PostgreSQL's protocol: is this its port?")
+        if size < 0:
+            raise StartupFailed(_NO_POSTGRES)
+        self._left -= size
+        if self._left < 0:
+            # Of one message the length is wrong, which is what another protocol's look like.
+            raise StartupFailed(_NO_POSTGRES if size > _MAX_STARTUP else _TOO_MUCH)
         while len(self._received) < size:
             self._received += self._receive()
         data = bytes(self._received[:size])
@@ -165,7 +177,12 @@ class _Stream:
                 data = self._transport.receive(self._chunk)
             except OSError as exc:
                 raise StartupFailed(exc.strerror or str(exc)) from exc
+            if not data and self._broken is not None:
+                raise StartupFailed(self._broken.strerror or str(self._broken)) from self._broken
             if data:
+                # One chunk makes a common start-up. A longer one is not to hold up the hub.
+                if self._left < _MAX_STARTUP - self._chunk:
+                    gevent.sleep(YIELD)
                 return data
             if data is not None:
                 raise StartupFailed("server closed the connection unexpectedly")
@@ -176,14 +193,19 @@ class _Stream:
         self._unsent += data
 
     def flush(self) -> None:
-        """Send all that was written."""
+        """Send all that was written.
+
+        That it cannot be sent is told by `read`, once there is nothing left of what the server said before
+        it hung up: under TLS 1.3, that is why it does not trust the client's certificate.
+        """
         unsent = memoryview(bytes(self._unsent))
         self._unsent.clear()
-        while unsent:
+        while unsent and self._broken is None:
             try:
                 unsent = unsent[self._transport.send(unsent) :]
             except OSError as exc:
-                raise StartupFailed(exc.strerror or str(exc)) from exc
+                self._broken = exc
+                return
             if unsent:
                 self._transport.wait(self._deadline, readable=False, writable=True)
 

@@ -19,7 +19,11 @@ from gevent.socket import wait_read, wait_readwrite, wait_write
 
 from pglisten.backend import ConnInfo
 
-__all__ = ["Deadline", "DeadlinePassed", "Transport"]
+__all__ = ["YIELD", "Deadline", "DeadlinePassed", "Transport"]
+
+YIELD = 1e-9
+"""Seconds to sleep so that timers and other descriptors get their turn. ``sleep(0)`` is no such thing:
+gevent runs up to fifty of those in a row (``CALLBACK_CHECK_COUNT``) before it looks at the clock."""
 
 _close: Callable[[int], None] = monkey.get_original("os", "close")
 

@@ -15,7 +15,8 @@ Nothing here waits, and nothing knows a socket. One simple query is under way at
     either  anything else, or malformed          ENDED
 
 `NEXT_STATE` is this table. A message is judged by its five-byte header, before its body is awaited,
-and of a body no more is kept than is used: memory stays bounded whatever the server sends.
+and of a body no more is kept than is used: memory stays bounded whatever the server sends. Rows are thrown
+away as they come, unless somebody wants them: see `Rows`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from struct import Struct
-from typing import cast
+from typing import TypeVar, cast
 
 from pglisten.backend import Notification
 from pglisten.errors import ConnectionLost, ServerError, again
 
+from ._error import read_error
+from ._rows import BadRows, Rows
+
 __all__ = ["TERMINATE", "State", "Wire"]
+
+
+_Part = TypeVar("_Part")
 
 
 class State(Enum):
@@ -74,7 +81,7 @@ _BODY: dict[int, tuple[int, int]] = {
     _I: (0, 0),
     _N: (_MAX_LONG, KEPT_OF_ERROR),
     _S: (_MAX_LONG, 0),
-    _T: (_MAX_LONG, 0),
+    _T: (_MAX_LONG, 2),
     _Z: (1, 1),
 }
 
@@ -108,6 +115,8 @@ class Wire:
         """How long ``_partial`` must be before looking at it again makes sense."""
         self._skip = 0
         """How many bytes of the current message are still to be thrown away."""
+        self._rows: Rows | None = None
+        """Of the query under way, if they are wanted."""
         self._refusal: ServerError | None = None
         self._reason: ServerError | None = None
         """The last thing the server said that would explain the end of the session."""
@@ -118,12 +127,13 @@ class Wire:
         """How many bytes are held of messages that are not complete."""
         return len(self._partial)
 
-    def query(self, sql: str) -> bytes:
-        """Return the message that runs *sql*; the reply is awaited from now on."""
+    def query(self, sql: str, rows: Rows | None = None) -> bytes:
+        """Return the message that runs *sql*; the reply is awaited from now on, and its *rows* collected."""
         assert self.state is State.IDLE, self.state
         body = sql.encode() + b"\0"
         self.state = State.BUSY
         self._refusal = None
+        self._rows = rows
         return b"Q" + (len(body) + _LENGTH_ITSELF).to_bytes(4, "big") + body
 
     def take(self) -> list[Notification]:
@@ -143,7 +153,7 @@ class Wire:
             self._ended = (
                 ConnectionLost(otherwise)
                 if reason is None
-                else ConnectionLost(reason.message, sqlstate=reason.sqlstate)
+                else ConnectionLost(" ".join(reason.message.split()), sqlstate=reason.sqlstate)
             )
             self.state = State.ENDED
             self._partial.clear()
@@ -167,8 +177,8 @@ class Wire:
         while True:
             start = at
             at = self._notifications(data, at)
-            if self.state is State.BUSY:
-                at = self._rows(data, at)
+            if self.state is State.BUSY and self._rows is None:
+                at = self._skip_rows(data, at)
             at = self._message(data, at)
             if at == start:
                 break
@@ -196,7 +206,7 @@ class Wire:
             at = stop
         return at
 
-    def _rows(self, data: bytes, at: int) -> int:
+    def _skip_rows(self, data: bytes, at: int) -> int:
         """Skip the run of rows at *at*; return where it ends. One by one, they would hold up the hub."""
         unpack = _HEADER.unpack_from
         end = len(data)
@@ -229,6 +239,9 @@ class Wire:
         longest, used = _BODY[kind]
         if not 0 <= body <= longest:
             raise self._violation(f"a message of type {chr(kind)} with {length} bytes")
+        if self._rows is not None and kind == _D:
+            self._collect(self._rows.admit, body)
+            used = body
         self._needed = _HEADER.size + min(body, used)
         if available < self._needed:
             return at
@@ -243,17 +256,31 @@ class Wire:
             if body not in (b"I", b"T", b"E"):
                 raise self._violation("a malformed ReadyForQuery")
             self._reason = None  # the session goes on, so nothing said before can be why it ends
+            self._rows = None
         elif kind == _E:
-            error = self._reason = _error(body)
+            error = self._reason = read_error(body)
             if error.severity in _ENDING:
                 raise self.end()
             if self.state is State.BUSY and self._refusal is None:
                 self._refusal = error
         elif kind == _N:
-            notice = _error(body)
+            notice = read_error(body)
             if notice.sqlstate.startswith(_SHUTDOWN_CLASS):
                 self._reason = notice
+        elif self._rows is not None:
+            if kind == _T:
+                self._collect(self._rows.describe, body)
+            elif kind == _D:
+                self._collect(self._rows.add, body)
+            elif kind == _C:
+                self._rows.complete()
         self.state = following
+
+    def _collect(self, step: Callable[[_Part], None], part: _Part) -> None:
+        try:
+            step(part)
+        except BadRows as exc:
+            raise self._violation(str(exc), "the server sent") from None
 
     def _unexpected(self, kind: int) -> ConnectionLost:
         if self.state is State.BUSY and kind in _COPY:
@@ -263,18 +290,3 @@ class Wire:
     def _violation(self, what: str, who: str = "the server broke the protocol with") -> ConnectionLost:
         self._reason = None  # it is not why: we end it
         return self.end(f"{who} {what}")
-
-
-def _error(body: bytes) -> ServerError:
-    """Read an ErrorResponse or NoticeResponse (PostgreSQL docs, 55.8), possibly cut short."""
-    fields: dict[bytes, str] = {}
-    for field in body.split(b"\0"):
-        fields.setdefault(field[:1], str(field[1:], "utf-8", "replace"))
-    return ServerError(
-        fields.get(b"M", "no message"),
-        # V is never translated; a pooler may know S alone.
-        severity=fields.get(b"V") or fields.get(b"S", "ERROR"),
-        sqlstate=fields.get(b"C", "XX000"),
-        detail=fields.get(b"D"),
-        hint=fields.get(b"H"),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from typing import ClassVar
@@ -25,11 +26,51 @@ SYSTEM_ROOTS = 160000
 """The first libpq for which ``sslrootcert=system`` is more than a file's name (PostgreSQL 16's notes)."""
 
 
+UNSET = {
+    # Trying Kerberos encryption first, as libpq does where there is a ticket, may look up names and
+    # wait for a key server, blocking.
+    "gssencmode": "disable",
+    # A file that cannot be: given none, libpq reads ~/.pgpass and writes to stderr what it dislikes there.
+    "passfile": "/dev/null/none",
+    "target_session_attrs": "any",
+    "load_balance_hosts": "disable",
+    "channel_binding": "prefer",
+    "sslcertmode": "allow",
+    "sslcompression": "0",
+    "sslnegotiation": "postgres",
+    "sslsni": "1",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "krbsrvname": "postgres",
+    "gssdelegation": "0",
+    "connect_timeout": "0",
+    # All there are: "" would allow none (check_expected_areq in fe-auth.c).
+    "require_auth": "password,md5,gss,sspi,scram-sha-256,none",
+    **dict.fromkeys(
+        (
+            "host", "hostaddr", "password", "options", "application_name", "fallback_application_name",
+            "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir", "requirepeer",
+            "ssl_max_protocol_version", "gsslib", "replication",
+        ),
+        "",
+    ),
+}  # fmt: skip
+"""What to say where nothing is said, so that libpq looks at neither its variables nor a service for it:
+its own defaults, but for the first two. ``""`` is nothing, where libpq takes that."""
+
+SEEN_TO = ("passfile", "target_session_attrs", "load_balance_hosts")
+"""What the core has seen to."""
+
+
 class Psycopg2Backend(Backend):
     """PostgreSQL through psycopg2, and so through libpq."""
 
     name: ClassVar[str] = "psycopg2"
     rank: ClassVar[int] = 10  # Before pg8000: it is the faster, and the more widely used.
+
+    def description(self) -> str:
+        major, minor = divmod(libpq_version(), 10000)
+        driver: str = psycopg2.__version__  # type: ignore[attr-defined]  # The stubs lack it.
+        return f"psycopg2 {driver.partition(' ')[0]}, libpq {major}.{minor}"
 
     def check(self, conninfo: ConnInfo) -> None:
         version = libpq_version()
@@ -49,6 +90,7 @@ class Psycopg2Backend(Backend):
             session = _establish(conninfo, deadline_in(timeout))
         except psycopg2.Error as error:
             message, sqlstate = why(str(error))
+            message += _missing(message, conninfo)
             # Without its traceback: psycopg2's own frames hold the password.
             cause = error.with_traceback(None)
             raise ConnectionFailed(f"{place}: {message}", sqlstate=sqlstate) from cause
@@ -80,6 +122,17 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
         raise
 
 
+def _missing(message: str, conninfo: ConnInfo) -> str:
+    """Return what to add to libpq's *message*, where that leaves the user to guess."""
+    if message.endswith("no password supplied"):
+        return f": there is {conninfo.password_source}"
+    # Of a server that takes what it gets for a wrong start-up message, libpq says "SSL SYSCALL error: EOF".
+    if conninfo["sslnegotiation"] == "direct" and "SSL" in message and "certificate" not in message:
+        return "; sslnegotiation=direct takes a PostgreSQL 17 with TLS"
+    return ""
+
+
+@functools.cache
 def _is_known(keyword: str) -> bool:
     """Ask this libpq: keywords come with versions, and distributions backport some."""
     try:
@@ -90,12 +143,12 @@ def _is_known(keyword: str) -> bool:
 
 
 def _settings(conninfo: ConnInfo) -> dict[str, str]:
-    """Return libpq's keywords with all that *conninfo* decided, so that libpq's environment has no say."""
-    return {
-        # Trying Kerberos encryption first, as libpq does where there is a ticket, may look up names and
-        # wait for a key server, blocking.
-        "gssencmode": "disable",
+    """Return libpq's keywords with all that *conninfo* decided, so that libpq has nothing to add."""
+    unset = {keyword: value for keyword, value in UNSET.items() if _is_known(keyword)}
+    settings = {
+        **unset,
         **conninfo.values(),
+        **{keyword: UNSET[keyword] for keyword in SEEN_TO if keyword in unset},
         "client_encoding": "UTF8",
         "keepalives": str(int(conninfo.keepalives)),
         "keepalives_idle": str(conninfo.keepalives_idle),
@@ -103,3 +156,9 @@ def _settings(conninfo: ConnInfo) -> dict[str, str]:
         "keepalives_count": str(conninfo.keepalives_count),
         "tcp_user_timeout": str(conninfo.tcp_user_timeout),
     }
+    # libpq looks PGSERVICE up by itself, and fails if that is not defined: so it gets the name that counts,
+    # whose file adds nothing to all the rest. Without the variable it needs no file.
+    service = settings.pop("service", "")
+    if "PGSERVICE" in os.environ and service:
+        settings["service"] = service
+    return settings

@@ -9,19 +9,21 @@ from operator import attrgetter
 
 import psycopg2
 from psycopg2.extensions import (
+    BYTES,
     TRANSACTION_STATUS_ACTIVE,
     TRANSACTION_STATUS_IDLE,
     TRANSACTION_STATUS_INERROR,
     TRANSACTION_STATUS_INTRANS,
     connection,
+    register_type,
 )
 
-from pglisten.backend import Notification, Session
+from pglisten.backend import MAX_RESULT, Notification, Session
 from pglisten.errors import ConnectionLost, ServerError, again
 
 from ._libpq import Tap
 from ._reasons import Said, why
-from ._wait import close, deadline_in, divert, wait
+from ._wait import close, deadline_in, divert, poll, wait
 
 __all__ = ["Psycopg2Session"]
 
@@ -59,13 +61,37 @@ class Psycopg2Session(Session):
         return self._descriptor
 
     def execute(self, sql: str, timeout: float | None) -> None:
+        self._run(sql, timeout)
+
+    def fetch(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
+        cursor = self._run(sql, timeout)
+        if cursor.description is None:
+            return []
+        rows: list[tuple[str | None, ...]] = []
+        size = 0
+        while (values := cursor.fetchone()) is not None:
+            row = tuple(map(_text, values))
+            size += 7 + sum(4 + len((value or "").encode()) for value in row)
+            # libpq has all of it by now, however long it is; but the limit is to be the same everywhere.
+            if size > MAX_RESULT:
+                raise self._lose(
+                    f"the server sent more than {MAX_RESULT} bytes of rows in answer to a short question"
+                )
+            rows.append(row)
+        return rows
+
+    def _run(self, sql: str, timeout: float | None) -> psycopg2.extensions.cursor:
+        """Run one query; return the cursor that has its last statement's result."""
         if self._lost is not None:
             raise again(self._lost)
         conn = self._connection
         deadline = deadline_in(timeout)
         # Referred to until the very end: if psycopg2 misses the cursor, it blocks until the reply is there.
         cursor = conn.cursor()
+        # Whatever the application has registered for text, and whatever the server calls text.
+        register_type(BYTES, cursor)
         try:
+            poll(conn)  # What comes before the question is no answer to it: libpq throws it away now.
             # psycopg2 refuses "" without asking the server.
             cursor.execute(sql or ";")
             wait(conn, deadline)
@@ -76,6 +102,7 @@ class Psycopg2Session(Session):
         except BaseException:
             self._lose("a query was interrupted, and its reply is still to come")
             raise
+        return cursor
 
     def _examine(self, error: psycopg2.Error) -> None:
         """Raise what *error*, of a query, means; return if it means nothing."""
@@ -106,7 +133,7 @@ class Psycopg2Session(Session):
                 # A poll reads what there is, up to the size of libpq's buffer, and over TLS a record at a
                 # time. One that brings nothing has emptied it: a read that stops short of a record's end
                 # has filled at least 8 kB (pqReadData), and no notification is as long as that.
-                conn.poll()
+                poll(conn)
                 fresh = conn.notifies
                 if not fresh:
                     break
@@ -177,3 +204,9 @@ class Psycopg2Session(Session):
         self._closed = True
         self._tap.close()
         self._lost = self._lost or ConnectionLost("the session was closed")
+
+
+def _text(value: object) -> str | None:
+    if value is None:
+        return None
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -11,16 +11,33 @@ from gevent import monkey
 from gevent.socket import wait_read, wait_readwrite
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
 
-__all__ = ["close", "deadline_in", "divert", "make_green", "wait"]
+__all__ = ["close", "deadline_in", "divert", "make_green", "poll", "wait"]
 
 close: Callable[[int], None] = monkey.get_original("os", "close")
 """``os.close``, here and now. In a patched process gevent puts it off to the loop's next turn, which may
 never come in a forked child."""
 
 
+OVERTIME = 5.0
+"""How long, in seconds, what comes without a pause is looked through after the deadline for an answer.
+It should do for all that a socket's buffer holds, should the hub have been held up."""
+
+
 def deadline_in(timeout: float | None) -> float | None:
     """Return the moment, on the monotonic clock, *timeout* seconds from now; ``None`` for never."""
     return None if timeout is None else time.monotonic() + timeout
+
+
+def poll(conn: connection) -> int:
+    """Return what ``conn.poll()`` does. Raises psycopg2's errors, and nothing else.
+
+    psycopg2 takes what the server or libpq says for text in the connection's encoding, and fails over it. But
+    what comes before ``client_encoding`` is in force is in any: a refusal in the server's own language.
+    """
+    try:
+        return conn.poll()
+    except UnicodeDecodeError as error:
+        raise psycopg2.OperationalError(error.object.decode("utf-8", "replace")) from None
 
 
 def wait(conn: connection, deadline: float | None = None, *, owner: int | None = None) -> None:
@@ -33,12 +50,13 @@ def wait(conn: connection, deadline: float | None = None, *, owner: int | None =
     """
     late = False
     while True:
-        state = conn.poll()
+        state = poll(conn)
         if state == POLL_OK:
             return
         if state not in {POLL_READ, POLL_WRITE}:
             raise psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
-        if late:
+        # The second is for who never stops talking: readable at once, the wait below never times out.
+        if late or (deadline is not None and time.monotonic() > deadline + OVERTIME):
             raise TimeoutError
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         # The descriptor is asked for each time: while connecting, libpq makes a new socket for each try.

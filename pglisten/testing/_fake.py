@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import gevent
 
-from ..backend import Backend, ConnInfo, Notification, Session
+from ..backend import MAX_RESULT, Backend, ConnInfo, Notification, Session
 from ..errors import ConnectionLost, ServerError, again
 from ._fake_process import FakeProcess
 from ._fake_server import FakeServer
@@ -44,6 +44,16 @@ class _FakeSession(Session):
         return self._fileno
 
     def execute(self, sql: str, timeout: float | None) -> None:
+        self._run(sql, timeout)
+
+    def fetch(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
+        rows = self._run(sql, timeout)
+        if sum(7 + sum(4 + len((value or "").encode()) for value in row) for row in rows) > MAX_RESULT:
+            self._dead = ConnectionLost(f"the server sent more than {MAX_RESULT} bytes of rows")
+            raise again(self._dead)
+        return rows
+
+    def _run(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
         if self._dead is not None:
             raise again(self._dead)
         # Until the reply is here: a kill in between leaves a session that can only be closed.
@@ -52,7 +62,7 @@ class _FakeSession(Session):
         try:
             with late:
                 self._process.begin()
-                self._server.run(self._process, sql)
+                rows = self._server.run(self._process, sql)
         except ServerError:
             self._answered()
             raise
@@ -65,6 +75,7 @@ class _FakeSession(Session):
             self._dead = ConnectionLost(f"the server did not answer within {timeout} s")
             raise again(self._dead) from None
         self._answered()
+        return rows
 
     def receive(self) -> list[Notification]:
         arrived = self._process.take()

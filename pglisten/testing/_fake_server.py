@@ -34,8 +34,15 @@ class FakeServer:
     order, and it can be made to misbehave: `stop` and `start`, `freeze` and `thaw`, `terminate`, `cut`,
     and the attributes below. A forked child that uses it has an empty server of its own.
 
-    ``databases`` are the names that exist; ``None``: any.
+    ``databases`` are the names that exist; ``None``: any. ``in_recovery`` and ``read_only`` are the
+    attributes of these names.
     """
+
+    in_recovery: bool
+    """Whether it is a standby: ``pg_is_in_recovery()``, and LISTEN and NOTIFY are refused with 25006."""
+
+    read_only: bool
+    """Whether its transactions are read-only, as they are in recovery: no obstacle to LISTEN or NOTIFY."""
 
     refuse: ConnectionFailed | None
     """What every attempt to connect raises from now on; ``None``: nothing."""
@@ -46,7 +53,15 @@ class FakeServer:
     queries: list[str]
     """Every query that arrived, in order: one round trip each."""
 
-    def __init__(self, *, databases: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        databases: Collection[str] | None = None,
+        in_recovery: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        self.in_recovery = in_recovery
+        self.read_only = read_only
         self.refuse = None
         self.refuse_listen = {}
         self.queries = []
@@ -139,8 +154,11 @@ class FakeServer:
         self._mine()[process.pid] = process
         return process
 
-    def run(self, process: FakeProcess, sql: str) -> None:
-        """Run one query in one transaction. Raises `ServerError`; `ConnectionLost` if the session ends."""
+    def run(self, process: FakeProcess, sql: str) -> list[tuple[str | None, ...]]:
+        """Run one query in one transaction; return the rows of its last statement.
+
+        Raises `ServerError`; `ConnectionLost` if the session ends.
+        """
         process.wait_running()
         self.queries.append(sql)
         transaction = FakeTransaction(
@@ -148,6 +166,8 @@ class FakeServer:
             sessions=self._mine,
             terminate=self.terminate,
             refuse_listen=self.refuse_listen,
+            in_recovery=self.in_recovery,
+            read_only=self.read_only,
         )
         for statement in parse(sql):
             transaction.run(statement)
@@ -155,6 +175,7 @@ class FakeServer:
         process.channels = transaction.channels
         self._listens.set()
         self._publish(transaction.notifications)
+        return transaction.rows
 
     def leave(self, process: FakeProcess) -> None:
         """Forget a session whose client has gone. Idempotent, and nothing in a forked child."""

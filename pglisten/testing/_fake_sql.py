@@ -3,8 +3,12 @@
 ::
 
     query      := [statement] (";" [statement])*
-    statement  := LISTEN name | UNLISTEN (name | "*") | NOTIFY name ["," string] | SELECT value ("," value)*
-    value      := (string | number | function "(" [value ("," value)*] ")" | count) ["::" type]
+    statement  := LISTEN name | UNLISTEN (name | "*") | NOTIFY name ["," string] | SHOW name
+                | SELECT value ("," value)* [WHERE (TRUE | FALSE)] | VALUES row ("," row)*
+    row        := "(" value ("," value)* ")"
+    value      := (string | number | NULL | TRUE | FALSE | call | count) ["::" qualified]
+    call       := qualified "(" [value ("," value)*] ")"
+    qualified  := ["pg_catalog" "."] word
     count      := "(" SELECT COUNT "(" "*" ")" FROM pg_stat_activity WHERE pid "=" number ")"
 
 A query is parsed whole before any of it runs: a syntax error in its last statement undoes the first.
@@ -25,8 +29,8 @@ __all__ = ["Call", "Listen", "Notify", "Select", "Statement", "Unlisten", "Value
 # Of SQL's other commands these are the likely ones: refused as unknown to the fake, not as misspelt.
 _UNSUPPORTED = re.compile(
     "abort|alter|analyze|begin|call|close|commit|copy|create|deallocate|declare|delete|discard|do|drop|end|"
-    "execute|explain|fetch|grant|insert|lock|merge|prepare|reset|revoke|rollback|savepoint|set|show|start|"
-    "table|truncate|update|vacuum|values|with"
+    "execute|explain|fetch|grant|insert|lock|merge|prepare|reset|revoke|rollback|savepoint|set|start|"
+    "table|truncate|update|vacuum|with"
 )
 
 _TOKEN = re.compile(
@@ -79,12 +83,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Select:
-    """``SELECT value, value``: evaluated in order for what the functions do; the results are dropped."""
+    """``SELECT value, value``: evaluated in order, for the row and for what the functions do.
 
-    values: tuple[Value, ...]
+    ``VALUES`` has several rows, ``WHERE FALSE`` none; ``SHOW`` asks for a setting.
+    """
+
+    rows: tuple[tuple[Value, ...], ...]
 
 
-Value = str | int | float | Call
+Value = str | int | float | Call | None
+"""``None`` is NULL; a boolean is what its cast to text gives."""
 Statement = Listen | Unlisten | Notify | Select
 
 
@@ -150,7 +158,9 @@ class _Parser:
             "listen": lambda: Listen(self._identifier()),
             "unlisten": self._unlisten,
             "notify": self._notify,
-            "select": lambda: Select(self._values()),
+            "select": self._select,
+            "show": lambda: Select(((Call("current_setting", (self._identifier(),)),),)),
+            "values": self._rows,
         }
         while self._token.kind != "end":
             if self._accept(";"):
@@ -160,7 +170,7 @@ class _Parser:
                 raise ServerError(
                     f"the fake server does not know {word.upper()}",
                     sqlstate="0A000",
-                    hint="It knows LISTEN, UNLISTEN, NOTIFY and a few functions in SELECT.",
+                    hint="It knows LISTEN, UNLISTEN, NOTIFY, SHOW, VALUES and a few functions in SELECT.",
                 )
             if word not in commands:
                 raise self._syntax_error()
@@ -184,6 +194,25 @@ class _Parser:
         # Cut as the server does, with no more than a NOTICE, and never inside a character.
         return name.encode()[:MAX_CHANNEL].decode(errors="ignore")
 
+    def _select(self) -> Select:
+        row = self._values()
+        if self._accept("where") and not self._accept("true"):
+            self._expect("false")
+            return Select(())
+        return Select((row,))
+
+    def _rows(self) -> Select:
+        rows = [self._row()]
+        while self._accept(","):
+            rows.append(self._row())
+        return Select(tuple(rows))
+
+    def _row(self) -> tuple[Value, ...]:
+        self._expect("(")
+        row = self._values()
+        self._expect(")")
+        return row
+
     def _values(self) -> tuple[Value, ...]:
         values = [self._value()]
         while self._accept(","):
@@ -199,13 +228,26 @@ class _Parser:
         elif self._accept("("):
             value = self._count()
         else:
-            function = self._take("word")
-            self._expect("(")
-            value = Call(function, () if self._token.text == ")" else self._values())
-            self._expect(")")
+            value = self._word()
         if self._accept("::"):
-            self._take("word")
+            self._qualified()
         return value
+
+    def _word(self) -> Value:
+        word = self._qualified()
+        if word in ("true", "false"):
+            return word
+        if word == "null":
+            return None
+        self._expect("(")
+        arguments = () if self._token.text == ")" else self._values()
+        self._expect(")")
+        return Call(word, arguments)
+
+    def _qualified(self) -> str:
+        if self._accept("pg_catalog"):
+            self._expect(".")
+        return self._take("word")
 
     def _count(self) -> Call:
         for expected in ("select", "count", "(", "*", ")", "from", "pg_stat_activity", "where", "pid", "="):

@@ -12,11 +12,14 @@ from ._fake_sql import Call, Listen, Notify, Statement, Unlisten, Value
 
 __all__ = ["FakeTransaction"]
 
-_Result = str | int | float
+_Result = str | int | float | None
 
 
 class FakeTransaction:
-    """The statements of one query; `channels` and `notifications` are what its commit will bring."""
+    """The statements of one query; `channels` and `notifications` are what its commit will bring.
+
+    ``rows`` are those of the last statement.
+    """
 
     def __init__(
         self,
@@ -25,17 +28,27 @@ class FakeTransaction:
         sessions: Callable[[], Collection[int]],
         terminate: Callable[[int], bool],
         refuse_listen: Mapping[str, ServerError],
+        in_recovery: bool,
+        read_only: bool,
     ) -> None:
+        self.rows: list[tuple[str | None, ...]] = []
         self.channels = dict(process.channels)
         self.notifications: dict[Notification, None] = {}  # in order, and a duplicate counts once
         self._process = process
         self._sessions = sessions
         self._terminate = terminate
         self._refuse_listen = refuse_listen
+        self._in_recovery = in_recovery
+        self._settings = {
+            **process.settings,
+            "transaction_read_only": "on" if in_recovery or read_only else "off",
+        }
 
     def run(self, statement: Statement) -> None:
         """Run *statement*. Raises `ServerError`, and `ConnectionLost` if the session ends meanwhile."""
+        self.rows = []
         if isinstance(statement, Listen):
+            self._refuse_in_recovery("LISTEN")
             if statement.channel in self._refuse_listen:
                 raise again(self._refuse_listen[statement.channel])
             self.channels[statement.channel] = None
@@ -47,10 +60,20 @@ class FakeTransaction:
         elif isinstance(statement, Notify):
             self._notify(statement.channel, statement.payload)
         else:
-            for value in statement.values:
-                self._evaluate(value)
+            self.rows = [tuple(map(self._text, row)) for row in statement.rows]
+
+    def _refuse_in_recovery(self, command: str) -> None:
+        # UNLISTEN passes there, and a primary that is read-only listens and notifies (utility.c).
+        if self._in_recovery:
+            raise ServerError(f"cannot execute {command} during recovery", sqlstate="25006")
+
+    def _setting(self, name: str, *, missing_ok: bool) -> str | None:
+        if name not in self._settings and not missing_ok:
+            raise ServerError(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
+        return self._settings.get(name)
 
     def _notify(self, channel: str, payload: str) -> None:
+        self._refuse_in_recovery("NOTIFY")
         if len(payload.encode()) > MAX_PAYLOAD:
             raise ServerError("payload string too long", sqlstate="22023")
         self.notifications[Notification(self._process.pid, channel, payload)] = None
@@ -62,6 +85,10 @@ class FakeTransaction:
         if len(channel.encode()) > MAX_CHANNEL:
             raise ServerError("channel name too long", sqlstate="22023")
         self._notify(channel, payload)
+
+    def _text(self, value: Value) -> str | None:
+        result = self._evaluate(value)
+        return None if result is None else str(result)
 
     def _evaluate(self, value: Value) -> _Result:
         if not isinstance(value, Call):
@@ -80,8 +107,14 @@ class FakeTransaction:
                 result = int(pid in self._sessions())
             case "pg_backend_pid", []:
                 result = self._process.pid
-            case "current_setting", [str() as name] if name in self._process.settings:
-                result = self._process.settings[name]
+            case "pg_is_in_recovery", []:
+                result = "true" if self._in_recovery else "false"
+            case "pg_notification_queue_usage", []:
+                result = 0  # nothing waits here for those that are slow to receive
+            case "repeat", [str() as text, int() as times]:
+                result = text * times
+            case "current_setting", [str() as name, *missing_ok] if missing_ok in ([], ["true"]):
+                result = self._setting(name, missing_ok=bool(missing_ok))
             case function, _:
                 raise ServerError(
                     f"the fake server has no function {function} with these arguments", sqlstate="42883"

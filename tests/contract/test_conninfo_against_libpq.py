@@ -61,7 +61,7 @@ URI = st.builds(
         st.builds("{}:{}@".format, ENCODED, ENCODED),
         st.just("app:s@"),
     ),
-    st.lists(NETLOC, max_size=2).map(",".join),
+    st.lists(NETLOC, max_size=4).map(",".join),
     st.one_of(st.just(""), ENCODED.map("/{}".format)),
     st.one_of(st.just(""), st.lists(PARAMETER, max_size=3).map(lambda some: "?" + "&".join(some))),
 )
@@ -118,6 +118,9 @@ def test_key_value_strings_mean_what_libpq_takes_them_for(dsn: str) -> None:
 @example("postgresql://[::1]x/app")
 @example("postgresql://a:1,b:2/app")
 @example("postgresql://a,b/app")
+@example("postgresql://:1,:2,[::1]:,%2Frun%2Fpg:3/app")
+@example("postgresql://a%2Cb:1%2C2/app?host=c,d")
+@example("postgresql://u@,,/")
 @example("postgresql://u:@h/")
 @example("postgresql://:p@h")
 @example("postgresql://h?&")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from pglisten.backend import ConnInfo, Notification, Session
+from pglisten.backend import MAX_RESULT, ConnInfo, Notification, Session
 from pglisten.errors import ConnectionLost
 from pglisten.testing import FakeServer
 from pglisten.testing._fake import _FakeSession
-from pglisten.testing.contract import EndContract, NotificationContract, QueryContract
+from pglisten.testing.contract import EndContract, FetchContract, NotificationContract, QueryContract
 
 
 class KeepsAHundred(_FakeSession):
@@ -63,13 +63,51 @@ class WaitsForEver(_FakeSession):
         super().execute(sql, None if timeout is None else timeout + 10)
 
 
+class RunsTheLastStatementAlone(_FakeSession):
+    def fetch(self, sql: str, timeout: float | None) -> list[Row]:
+        return super().fetch(sql.rsplit(";", 1)[-1], timeout)
+
+
+class TakesNullForEmpty(_FakeSession):
+    def fetch(self, sql: str, timeout: float | None) -> list[Row]:
+        return [tuple(value or "" for value in row) for row in super().fetch(sql, timeout)]
+
+
+class ReturnsWhatWasBefore(_FakeSession):
+    _rows: tuple[Row, ...] = ()
+
+    def fetch(self, sql: str, timeout: float | None) -> list[Row]:
+        self._rows = tuple(super().fetch(sql, timeout)) or self._rows
+        return list(self._rows)
+
+
+class DropsWhatComesWithRows(_FakeSession):
+    def fetch(self, sql: str, timeout: float | None) -> list[Row]:
+        rows = super().fetch(sql, timeout)
+        self.receive()
+        return rows
+
+
+class TakesRowsWithoutEnd(_FakeSession):
+    def fetch(self, sql: str, timeout: float | None) -> list[Row]:
+        return self._run(sql, timeout)
+
+
+class FetchesForEver(_FakeSession):
+    def fetch(self, sql: str, timeout: float | None) -> list[Row]:
+        return super().fetch(sql, None if timeout is None else timeout + 10)
+
+
 class ClosesNothing(_FakeSession):
     def close(self) -> None:
         pass
 
 
 NOTIFICATIONS, QUERIES, ENDS = NotificationContract(), QueryContract(), EndContract()
+FETCHES = FetchContract()
+TOO_LONG = f"SELECT repeat('x', {MAX_RESULT})"
 
+Row = tuple["str | None", ...]
 Check = Callable[[Session, Session], None]
 
 DEFECTS: list[tuple[type[_FakeSession], Check]] = [
@@ -86,6 +124,21 @@ DEFECTS: list[tuple[type[_FakeSession], Check]] = [
         lambda a, b: ENDS.test_what_arrived_before_the_end_is_received_first(a, b, "x"),
     ),
     (WaitsForEver, QUERIES.test_a_query_without_an_end_in_time_loses_the_connection),
+    (
+        RunsTheLastStatementAlone,
+        lambda a, _: FETCHES.test_what_a_session_sends_itself_comes_along_and_is_received(a, "x"),
+    ),
+    (TakesNullForEmpty, lambda a, _: FETCHES.test_null_is_none_and_not_the_empty_string(a)),
+    (ReturnsWhatWasBefore, lambda a, _: FETCHES.test_what_returns_no_rows_gives_none(a, "UNLISTEN *")),
+    (
+        DropsWhatComesWithRows,
+        lambda a, b: FETCHES.test_what_had_arrived_before_is_received(a, b, "x"),
+    ),
+    (
+        TakesRowsWithoutEnd,
+        lambda a, b: FETCHES.test_rows_over_the_limit_lose_the_connection(a, b, "x", TOO_LONG),
+    ),
+    (FetchesForEver, FETCHES.test_rows_without_an_end_in_time_lose_the_connection_and_the_hub_runs),
     (ClosesNothing, ENDS.test_a_closed_session_is_gone_at_the_server),
 ]
 
@@ -109,7 +162,7 @@ def test_the_contract_notices_a_session_that(
 ) -> None:
     with gevent.Timeout(10):
         check(make(_FakeSession), make(_FakeSession))
-    noticed = (AssertionError, gevent.Timeout)
+    noticed = (AssertionError, pytest.fail.Exception, gevent.Timeout)
     # What waits for something that never comes need not wait as long as the contract does.
     with pytest.raises(noticed), gevent.Timeout(1):
         check(make(kind), make(_FakeSession))

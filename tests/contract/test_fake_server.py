@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import gevent
 import pytest
@@ -12,6 +13,7 @@ from pglisten.backend import ConnInfo, Notification, Session
 from pglisten.errors import ConnectionFailed, ConnectionLost, ServerError
 from pglisten.testing import FakeBackend, FakeServer
 
+STATE = "SELECT pg_is_in_recovery()::text, current_setting('transaction_read_only')"
 CONNINFO = ConnInfo({"dbname": "app", "application_name": "web"})
 PATIENCE = 10.0
 
@@ -153,6 +155,29 @@ def test_a_busy_session_gets_notifications_with_its_reply(server: FakeServer, li
     assert payloads(listening) == ["meanwhile"]
 
 
+def test_a_standby_refuses_listen_and_notify_until_it_is_promoted() -> None:
+    server = FakeServer(in_recovery=True)
+    with closing(FakeBackend(server).connect(CONNINFO, PATIENCE)) as session:
+        for sql in ("LISTEN a", "NOTIFY a", "SELECT pg_notify('a', '')"):
+            with pytest.raises(ServerError, match="during recovery") as caught:
+                session.execute(sql, PATIENCE)
+            assert caught.value.sqlstate == "25006"
+        session.execute("UNLISTEN a; UNLISTEN *", PATIENCE)
+        assert session.fetch(STATE, PATIENCE) == [("true", "on")]
+        server.in_recovery = False
+        assert session.fetch(STATE, PATIENCE) == [("false", "off")]
+        session.execute("LISTEN a; NOTIFY a, 'promoted'", PATIENCE)
+        assert payloads(session) == ["promoted"]
+
+
+def test_a_read_only_server_listens_and_notifies() -> None:
+    server = FakeServer(read_only=True)
+    with closing(FakeBackend(server).connect(CONNINFO, PATIENCE)) as session:
+        assert session.fetch(STATE, PATIENCE) == [("false", "on")]
+        session.execute("LISTEN a; NOTIFY a, 'x'", PATIENCE)
+        assert payloads(session) == ["x"]
+
+
 @pytest.mark.parametrize(
     ("sql", "sqlstate"),
     [
@@ -167,6 +192,11 @@ def test_a_busy_session_gets_notifications_with_its_reply(server: FakeServer, li
         ("SELECT 1 /* unterminated", "42601"),
         ("SELECT", "42601"),
         ("SELECT version()", "42883"),
+        ("SELECT x", "42601"),
+        ("SELECT 1 WHERE 1", "42601"),
+        ("VALUES 1", "42601"),
+        ("SHOW no_such_setting", "42704"),
+        ("SELECT current_setting('no.such', false)", "42883"),
         ("SELECT pg_notify('a')", "42883"),
         ("LISTEN ok; LISTEN", "42601"),
     ],

@@ -27,10 +27,12 @@ LIMIT = 900
         "contract/test_fake.py",
         "contract/test_backends.py",
         "live/test_close.py",
+        "live/test_close_from.py",
         "live/test_connection.py",
         "live/test_held_up.py",
         "live/test_listener.py",
         "live/test_standstill.py",
+        "live/test_threads.py",
     ],
 )
 def test_it_all_holds_in_a_patched_process(name: str) -> None:

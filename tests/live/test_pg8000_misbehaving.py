@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket as numbers
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +11,7 @@ from contextlib import suppress
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 
 from pg8000_sessions import (
     PATIENCE,
@@ -25,8 +28,10 @@ from pg8000_sessions import (
 from pglisten._conninfo import ConnInfo
 from pglisten.errors import ConfigurationError, ConnectionFailed
 from pglisten_pg8000 import Pg8000Backend
-from pglisten_pg8000._startup import _in_thread
-from pglisten_pg8000._transport import Deadline, DeadlinePassed
+from pglisten_pg8000._failure import StartupFailed
+from pglisten_pg8000._startup import _in_thread, _log_in, _Stream
+from pglisten_pg8000._transport import Deadline, DeadlinePassed, Transport
+from pglisten_wrong_server import error
 
 SSL_REQUEST = (80877103).to_bytes(4, "big")
 
@@ -43,6 +48,35 @@ def after_startup(*answers: bytes) -> Callable[[socket.socket], object]:
         until_hung_up(client)
 
     return script
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(error("FATAL", "53300", "sorry"), "sorry"), (b"", "reset|pipe")],
+    ids=["something", "nothing"],
+)
+def test_what_a_server_said_before_it_hung_up_is_told_though_nothing_can_be_sent(
+    said: bytes, told: str
+) -> None:
+    dialled, gone = Event(), Event()
+
+    def script(client: socket.socket) -> None:
+        assert dialled.wait(PATIENCE)
+        client.sendall(said)
+        client.setsockopt(numbers.SOL_SOCKET, numbers.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        gone.set()
+
+    with scripted(script) as dsn:
+        conninfo = ConnInfo.parse(dsn, {"HOME": "/nowhere", "PGHOSTADDR": "127.0.0.1"})
+        transport = Transport.dial(conninfo, Deadline(PATIENCE))
+        dialled.set()
+        try:
+            assert gone.wait(PATIENCE)
+            with pytest.raises(StartupFailed, match=f"(?i){told}"):
+                _log_in(conninfo, _Stream(transport, Deadline(PATIENCE)))
+        finally:
+            transport.close()
 
 
 @pytest.mark.parametrize(

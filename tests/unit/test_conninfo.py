@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from pathlib import Path
 
 import pytest
 
-from pglisten import _sources
+from pglisten import _hosts, _sources
 from pglisten._conninfo import ConnInfo
+from pglisten._keywords import KEYWORDS
+from pglisten._servicefile import SYSTEM_DIRECTORIES
 from pglisten.errors import ConfigurationError
 
 OS_USER = pwd.getpwuid(os.geteuid()).pw_name
@@ -130,15 +133,24 @@ def test_a_user_without_a_name_in_the_system_has_to_be_given(monkeypatch: pytest
     assert (info.user, info.tls_file("sslrootcert")) == ("app", "")
 
 
+def test_the_documents_name_every_keyword_and_every_variable() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "backends.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(\w+)`", text))
+    for keyword, entry in KEYWORDS.items():
+        assert {keyword, entry.variable or keyword} <= names
+    for directory in SYSTEM_DIRECTORIES:
+        assert f"`{directory}`" in text
+
+
 # Where it leads --------------------------------------------------------------------------------------
 
 
 def test_the_socket_directory_is_debians_if_there_is_one_and_postgresqls_own_if_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(_sources, "SOCKET_DIRECTORIES", (str(tmp_path), "/tmp"))
+    monkeypatch.setattr(_hosts, "SOCKET_DIRECTORIES", (str(tmp_path), "/tmp"))
     assert parse().host == str(tmp_path)
-    monkeypatch.setattr(_sources, "SOCKET_DIRECTORIES", (str(tmp_path / "none"), "/tmp"))
+    monkeypatch.setattr(_hosts, "SOCKET_DIRECTORIES", (str(tmp_path / "none"), "/tmp"))
     assert parse().host == "/tmp"
 
 
@@ -219,6 +231,11 @@ def test_keepalives_are_as_the_dsn_says() -> None:
     assert info.tcp_user_timeout == 5
     assert not parse("keepalives=0").keepalives
     assert parse("tcp_user_timeout=-1").tcp_user_timeout == 0
+
+
+def test_the_user_timeout_leaves_keepalive_the_time_that_the_dsn_gives_it() -> None:
+    # On Linux it goes before the number of probes, idle connections included.
+    assert parse("keepalives_idle=1 keepalives_interval=2 keepalives_count=4").tcp_user_timeout == 9000
 
 
 def test_made_by_hand_it_has_the_same_defaults() -> None:

@@ -116,36 +116,19 @@ def test_values_that_contradict_one_another_are_refused(dsn: str, beginning: str
     assert refusal(dsn).startswith(beginning)
 
 
-@pytest.mark.parametrize(
-    ("dsn", "culprit"),
-    [
-        ("host=a,b", "host names several"),
-        ("postgresql://a:1,b:2/app", "host names several"),
-        ("hostaddr=127.0.0.1,127.0.0.2", "hostaddr names several"),
-        ("port=1,2", "port has several ports"),
-        ("target_session_attrs=read-write", "target_session_attrs is 'read-write'"),
-        ("load_balance_hosts=random", "load_balance_hosts is 'random'"),
-        ("service=shop", "service is set"),
-        ("passfile=/x", "passfile (or PGPASSFILE) is set"),
-        ("replication=database", "replication is set"),
-    ],
-)
-def test_what_is_not_supported_yet_is_refused_in_so_many_words(dsn: str, culprit: str) -> None:
-    message = refusal(dsn)
-    assert message.startswith(culprit)
-    assert "not supported yet" in message
+def test_a_replication_connection_is_refused_for_it_cannot_listen() -> None:
+    assert refusal("replication=database").startswith(
+        "replication is set: a replication connection cannot LISTEN"
+    )
 
 
 def test_a_mistake_in_the_environment_is_reported_under_the_variables_name() -> None:
     assert refusal("", PGPORT="x").startswith("PGPORT is not an integer")
-    assert refusal("", PGSERVICE="shop").startswith("PGSERVICE is set: service files are not supported yet")
-    assert refusal("", PGHOST="a,b").startswith("PGHOST names several")
     assert refusal("", PGUSER="\udcff").startswith("PGUSER has characters that UTF-8 cannot encode")
-    assert "PGPASSFILE" in refusal("", PGPASSFILE="/x")
 
 
-def test_a_password_file_that_nobody_would_look_into_is_no_mistake() -> None:
-    assert ConnInfo.parse("password=x", {"PGPASSFILE": "/dev/null"}).password == "x"
+def test_a_setting_that_another_one_hides_is_not_looked_at() -> None:
+    assert ConnInfo.parse("port=5433", {"PGPORT": "x"}).port == 5433
 
 
 MARK = "hunter"

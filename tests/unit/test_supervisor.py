@@ -14,8 +14,9 @@ from pglisten import Listener, ListenerEvent
 from pglisten._channels import BATCH
 from pglisten._options import target
 from pglisten._pump import Heartbeat
+from pglisten._settings import Pace, Settings
 from pglisten._states import State
-from pglisten._supervisor import Pace, Settings, Supervisor
+from pglisten._supervisor import Supervisor
 from pglisten.errors import ConnectionFailed, ServerError
 from pglisten.testing import FakeBackend, FakeServer
 

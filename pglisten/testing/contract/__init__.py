@@ -11,7 +11,8 @@ A backend's test file is a few lines::
         def dsn(self) -> str:
             return "host=127.0.0.1 dbname=test"
 
-* `BackendContract`: all of `ConnectContract`, `QueryContract`, `NotificationContract` and `EndContract`.
+* `BackendContract`: all of `ConnectContract`, `QueryContract`, `FetchContract`, `NotificationContract` and
+  `EndContract`.
   The server must speak English (``lc_messages``).
 * `WireContract`: the network at its worst. ``dsn`` must lead to PostgreSQL over TCP.
 * `TlsContract` and `AuthenticationContract`: more fixtures, which their docstrings name.
@@ -26,6 +27,7 @@ import pytest
 # Before the modules are imported, or a failing assertion shows no values.
 for _module in (
     "_authentication",
+    "_fetching",
     "_fixtures",
     "_forking",
     "_network",
@@ -39,6 +41,7 @@ for _module in (
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from ._authentication import AuthenticationContract  # noqa: E402
+from ._fetching import FetchContract  # noqa: E402
 from ._fixtures import Connect, ContractFixtures  # noqa: E402
 from ._notifications import NotificationContract  # noqa: E402
 from ._queries import QueryContract  # noqa: E402
@@ -53,6 +56,7 @@ __all__ = [
     "ConnectContract",
     "ContractFixtures",
     "EndContract",
+    "FetchContract",
     "NotificationContract",
     "QueryContract",
     "TlsContract",
@@ -61,5 +65,5 @@ __all__ = [
 ]
 
 
-class BackendContract(ConnectContract, QueryContract, NotificationContract, EndContract):
+class BackendContract(ConnectContract, QueryContract, FetchContract, NotificationContract, EndContract):
     """Everything that `pglisten.backend` promises and that a server in memory can show."""

@@ -80,6 +80,8 @@ class NetworkContract(ProxyFixtures):
         assert caught.value.sqlstate == "42601"
         session.execute(f"NOTIFY {channel}, 'own'; SELECT 1, 'two'; SELECT 2", PATIENCE)
         assert drain(session) == [Notification(session.pid, channel, "own")]
+        rows = [("é" * 40, None), ("", "last")]
+        assert session.fetch("VALUES ('" + "é" * 40 + "', NULL), ('', 'last')", PATIENCE) == rows
 
     @pytest.mark.parametrize("size", [1, 100])
     def test_the_reason_of_an_end_survives_pieces(

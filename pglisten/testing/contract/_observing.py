@@ -45,8 +45,6 @@ SHORT = 0.3
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_ASKED = "pglisten_contract_answer"
-
 
 def addresses(conninfo: ConnInfo) -> list[ConnInfo]:
     """Return *conninfo* with each numeric address of its host, in the resolver's order."""
@@ -78,15 +76,10 @@ def notify(session: Session, channel: str, *payloads: str) -> None:
 
 
 def answer(session: Session, expression: str) -> str:
-    """Return the value of an SQL *expression*, which must be text.
-
-    A session discards results, so the server sends it as a notification. Others are discarded here.
-    """
-    listen(session, _ASKED)
-    session.execute(f"SELECT pg_notify('{_ASKED}', {expression})", PATIENCE)
-    found = [notification.payload for notification in drain(session) if notification.channel == _ASKED]
-    assert found, "a session's notification to itself was not there after its own query"
-    return found[-1]
+    """Return the value of an SQL *expression*, which must be text and not NULL."""
+    ((value,),) = session.fetch(f"SELECT {expression}", PATIENCE)
+    assert value is not None
+    return value
 
 
 def at_server(observer: Session, session: Session) -> bool:

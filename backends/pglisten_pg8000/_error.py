@@ -1,0 +1,22 @@
+"""What the server says in an ErrorResponse or a NoticeResponse."""
+
+from __future__ import annotations
+
+from pglisten.errors import ServerError
+
+__all__ = ["read_error"]
+
+
+def read_error(body: bytes) -> ServerError:
+    """Read the body of either (PostgreSQL docs, 55.8), possibly cut short."""
+    fields: dict[bytes, str] = {}
+    for field in body.split(b"\0"):
+        fields.setdefault(field[:1], str(field[1:], "utf-8", "replace"))
+    return ServerError(
+        fields.get(b"M", "no message"),
+        # V is never translated; a pooler may know S alone.
+        severity=fields.get(b"V") or fields.get(b"S", "ERROR"),
+        sqlstate=fields.get(b"C", "XX000"),
+        detail=fields.get(b"D"),
+        hint=fields.get(b"H"),
+    )

@@ -1,0 +1,69 @@
+"""The rows of a reply, for the few queries whose answer is wanted (PostgreSQL docs, 55.7, DataRow)."""
+
+from __future__ import annotations
+
+from pglisten.backend import MAX_RESULT
+
+__all__ = ["BadRows", "Rows"]
+
+_HEADER = 5
+"""A message's type and length, in bytes."""
+
+_NULL = 0xFFFFFFFF
+"""-1, the length that stands for NULL."""
+
+
+class BadRows(Exception):
+    """What the server sent cannot be taken; the message says what it was."""
+
+
+class Rows:
+    """Collects the rows of the last statement of a query."""
+
+    def __init__(self) -> None:
+        self._columns: int | None = None
+        """Of the statement whose rows are coming; ``None`` between two statements."""
+        self._taken: list[tuple[str | None, ...]] = []
+        self._size = 0
+
+    def describe(self, body: bytes) -> None:
+        """Begin the rows of a statement: *body* is the beginning of its RowDescription."""
+        if len(body) < 2:
+            raise BadRows("a malformed RowDescription")
+        self._columns = int.from_bytes(body[:2], "big")
+        self._taken, self._size = [], 0
+
+    def admit(self, body: int) -> None:
+        """Refuse a row for its length in bytes, before it is awaited; it may be asked more than once."""
+        if self._columns is None:
+            raise BadRows("a row without a RowDescription")
+        if self._size + _HEADER + body > MAX_RESULT:
+            raise BadRows(f"more than {MAX_RESULT} bytes of rows in answer to a short question")
+
+    def add(self, body: bytes) -> None:
+        """Take one row, whose length was admitted."""
+        values: list[str | None] = []
+        at = 2
+        for _ in range(int.from_bytes(body[:2], "big")):
+            length = int.from_bytes(body[at : at + 4], "big")
+            at += 4
+            if length == _NULL:
+                values.append(None)
+                continue
+            # An application's function may return what is not UTF-8 in a database without an encoding.
+            values.append(str(body[at : at + length], "utf-8", "replace"))
+            at += length
+        if at != len(body) or len(values) != self._columns:
+            raise BadRows("a malformed row")
+        self._size += _HEADER + len(body)
+        self._taken.append(tuple(values))
+
+    def complete(self) -> None:
+        """End a statement; one that had no RowDescription returned nothing."""
+        if self._columns is None:
+            self._taken = []
+        self._columns = None
+
+    def take(self) -> list[tuple[str | None, ...]]:
+        """Return the rows of the statement that was completed last."""
+        return self._taken
