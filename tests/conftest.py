@@ -11,4 +11,5 @@ pytest_plugins = [
     "pglisten_leaks",
     "pglisten_listeners",
     "pglisten_programs",
+    "pglisten_chaos",
 ]
