@@ -19,6 +19,9 @@ logger = logging.getLogger("pglisten.events")
 DEATH = 0.1
 """Seconds for a killed callback to unwind."""
 
+BEGINNING = 0.01
+"""Seconds that the last call gets at least: without any it would be killed before it has begun."""
+
 
 class ListenerEvent(enum.Enum):
     """What happened to a listener's connection; ``event_callback(event, error)`` is told."""
@@ -80,15 +83,20 @@ class Dispatcher:
         """
         if last is not None:
             self.post(*last)
+        patience = grace
         for _ in range(2):  # Once for the call that runs, once for the last.
-            self._join(grace)
+            self._join(patience)
             if self._greenlet is None:
                 return
             while len(self._posts) > (last is not None):
                 self._posts.popleft()
-            self._greenlet.kill(block=False)
-        # One that swallows even that is left to itself.
-        self._join(DEATH)
+            # Until it is gone, or the second round would find it again. One that swallows even that is left
+            # to itself.
+            greenlet = self._greenlet
+            greenlet.kill(timeout=DEATH)
+            if greenlet.dead:
+                self._ended(greenlet)
+            patience = None if grace is None else max(grace, BEGINNING)
         self._stopped = True
 
     def stop(self) -> None:
@@ -100,11 +108,14 @@ class Dispatcher:
 
     def _join(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._greenlet is not None:
+        while (greenlet := self._greenlet) is not None:
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
                 return
-            self._greenlet.join(remaining)
+            greenlet.join(remaining)
+            if greenlet.dead:
+                # Its link is called a moment later, and to join it until then would not even let that happen.
+                self._ended(greenlet)
 
     def _start(self) -> None:
         if self._greenlet is None and not self._stopped:

@@ -1,123 +1,284 @@
-"""close() is prompt in every state, and what it leaves behind is nothing."""
+"""close() ends it within a second in every state, whatever goes on in it, and leaves nothing behind."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import gevent
 import pytest
+from gevent import monkey
 from gevent.event import Event
 
 import pglisten
 from pglisten import Listener, ListenerEvent
+from pglisten._states import State
 from pglisten.testing import Proxy
+from pglisten.testing._proxy import DOWN
 from pglisten_listeners import Events, MakeListener
+from pglisten_moments import hold_before, stopwatch
 from pglisten_servers import Server
+from pglisten_tls import TlsServer
 
-MakeProxy = Callable[..., Proxy]
+MakeProxy: TypeAlias = Callable[..., Proxy]
 
-
-def _in_time(listener: Listener) -> None:
-    # A second is what close() promises; a machine with other things to do gets some more.
-    started = time.monotonic()
-    listener.close()
-    assert time.monotonic() - started < 5
-    assert listener.closed
+PROMISE = 1.0
+"""Seconds that close() takes at the most."""
 
 
-def test_close_is_prompt_while_dialling_a_silent_server(
-    make_listener: MakeListener, proxy: MakeProxy, server: Server
-) -> None:
-    silent = proxy(server)
-    silent.drop()
-    listener = make_listener(server.dsn(host=silent.host, port=silent.port), connect_timeout=60.0)
-    waiting = gevent.spawn(listener.listen, "x")
-    silent.wait_until(lambda: silent.connections == 1)
-    _in_time(listener)
-    with pytest.raises(pglisten.ListenerClosed):
-        waiting.get(timeout=20)
+class Scene:
+    """A listener and the network before it; what it is brought into, and who waits for it there."""
+
+    def __init__(self, make_listener: MakeListener, between: Proxy, server: Server) -> None:
+        self.between = between
+        self.server = server
+        self.events = Events()
+        self.calls: list[gevent.Greenlet[..., Any]] = []
+        self.cleanup = contextlib.ExitStack()
+        self._make = make_listener
+        self.listener: Listener
+
+    def make(self, **options: Any) -> Listener:
+        options.setdefault("event_callback", self.events)
+        dsn = self.server.dsn(host=self.between.host, port=self.between.port)
+        self.listener = self._make(dsn, **options)
+        return self.listener
+
+    def connect(self, **options: Any) -> Listener:
+        self.make(**options).wait_connected(20)
+        return self.listener
+
+    def wait(self, *calls: Callable[[], object]) -> None:
+        """Have each of these wait in a greenlet of its own."""
+        self.calls += [gevent.spawn(_outcome, call) for call in calls]
+        gevent.idle()
+
+    def wait_for_a_connection(self) -> None:
+        """Have every call wait that can."""
+        listener = self.listener
+        self.wait(lambda: listener.listen("x"), listener.wait_connected, listener.get, lambda: [*listener])
 
 
-def test_close_is_prompt_while_backing_off_for_a_minute(make_listener: MakeListener) -> None:
-    events = Events()
-    listener = make_listener(
-        "host=127.0.0.1 port=1 user=nobody", min_reconnect_interval=60.0, event_callback=events
-    )
-    events.wait_for("CONNECTION_ATTEMPT_FAILED")
-    assert repr(listener).startswith("<Listener backing off")
-    _in_time(listener)
-    assert events.names == ["CONNECTION_ATTEMPT_FAILED"]
+def _outcome(call: Callable[[], object]) -> object:
+    # Raised in a greenlet, an error would be printed as well.
+    try:
+        return call()
+    except pglisten.Error as error:
+        return error
 
 
-def test_close_is_prompt_with_a_full_queue(make_listener: MakeListener, server: Server) -> None:
-    listener = make_listener(queue_size=1)
+def _silent_server(scene: Scene) -> None:
+    scene.between.drop()
+    scene.make(connect_timeout=60.0)
+    scene.between.wait_until(lambda: scene.between.connections == 1)
+    scene.wait_for_a_connection()
+
+
+def _authentication_held(scene: Scene) -> None:
+    scene.between.hold(DOWN)
+    scene.make(connect_timeout=60.0)
+    scene.between.wait_until(lambda: bool(scene.between.held(DOWN)))
+    scene.wait_for_a_connection()
+
+
+def _first_question_held(scene: Scene) -> None:
+    scene.make(connect_timeout=60.0)
+    hold_before(scene.between, b"pg_backend_pid")
+    scene.wait_for_a_connection()
+
+
+def _resolver_held(scene: Scene) -> None:
+    # gevent resolves in its threads, and each of them has something else to do.
+    gate = monkey.get_original("_thread", "allocate_lock")()
+    gate.acquire()
+
+    def work() -> None:
+        with gate:
+            pass
+
+    pool = gevent.get_hub().threadpool
+    jobs = [pool.spawn(work) for _ in range(pool.maxsize)]
+    scene.cleanup.callback(gevent.joinall, jobs)
+    scene.cleanup.callback(gate.release)
+    scene.make(connect_timeout=60.0)
+    scene.wait_for_a_connection()
+    assert scene.between.connections == 0
+
+
+def _listen_held(scene: Scene) -> None:
+    scene.make()
+    scene.wait_for_a_connection()
+    hold_before(scene.between, b"LISTEN")
+
+
+def _listen_again_held(scene: Scene) -> None:
+    scene.connect().listen("x", timeout=20)
+    gevent.spawn(scene.between.cut)
+    hold_before(scene.between, b"LISTEN")
+    scene.wait(scene.listener.wait_connected, lambda: scene.listener.listen("y"), scene.listener.get)
+
+
+def _idle(scene: Scene) -> None:
+    listener = scene.connect()
+    scene.wait(listener.get, lambda: [*listener])
+
+
+def _queue_full(scene: Scene) -> None:
+    listener = scene.connect(queue_size=1)
     listener.listen("full", timeout=20)
-    server.query("select pg_notify('full', i::text) from generate_series(0, 2999) i")
-    listener.get(timeout=20)
-    _in_time(listener)
+    scene.server.query(
+        "select count(pg_notify('full', i || repeat('x', 500))) from generate_series(1, 3000) i"
+    )
+    assert listener.get(timeout=20) is not None
 
 
-def test_close_is_prompt_with_a_command_in_flight_on_a_frozen_link(
-    make_listener: MakeListener, proxy: MakeProxy, server: Server
-) -> None:
-    between = proxy(server)
-    listener = make_listener(server.dsn(host=between.host, port=between.port))
-    listener.wait_connected(20)
-    between.stall()
-    callers = [gevent.spawn(listener.listen, "x"), gevent.spawn(listener.ping), gevent.spawn(listener.get)]
-    gevent.idle()
-    _in_time(listener)
-    gevent.joinall(callers, timeout=20)
-    assert all(isinstance(caller.exception, pglisten.ListenerClosed) for caller in callers)
+def _commands_in_flight(scene: Scene) -> None:
+    listener = scene.connect()
+    listener.listen("x", timeout=20)
+    scene.between.hold(DOWN)
+    scene.wait(
+        *(lambda: listener.listen("y"), listener.ping, lambda: listener.notify("x")),
+        *(lambda: listener.unlisten("x"), listener.get, listener.wait_connected),
+    )
 
 
-def test_close_from_the_callback_returns_and_its_event_is_the_last(make_listener: MakeListener) -> None:
-    events, closed = Events(), Event()
+def _only_a_ping_in_flight(scene: Scene) -> None:
+    listener = scene.connect()
+    scene.between.hold(DOWN)
+    scene.wait(listener.ping)
+
+
+def _link_frozen(scene: Scene) -> None:
+    listener = scene.connect()
+    scene.between.stall()
+    scene.wait(*[lambda: listener.notify("x", "x" * 7000) for _ in range(100)], listener.get)
+
+
+def _callback_running(scene: Scene) -> None:
+    def callback(event: ListenerEvent, error: Exception | None) -> None:
+        scene.events(event, error)
+        Event().wait()
+
+    scene.connect(event_callback=callback)
+    scene.events.wait_for("CONNECTED")
+    scene.wait(scene.listener.get)
+
+
+def _callback_that_swallows_its_end(scene: Scene) -> None:
+    stop = Event()
 
     def callback(event: ListenerEvent, error: Exception | None) -> None:
-        events(event, error)
-        if event is ListenerEvent.CONNECTED:
-            listener.close()
-            closed.set()
+        scene.events(event, error)
+        while not stop.is_set():
+            with contextlib.suppress(BaseException):
+                stop.wait()
 
-    listener = make_listener(event_callback=callback)
-    assert closed.wait(20)
-    events.wait_for("CONNECTED", "DISCONNECTED")
-    assert isinstance(events[-1][1], pglisten.ListenerClosed)
-
-
-def test_close_ends_a_callback_that_does_not_return_and_its_event_is_the_last(
-    make_listener: MakeListener,
-) -> None:
-    events, forever = Events(), Event()
-
-    def callback(event: ListenerEvent, error: Exception | None) -> None:
-        events(event, error)
-        forever.wait()
-
-    listener = make_listener(event_callback=callback)
-    events.wait_for("CONNECTED")
-    _in_time(listener)
-    assert events.names == ["CONNECTED", "DISCONNECTED"]
+    scene.cleanup.callback(gevent.idle)
+    scene.cleanup.callback(stop.set)
+    scene.connect(event_callback=callback)
+    scene.events.wait_for("CONNECTED")
 
 
-def test_a_closer_that_is_killed_has_closed_all_the_same(make_listener: MakeListener, server: Server) -> None:
-    listener = make_listener()
-    listener.wait_connected(20)
-    closer = gevent.spawn(listener.close)
-    gevent.idle()
-    closer.kill()
-    assert listener.closed
-    listener.close()
+def _lost_early(scene: Scene) -> None:
+    scene.connect(min_reconnect_interval=60.0)
+    scene.between.cut()
+    scene.events.wait_for("CONNECTED", "DISCONNECTED")
+    scene.wait_for_a_connection()
 
 
-def test_two_hundred_listeners_opened_and_closed_leave_nothing(
-    make_listener: MakeListener, server: Server
-) -> None:
-    # The leak check of every live test compares greenlets, descriptors and server sessions.
-    for number in range(200):
-        listener = make_listener()
-        if number % 2:
-            listener.listen("x", timeout=20)
+def _refused(scene: Scene) -> None:
+    scene.between.refuse()
+    scene.make(min_reconnect_interval=60.0)
+    scene.events.wait_for("CONNECTION_ATTEMPT_FAILED")
+    scene.wait_for_a_connection()
+
+
+def _closed(scene: Scene) -> None:
+    scene.connect().close()
+
+
+@dataclass(frozen=True)
+class Situation:
+    """How to bring a listener somewhere, and how often its callback hears of the end."""
+
+    state: State
+    reach: Callable[[Scene], None]
+    ends: int = field(default=0)
+
+
+SITUATIONS = {
+    situation.reach.__name__.lstrip("_"): situation
+    for situation in (
+        *(Situation(State.DIALLING, _silent_server), Situation(State.DIALLING, _authentication_held)),
+        *(Situation(State.DIALLING, _first_question_held), Situation(State.DIALLING, _resolver_held)),
+        *(Situation(State.LISTENING, _listen_held), Situation(State.LISTENING, _listen_again_held)),
+        *(Situation(State.CONNECTED, _idle, 1), Situation(State.CONNECTED, _queue_full, 1)),
+        Situation(State.CONNECTED, _commands_in_flight, 1),
+        Situation(State.CONNECTED, _only_a_ping_in_flight, 1),
+        Situation(State.CONNECTED, _link_frozen, 1),
+        Situation(State.CONNECTED, _callback_running, 1),
+        # It hears of nothing any more: its one greenlet is where it was.
+        Situation(State.CONNECTED, _callback_that_swallows_its_end, 0),
+        Situation(State.RESTING, _lost_early),
+        Situation(State.BACKING_OFF, _refused),
+        Situation(State.CLOSED, _closed, 1),
+    )
+}
+
+
+def test_there_is_a_situation_for_every_state() -> None:
+    assert {situation.state for situation in SITUATIONS.values()} == set(State)
+
+
+@pytest.fixture
+def scene(make_listener: MakeListener, proxy: MakeProxy, server: Server) -> Iterator[Scene]:
+    made = Scene(make_listener, proxy(server), server)
+    with made.cleanup:
+        yield made
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_it_takes_less_than_a_second(scene: Scene, name: str) -> None:
+    situation = SITUATIONS[name]
+    situation.reach(scene)
+    listener = scene.listener
+    assert repr(listener).startswith(f"<Listener {situation.state.value} "), listener
+    closes_in_time(listener)
+    _nobody_waits(scene)
+    ends = [error for event, error in scene.events if isinstance(error, pglisten.ListenerClosed)]
+    assert len(ends) == situation.ends
+    assert not ends or scene.events.names[-1] == "DISCONNECTED"
+
+
+def closes_in_time(listener: Listener) -> None:
+    with stopwatch() as took:
         listener.close()
+    assert took.own < PROMISE, took
+    assert (listener.closed, listener.connected) == (True, False)
+    with stopwatch() as took:
+        listener.close()
+    assert took.own < 0.3, "there is nothing left to be done"
+
+
+def _nobody_waits(scene: Scene) -> None:
+    """Every call that waited has raised ListenerClosed, and an iteration has ended."""
+    for call in scene.calls:
+        outcome = call.get(timeout=20)
+        # An unlisten() may have what it wants by then: the connection is gone, and its channels with it.
+        assert isinstance(outcome, pglisten.ListenerClosed) or outcome in ([], None)
+
+
+def test_it_takes_less_than_a_second_in_a_tls_handshake(
+    make_listener: MakeListener, proxy: MakeProxy, tls_server: TlsServer
+) -> None:
+    between = proxy(tls_server)
+    dsn = tls_server.dsn(host=between.host, port=between.port, sslmode="require")
+    listener = make_listener(dsn, connect_timeout=60.0)
+    # The server has said "S", and its hello comes no more.
+    between.wait_until(lambda: between.bytes_down >= 1)
+    between.hold(DOWN)
+    between.wait_until(lambda: bool(between.held(DOWN)))
+    assert repr(listener).startswith("<Listener dialling ")
+    closes_in_time(listener)

@@ -8,19 +8,18 @@ from __future__ import annotations
 import pytest
 
 from pglisten_listeners import succeeds
+from pglisten_programs import CHILDREN
 from pglisten_servers import Server
+from pglisten_tls import TlsServer
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
 
-PARENT = """
-import os, sys
-if sys.argv[3] == "patched":
-    from gevent import monkey
-    monkey.patch_all()
-import gevent, gevent.os
+PARENT = (
+    CHILDREN
+    + """
 import pglisten
 
-dsn, backend, how, scenario = sys.argv[1], sys.argv[2], sys.argv[4], sys.argv[5]
+_, dsn, backend, how, scenario = sys.argv[1:]
 listener = pglisten.Listener(dsn, backend=backend, min_reconnect_interval=0.02)
 listener.listen("x", timeout=20)
 pid = listener.stats().server_pid
@@ -34,45 +33,64 @@ listener.notify("x", "queued in the parent", timeout=20)
 def take(count):
     return [(n and n.payload) for n in (listener.get(timeout=20) for _ in range(count))]
 
-def child():
-    if scenario == "listens":
-        listener.wait_connected(20)
-        assert listener.channels == {"x"}
-        assert listener.stats().server_pid != pid
-        listener.listen("from the child", timeout=20)
-        listener.notify("x", "from the child", timeout=20)
-        assert take(2) == [None, "from the child"], "a gap, and nothing of the parent's queue"
-        listener.close()
-    elif scenario == "idles":
-        gevent.sleep(0.3)       # lets every copied greenlet run, if it would
-    elif scenario == "closes":
-        listener.close()
-    elif scenario == "exits":
-        pass
-    elif scenario == "crashes":
-        os.kill(os.getpid(), 9)
+def listens(name="from the child"):
+    before = listener.stats().server_pid
+    listener.wait_connected(20)
+    assert listener.channels == {"x"}
+    assert listener.stats().server_pid not in (before, pid)
+    listener.notify("x", name, timeout=20)
+    assert take(2) == [None, name], "a gap, and nothing of the parent's queue"
 
-def fork():
-    if how == "multiprocessing":
-        import multiprocessing
-        process = multiprocessing.get_context("fork").Process(target=child)
-        process.start()
-        return process.pid
-    found = (os.fork if how == "os" else gevent.os.fork)()
-    if found:
-        return found
-    code = 1
-    try:
+def listens_and_closes():
+    listens()
+    listener.listen("and more", timeout=20)
+    listener.close()
+
+def idles():
+    gevent.sleep(0.3)       # lets every copied greenlet run, if it would
+
+def exits():
+    sys.exit(0)
+
+def leaves():
+    os._exit(0)
+
+def raises():
+    raise RuntimeError("the child failed")
+
+def crashes():
+    os.kill(os.getpid(), 9)
+
+def execs():
+    os.execv(sys.executable, [sys.executable, "-c", "pass"])
+
+def runs_a_program():
+    import subprocess
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+
+def has_a_child():
+    # Once before it has made a connection of its own, and once after.
+    assert status(fork(lambda: listens("first"), how)) == 0
+    listens("second")
+    own = listener.stats().server_pid
+    assert status(fork(lambda: listens("third"), how)) == 0
+    listener.notify("x", "fourth", timeout=20)
+    assert take(2) == ["third", "fourth"]
+    assert listener.stats().server_pid == own
+
+heard = {"listens_and_closes": ["from the child"], "has_a_child": ["first", "second", "third", "fourth"]}
+child = globals().get(scenario) or listener.close
+if scenario in ("exits", "raises") and how != "multiprocessing":
+    # All the way out through the interpreter's own end, finalizers and exit handlers included.
+    child_pid = raw_fork(how)
+    if not child_pid:
+        signal.alarm(20)
         child()
-        code = 0
-    finally:
-        sys.stdout.flush(); sys.stderr.flush()
-        os._exit(code) if scenario != "exits" else sys.exit(0)
-
-child_pid = fork()
-status = os.waitpid(child_pid, 0)[1]
-assert os.waitstatus_to_exitcode(status) == (-9 if scenario == "crashes" else 0), status
-expected = ["queued in the parent"] + (["from the child"] if scenario == "listens" else [])
+else:
+    child_pid = fork(child, how)
+expected = {"crashes": -9, "raises": 1}.get(scenario, 0)
+assert (got := status(child_pid)) == expected, got
+expected = ["queued in the parent", *heard.get(scenario, [])]
 assert take(len(expected)) == expected
 for number in range(200):
     listener.notify("x", str(number), timeout=20)
@@ -82,78 +100,160 @@ assert listener.channels == {"x"}
 listener.close()
 print("well")
 """
-
-
-@pytest.mark.parametrize("scenario", ["listens", "idles", "closes", "exits", "crashes"])
-@pytest.mark.parametrize(
-    ("patched", "how"),
-    [("plain", "os"), ("plain", "gevent"), ("patched", "os"), ("plain", "multiprocessing")],
 )
+
+SCENARIOS = [
+    *("listens_and_closes", "idles", "only_closes", "exits", "leaves", "raises", "crashes", "execs"),
+    *("runs_a_program", "has_a_child"),
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("how", ["os", "gevent", "multiprocessing"])
+@pytest.mark.parametrize("patched", ["plain", "patched"])
 def test_parent_and_child_each_go_on_with_a_session_of_their_own(
     server: Server, backend_name: str, patched: str, how: str, scenario: str
 ) -> None:
-    succeeds(PARENT, server.dsn(), backend_name, patched, how, scenario)
+    succeeds(PARENT, patched, server.dsn(), backend_name, how, scenario)
 
 
-CONNECTION = """
-import os, sys, gevent, pglisten
-connection = pglisten.ListenerConnection(sys.argv[1], backend=sys.argv[2])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("patched", ["plain", "patched"])
+def test_so_they_do_over_tls(tls_server: TlsServer, backend_name: str, patched: str, scenario: str) -> None:
+    succeeds(PARENT, patched, tls_server.dsn(sslmode="require"), backend_name, "os", scenario)
+
+
+CONNECTION = (
+    CHILDREN
+    + """
+import pglisten
+connection = pglisten.ListenerConnection(sys.argv[2], backend=sys.argv[3])
 connection.listen("x", timeout=20)
-child = os.fork()
-if not child:
-    try:
-        for call in (connection.ping, connection.get, lambda: connection.listen("y")):
-            try:
-                call()
-            except pglisten.ConnectionLost as error:
-                assert "forked" in str(error)
-            else:
-                os._exit(2)
-        connection.close()
-        os._exit(0)
-    finally:
-        os._exit(1)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+def child():
+    for call in (
+        connection.ping, connection.get, connection.unlisten_all, lambda: next(iter(connection)),
+        lambda: connection.listen("y"), lambda: connection.unlisten("x"), lambda: connection.notify("x"),
+        lambda: connection.execute("select 1"),
+    ):
+        try:
+            call()
+        except pglisten.ConnectionLost as error:
+            assert "forked" in str(error)
+        else:
+            raise AssertionError(call)
+    assert connection.closed and not connection.connected
+    connection.close()
+
+assert status(fork(child)) == 0
 connection.notify("x", "alive", timeout=20)
 assert connection.get(timeout=20).payload == "alive"
 connection.close()
 print("well")
 """
+)
 
 
-def test_a_single_connection_stays_the_parents(server: Server, backend_name: str) -> None:
-    succeeds(CONNECTION, server.dsn(), backend_name)
+@pytest.mark.parametrize("patched", ["plain", "patched"])
+def test_a_single_connection_stays_the_parents(server: Server, backend_name: str, patched: str) -> None:
+    succeeds(CONNECTION, patched, server.dsn(), backend_name)
 
 
-PARKED = """
-import os, sys, gevent, pglisten
-listener = pglisten.Listener(sys.argv[1], backend=sys.argv[2], min_reconnect_interval=0.02)
+POOL = (
+    CHILDREN
+    + """
+import concurrent.futures, multiprocessing
+import pglisten
+listener = pglisten.Listener(sys.argv[2], backend=sys.argv[3], min_reconnect_interval=0.02)
 listener.listen("x", timeout=20)
-consumer = gevent.spawn(lambda: [listener.get(), listener.get()])
-pending = gevent.spawn(listener.wait_connected)
-gevent.idle()
-child = os.fork()
-if not child:
-    try:
-        listener.notify("x", "too early") if listener.connected else None
-        listener.wait_connected(20)
-        listener.notify("x", "for the child", timeout=20)
-        gap, item = consumer.get(timeout=20)
-        assert gap is None and item.payload == "for the child"
-        os._exit(0)
-    except BaseException:
-        import traceback; traceback.print_exc()
-        os._exit(1)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-listener.notify("x", "for the parent", timeout=20)
-got = [item.payload for item in consumer.get(timeout=20)]
-assert got == ["for the child", "for the parent"], got
+pid = listener.stats().server_pid
+
+def work(number):
+    listener.wait_connected(20)
+    assert listener.get(20) is None
+    assert listener.stats().server_pid != pid
+    listener.notify("results", str(number), timeout=20)
+    return os.getpid()
+
+listener.listen("results", timeout=20)
+fork = multiprocessing.get_context("fork")
+# One task for each worker: the pool's own threads fork the next ones while the parent's greenlets wait.
+if sys.argv[4] == "Pool":
+    with fork.Pool(2, maxtasksperchild=1) as pool:
+        workers = pool.map(work, range(4), chunksize=1)
+else:
+    workers = []
+    for number in range(4):
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=fork) as pool:
+            workers += pool.map(work, [number])
+assert len(set(workers)) == 4 and os.getpid() not in workers
+assert sorted(listener.get(20).payload for _ in range(4)) == ["0", "1", "2", "3"]
+assert listener.stats().server_pid == pid and listener.stats().reconnects == 0
 listener.close()
 print("well")
 """
+)
 
 
-def test_a_copied_consumer_goes_on_in_the_child_once_the_child_uses_the_listener(
-    server: Server, backend_name: str
+@pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
+def test_the_workers_of_a_pool_listen_on_their_own(server: Server, backend_name: str, kind: str) -> None:
+    succeeds(POOL, "plain", server.dsn(), backend_name, kind)
+
+
+STARTED = (
+    CHILDREN
+    + """
+import subprocess
+import pglisten
+patched, dsn, backend, how = sys.argv[1:]
+listener = pglisten.Listener(dsn, backend=backend)
+listener.listen("x", timeout=20)
+pid = listener.stats().server_pid
+
+# Says which sockets it was given, and lives until its standard input ends.
+program = '''if True:
+    import os, sys
+    open_files = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    links = [os.readlink(path) for path in open_files if os.path.exists(path)]
+    print([link for link in links if link.startswith("socket:")], flush=True)
+    os.read(0, 1)
+'''
+command = [sys.executable, "-c", program]
+(from_child, to_us), (from_us, to_child) = os.pipe(), os.pipe()
+if how == "posix_spawn":
+    moves = [(os.POSIX_SPAWN_DUP2, from_us, 0), (os.POSIX_SPAWN_DUP2, to_us, 1)]
+    started = os.posix_spawn(sys.executable, command, os.environ, file_actions=moves)
+elif how == "exec":
+    def become():
+        os.dup2(from_us, 0), os.dup2(to_us, 1)
+        os.execv(sys.executable, command)
+    started = fork(become)
+else:
+    # Without closing anything for it: whatever may be inherited is.
+    started = subprocess.Popen(command, stdin=from_us, stdout=to_us, close_fds=False).pid
+os.close(to_us), os.close(from_us)
+with open(from_child) as said:
+    assert (sockets := said.readline()) == "[]\\n", sockets
+listener.notify("x", "alive", timeout=20)
+assert listener.get(20).payload == "alive"
+listener.close()
+with pglisten.ListenerConnection(dsn, backend=backend) as other:
+    other.execute(f'''do $$ begin
+        while exists (select from pg_stat_activity where pid = {pid}) loop
+            perform pg_sleep(0.01), pg_stat_clear_snapshot();
+        end loop;
+    end $$''', timeout=20)
+assert os.waitpid(started, os.WNOHANG) == (0, 0), "it should live on"
+os.close(to_child)
+assert status(started) == 0
+print("well")
+"""
+)
+
+
+@pytest.mark.parametrize("how", ["posix_spawn", "exec", "subprocess"])
+@pytest.mark.parametrize("patched", ["plain", "patched"])
+def test_a_program_that_is_started_inherits_no_socket_and_keeps_no_session(
+    server: Server, backend_name: str, patched: str, how: str
 ) -> None:
-    succeeds(PARKED, server.dsn(), backend_name)
+    succeeds(STARTED, patched, server.dsn(), backend_name, how)

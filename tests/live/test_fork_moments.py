@@ -1,50 +1,15 @@
-"""Forks in odd moments: inside the callback, between two consumers, while dialling."""
+"""Forks in odd moments: between two consumers, at every wait of dialling, in a thread, after close()."""
 
 from __future__ import annotations
 
 import pytest
 
 from pglisten_listeners import succeeds
+from pglisten_programs import CHILDREN
 from pglisten_servers import Server
 from pglisten_tls import TlsServer
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
-
-IN_THE_CALLBACK = """
-import os, sys, gevent, pglisten
-parent, children = os.getpid(), []
-
-def callback(event, error):
-    if event is pglisten.ListenerEvent.CONNECTED and os.getpid() == parent:
-        child = os.fork()
-        if child:
-            children.append(child)
-            return
-        code = 1
-        try:
-            listener.wait_connected(20)
-            assert listener.get(20) is None
-            listener.notify("x", "mine", timeout=20)
-            assert listener.get(20).payload == "mine"
-            code = 0
-        finally:
-            os._exit(code)
-
-listener = pglisten.Listener(sys.argv[1], backend=sys.argv[2], event_callback=callback)
-listener.listen("x", timeout=20)
-with gevent.Timeout(20):
-    while not children:
-        gevent.idle()
-assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
-assert listener.get(20).payload == "mine"
-listener.close()
-print("well")
-"""
-
-
-def test_a_callback_that_forks_can_use_the_listener_in_the_child(server: Server, backend_name: str) -> None:
-    succeeds(IN_THE_CALLBACK, server.dsn(), backend_name)
-
 
 BETWEEN_TWO_CONSUMERS = """
 import os, sys, gevent, pglisten
@@ -64,7 +29,10 @@ def consume():
 consumers = [gevent.spawn(consume) for _ in range(2)]
 gevent.idle()
 sender = pglisten.ListenerConnection(sys.argv[1], backend=sys.argv[2])
-sender.execute("notify x, '1'; notify x, '2'", timeout=20) if not forked else None
+try:
+    sender.execute("notify x, '1'; notify x, '2'", timeout=20)
+except pglisten.ConnectionLost:
+    assert not forked[0]  # The child's copy of this call: the fork was quicker than the reply.
 with gevent.Timeout(20):
     while not got or (forked and not forked[0] and got[:1] != [None]):
         gevent.sleep(0.01)
@@ -151,3 +119,102 @@ def test_a_fork_while_dialling_leaves_the_parents_attempt_alone(
     tls_server: TlsServer, backend_name: str, sslmode: str
 ) -> None:
     succeeds(WHILE_DIALLING, tls_server.dsn(sslmode=sslmode), backend_name)
+
+
+PARKED = """
+import os, sys, gevent, pglisten
+listener = pglisten.Listener(sys.argv[1], backend=sys.argv[2], min_reconnect_interval=0.02)
+listener.listen("x", timeout=20)
+consumer = gevent.spawn(lambda: [listener.get(), listener.get()])
+pending = gevent.spawn(listener.wait_connected)
+gevent.idle()
+child = os.fork()
+if not child:
+    try:
+        listener.notify("x", "too early") if listener.connected else None
+        listener.wait_connected(20)
+        listener.notify("x", "for the child", timeout=20)
+        gap, item = consumer.get(timeout=20)
+        assert gap is None and item.payload == "for the child"
+        os._exit(0)
+    except BaseException:
+        import traceback; traceback.print_exc()
+        os._exit(1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+listener.notify("x", "for the parent", timeout=20)
+got = [item.payload for item in consumer.get(timeout=20)]
+assert got == ["for the child", "for the parent"], got
+listener.close()
+print("well")
+"""
+
+
+def test_a_copied_consumer_goes_on_in_the_child_once_the_child_uses_the_listener(
+    server: Server, backend_name: str
+) -> None:
+    succeeds(PARKED, server.dsn(), backend_name)
+
+
+IN_A_THREAD = (
+    CHILDREN
+    + """
+import pglisten
+listener = pglisten.Listener(sys.argv[2], backend=sys.argv[3], min_reconnect_interval=0.02)
+listener.listen("x", timeout=20)
+own = os.getpid()
+
+def child():
+    listener.wait_connected(20)
+    assert listener.get(20) is None
+    listener.notify("x", "from the child", timeout=20)
+    assert listener.get(20).payload == "from the child"
+    listener.close()
+
+# In the child the thread that forked is the only one, and so the listener's.
+pid = gevent.get_hub().threadpool.apply(fork, (child,))
+assert status(pid) == 0
+assert listener.get(20).payload == "from the child"
+assert listener.stats().reconnects == 0
+listener.close()
+print("well")
+"""
+)
+
+
+def test_the_child_of_another_thread_can_use_the_listener(server: Server, backend_name: str) -> None:
+    # In a patched process gevent itself refuses to fork there.
+    succeeds(IN_A_THREAD, "plain", server.dsn(), backend_name)
+
+
+CLOSED = (
+    CHILDREN
+    + """
+import pglisten
+listener = pglisten.Listener(sys.argv[2], backend=sys.argv[3])
+listener.listen("x", timeout=20)
+listener.notify("x", "the parent's", timeout=20)
+listener.close()
+
+def child():
+    for call in (listener.get, listener.ping, listener.wait_connected, lambda: listener.listen("y")):
+        try:
+            call()
+        except pglisten.ListenerClosed:
+            pass
+        else:
+            raise AssertionError(call)
+    assert list(listener) == []
+    listener.close()
+
+assert status(fork(child)) == 0
+assert listener.get(20).payload == "the parent's"
+print("well")
+"""
+)
+
+
+@pytest.mark.parametrize("patched", ["plain", "patched"])
+def test_a_closed_listener_is_closed_in_the_child_and_its_queue_is_the_parents(
+    server: Server, backend_name: str, patched: str
+) -> None:
+    succeeds(CLOSED, patched, server.dsn(), backend_name)

@@ -79,9 +79,12 @@ class Gunicorn:
         return log
 
 
-@pytest.fixture(params=[(), ("--preload",)], ids=["", "preload"])
+@pytest.fixture(params=["plain", "preload", "preload-connected"])
 def gunicorn(server: Server, backend_name: str, request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
-    made = Gunicorn(server.variables(PGLISTEN_BACKEND=backend_name), *request.param)
+    """In turn: as it is; imported in the master; and the master itself connected before it forks."""
+    connected = {"SEEN_AT_IMPORT": "yes"} if request.param == "preload-connected" else {}
+    options = ["--preload"] if request.param.startswith("preload") else []
+    made = Gunicorn(server.variables(PGLISTEN_BACKEND=backend_name, **connected), *options)
     try:
         yield made
     finally:
@@ -116,3 +119,26 @@ def test_each_worker_listens_on_its_own_and_a_replaced_one_goes_on(
 
     log = gunicorn.stop()
     assert "Traceback" not in log, log
+
+
+def test_a_reload_makes_new_workers_listen_and_leaves_no_session_of_the_old(
+    gunicorn: Gunicorn, server: Server, request: pytest.FixtureRequest
+) -> None:
+    masters = int("preload-connected" in request.node.callspec.id)
+    old = gunicorn.workers(lambda answer: answer["connected"] and answer["channels"] == ["orders"])
+    gunicorn.process.send_signal(signal.SIGHUP)
+    new = gunicorn.workers(lambda answer: answer["connected"] and answer["pid"] not in old)
+    _wait_for_sessions(server, 2 + masters)
+    server.notify("orders", "after the reload")
+    after = gunicorn.workers(lambda answer: answer["seen"][-1:] == ["after the reload"])
+    assert set(after) == set(new)
+    log = gunicorn.stop()
+    assert "Traceback" not in log, log
+
+
+def _wait_for_sessions(server: Server, count: int) -> None:
+    """Wait until the old workers, who may be asked for a moment yet, have left."""
+    deadline = time.monotonic() + 20
+    while server.sessions() != count:
+        assert time.monotonic() < deadline, server.pids()
+        time.sleep(0.02)

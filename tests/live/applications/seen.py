@@ -15,6 +15,9 @@ listener = pglisten.Listener(
     min_reconnect_interval=0.1
 )  # PG* variables and PGLISTEN_BACKEND say where and how
 seen: list[str | None] = []
+if "SEEN_AT_IMPORT" in os.environ:
+    # With --preload this is the master, which then has a connection of its own.
+    listener.listen("orders", timeout=20)
 
 
 def consume() -> None:
