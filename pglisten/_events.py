@@ -90,12 +90,12 @@ class Dispatcher:
                 return
             while len(self._posts) > (last is not None):
                 self._posts.popleft()
-            # Until it is gone, or the second round would find it again. One that swallows even that is left
-            # to itself.
+            # Until it is gone, or the second round would find it again.
             greenlet = self._greenlet
             greenlet.kill(timeout=DEATH)
-            if greenlet.dead:
-                self._ended(greenlet)
+            if not greenlet.dead:
+                break  # It swallows even that, and is left to itself.
+            self._ended(greenlet)
             patience = None if grace is None else max(grace, BEGINNING)
         self._stopped = True
 
