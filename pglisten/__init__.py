@@ -9,6 +9,7 @@ from __future__ import annotations
 from ._plugins import available_backends, load_backend
 from ._sql import quote_identifier
 from .backend import Notification
+from .broadcast import Broadcaster, Subscription
 from .connection import ListenerConnection
 from .errors import (
     BackendNotFound,
@@ -24,6 +25,7 @@ from .errors import (
     OperationTimeout,
     PayloadTooLong,
     ServerError,
+    SubscriptionOverflow,
 )
 from .listener import Listener, ListenerEvent, Stats
 
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendNotFound",
+    "Broadcaster",
     "ChannelAlreadyOpen",
     "ChannelNotOpen",
     "ConfigurationError",
@@ -48,6 +51,8 @@ __all__ = [
     "PayloadTooLong",
     "ServerError",
     "Stats",
+    "Subscription",
+    "SubscriptionOverflow",
     "__version__",
     "available_backends",
     "load_backend",

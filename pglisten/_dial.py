@@ -15,6 +15,7 @@ import gevent
 from gevent import socket
 
 from ._conninfo import ConnInfo
+from ._keywords import is_numeric
 from ._process import Home, abandon_after_fork
 from ._remedies import with_remedy
 from ._server_state import NO_STATE, STATE_QUERY, ServerState
@@ -173,10 +174,13 @@ class Route:
 def resolve(conninfo: ConnInfo, timeout: float | None) -> list[ConnInfo]:
     """Return *conninfo* once for each address of its host; itself where there is nothing to resolve.
 
-    gevent resolves, in a thread or with its own resolver: libpq would hold up the hub.
+    gevent resolves, in a thread or with its own resolver: libpq would hold up the hub. Not what is numeric:
+    the application may have filled the threads with work.
     """
     if conninfo.is_unix or conninfo.hostaddr:
         return [conninfo]
+    if is_numeric(conninfo.host):
+        return [conninfo.at(conninfo.host)]
     limit = gevent.Timeout(timeout)
     try:
         with limit:
@@ -191,5 +195,14 @@ def resolve(conninfo: ConnInfo, timeout: float | None) -> list[ConnInfo]:
     return [conninfo.at(address) for address in addresses]
 
 
-def _sqlstate(error: Error) -> str | None:
+def as_failed_attempt(error: Exception) -> ConnectionFailed:
+    """Return *error* as what it means for the attempt: it may have been lost while it was listening."""
+    if isinstance(error, ConnectionFailed):
+        return error
+    failed = ConnectionFailed(str(error), sqlstate=_sqlstate(error))
+    failed.__cause__ = error
+    return failed
+
+
+def _sqlstate(error: Exception) -> str | None:
     return getattr(error, "sqlstate", None)

@@ -14,11 +14,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
-from ._keywords import KEYWORDS, SECRETS, what_else
+from ._keywords import KEYWORDS, SECRETS, URI_PREFIXES, what_else
 from .errors import ConfigurationError
-
-URI_PREFIXES = ("postgresql://", "postgres://")
-"""What a URI begins with, in lower case only (PostgreSQL docs, libpq, "Connection URIs")."""
 
 SPECIAL = frozenset({"requiressl", "ssl"})
 """No keywords, and yet understood: a former one of libpq's, and JDBC's ``ssl=true``, in a URI alone."""

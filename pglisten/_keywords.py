@@ -13,10 +13,24 @@ from ipaddress import ip_address
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["KEYWORDS", "SECRETS", "TLS_VERSIONS", "Keyword", "integer", "printable", "what_else"]
+__all__ = [
+    "KEYWORDS",
+    "SECRETS",
+    "TLS_VERSIONS",
+    "URI_PREFIXES",
+    "Keyword",
+    "integer",
+    "is_numeric",
+    "printable",
+    "swallowed",
+    "what_else",
+]
 
 SECRETS = frozenset({"password", "sslpassword"})
 """Keywords whose values never appear in a message or a repr."""
+
+URI_PREFIXES = ("postgresql://", "postgres://")
+"""What a URI begins with, in lower case only (PostgreSQL docs, libpq, "Connection URIs")."""
 
 TLS_VERSIONS = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 """Protocol versions that libpq knows, oldest first, in lower case: it compares without regard to case."""
@@ -31,8 +45,13 @@ ALIASES = {
 """What other drivers call a keyword, and difflib would not find near enough."""
 
 _INT32 = 2**31
+
+SHORT = 100_000
+"""What a message may repeat is less: five digits, as a port has, are no secret."""
+
 _KEEPALIVE_SECONDS = range(1, 32767 + 1)  # MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, linux/include/net/tcp.h
 _KEEPALIVE_PROBES = range(1, 127 + 1)  # MAX_TCP_KEEPCNT, likewise
+_SWALLOWED = re.compile(r"(?:passw(?:or)?d|passphrase|pwd)[ \t]*=", re.IGNORECASE)
 _AUTH_METHODS = frozenset({"password", "md5", "gss", "sspi", "scram-sha-256", "none"})
 
 Check = Callable[[str], "str | None"]
@@ -60,6 +79,21 @@ def what_else(keyword: str) -> str:
         if near
         else 'see "Parameter Key Words" in PostgreSQL\'s documentation of libpq'
     )
+
+
+def swallowed(keyword: str, value: str) -> str | None:
+    """Return what is wrong with a *value* that has a whole password in it, which messages would show.
+
+    Settings with a semicolon between them end so, a blank that is missing, and a URI in the place of a
+    name.
+    """
+    if keyword in SECRETS or keyword == "options":
+        return None
+    if _SWALLOWED.search(value):
+        return "has password= in it: between settings write a blank, in a URI an & after the ?"
+    if value.startswith(URI_PREFIXES):
+        return "is a URI: that takes the place of the whole connection string"
+    return None
 
 
 def _shown(value: str) -> str:
@@ -107,8 +141,10 @@ def _integer(what: str, allowed: range | None = None) -> Check:
         number = integer(value)
         if number is not None and (allowed is None or number in allowed):
             return None
-        # Only a number is repeated: of "postgresql://user:secret" libpq makes a port "secret".
-        found = f"is {number}" if number is not None else "is not an integer"
+        # Only a short number is repeated: of "postgresql://user:secret" libpq makes a port "secret", and a
+        # secret may be of digits.
+        shown = str(number) if number is not None and abs(number) < SHORT else "a number out of range"
+        found = f"is {shown}" if number is not None else "is not an integer"
         limits = f" between {allowed[0]} and {allowed[-1]}" if allowed else ""
         return f"{found}: write {what}{limits}"
 
@@ -135,12 +171,21 @@ def _host(value: str) -> str | None:
     return None
 
 
-def _hostaddr(value: str) -> str | None:
+def is_numeric(host: str) -> bool:
+    """Whether *host* is an address, IPv4 or IPv6, that needs no looking up."""
     try:
-        ip_address(value)
+        ip_address(host)
     except ValueError:
-        return f"is {_shown(value)}: write a numeric IPv4 or IPv6 address, a name goes into host"
-    return None
+        return False
+    return True
+
+
+def _hostaddr(value: str) -> str | None:
+    if "@" in value:
+        return "has an @ in it: write the address alone, the user goes into user"
+    if is_numeric(value):
+        return None
+    return f"is {_shown(value)}: write a numeric IPv4 or IPv6 address, a name goes into host"
 
 
 def _client_encoding(value: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ._conninfo import ConnInfo
 from ._plugins import load_backend
 from .backend import Backend
-from .errors import ConfigurationError
+from .errors import ConfigurationError, again
 
 
 def seconds(name: str, value: float | None, *, none_means: str | None = None) -> float | None:
@@ -67,10 +67,23 @@ def callback(value: Callable[..., object] | None) -> None:
 def target(dsn: str, backend: str | Backend | None) -> tuple[Backend, ConnInfo]:
     """Return the backend and the parsed *dsn*, which that backend can do."""
     chosen = backend if isinstance(backend, Backend) else load_backend(backend)
-    conninfo = ConnInfo.parse(dsn, os.environ)
+    conninfo = _parsed(dsn)
+    if isinstance(conninfo, ConfigurationError):
+        raise conninfo
     for host in conninfo.targets():
         chosen.check(host)
     return chosen, conninfo
+
+
+def _parsed(dsn: str) -> ConnInfo | ConfigurationError:
+    """Return the error rather than raise it.
+
+    The frames in its traceback and its context hold the environment, and passwords from wherever they come.
+    """
+    try:
+        return ConnInfo.parse(dsn, os.environ)
+    except ConfigurationError as error:
+        return again(error)
 
 
 def connect_timeout(value: float | None, conninfo: ConnInfo) -> float | None:

@@ -24,6 +24,11 @@ class Outcome:
         """Whether it has been resolved."""
         return self._event.is_set()
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended with an error."""
+        return self._error is not None
+
     def resolve(self, error: Exception | None = None) -> None:
         """End it, well (``None``) or with *error*. Never switches greenlets."""
         if not self._event.is_set():

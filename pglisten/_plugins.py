@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import EntryPoint, entry_points
 
 from .backend import Backend
@@ -53,7 +54,9 @@ def _load(name: str) -> Backend:
     point = registered.get(name)
     if point is None:
         known = ", ".join(sorted(registered)) or "none"
-        raise BackendNotFound(f"there is no backend {name!r}; known are: {known}")
+        # A connection string may have got here by mistake, and with it a password.
+        wanted = f"backend {name!r}" if re.fullmatch(r"[\w.-]{1,40}", name) else "backend of that name"
+        raise BackendNotFound(f"there is no {wanted}; known are: {known}")
     try:
         made = point.load()()
     except ModuleNotFoundError as error:

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 
 from gevent import monkey
 
 from .backend import Session
 from .errors import Error
 
-# The real thread's: with a patched `threading` the public function tells greenlets apart.
-_thread_ident = monkey.get_original("_thread", "get_ident")
+thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
+"""The real thread's: with a patched `threading` the public function tells greenlets apart."""
 
 
 class Home:
     """The process and thread in which something was made."""
 
-    __slots__ = ("_pid", "_thread")
+    __slots__ = ("__weakref__", "_pid", "thread")
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._thread: int = _thread_ident()
+        self.thread = thread_ident()
+        """Its ident. 0 in a forked child, as far as Python's own forks tell: quicker to ask than ``forked``,
+        and not for what touches a session."""
+        _homes.add(self)
 
     @property
     def forked(self) -> bool:
@@ -34,13 +38,18 @@ class Home:
 
     def check_thread(self) -> None:
         """Raise `Error` in any thread but that one."""
-        if _thread_ident() != self._thread:
+        if thread_ident() != self.thread:
             raise Error(
                 "called from another OS thread than the one it was made in: greenlets cannot wait across "
                 "threads; make one there, or hand the call over with hub.loop.run_callback_threadsafe"
             )
 
 
+class Replaced(Error):
+    """Tell copies of the parent's greenlets that the listener goes on with another supervisor."""
+
+
+_homes: weakref.WeakSet[Home] = weakref.WeakSet()
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -54,6 +63,9 @@ def abandon_after_fork(session: Session) -> None:
 
 
 def _forked() -> None:
+    for home in list(_homes):
+        home.thread = 0
+    _homes.clear()
     for session in list(_sessions):
         session.abandon()
     _sessions.clear()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ._dsn import parse_dsn
 from ._hosts import check_socket_path, joined, places
-from ._keywords import KEYWORDS, TLS_VERSIONS, printable
+from ._keywords import KEYWORDS, TLS_VERSIONS, printable, swallowed
 from ._servicefile import read_service
 from .errors import ConfigurationError
 
@@ -110,7 +110,9 @@ def _home_directory(environ: Mapping[str, str]) -> str:
 
 def _check(keyword: str, naming: str, value: str) -> None:
     name = _named(keyword, naming)
-    if complaint := KEYWORDS[keyword].check(_checked_text(name, value)):
+    # First, for the keyword's own complaint may show the value.
+    complaint = swallowed(keyword, _checked_text(name, value)) or KEYWORDS[keyword].check(value)
+    if complaint:
         raise ConfigurationError(f"{name} {complaint}")
 
 

@@ -17,12 +17,12 @@ from gevent.event import Event
 
 from ._backoff import Backoff
 from ._channels import ChannelTable, Waiter
-from ._dial import Route
+from ._dial import Route, as_failed_attempt
 from ._events import Dispatcher, ListenerEvent
 from ._greenlet import Greenlet, spawn
 from ._link import Link
 from ._mailbox import Mailbox
-from ._process import Home
+from ._process import Home, Replaced
 from ._pump import RECOVERY
 from ._settings import Pace, Settings
 from ._states import TRANSITIONS, Happening, State
@@ -38,10 +38,6 @@ from .errors import (
 )
 
 logger = logging.getLogger("pglisten.listener")
-
-
-class Replaced(Error):
-    """Tell copies of the parent's greenlets that the listener goes on with another supervisor."""
 
 
 class Supervisor:
@@ -79,8 +75,15 @@ class Supervisor:
         self._last_failure: Exception | None = None
         self._events = Dispatcher(settings.event_callback, "pglisten-events")
         self._closer: Greenlet | None = None
-        self._greenlet = spawn("pglisten-supervisor", self._run)
-        self._greenlet.rawlink(self._ended)
+        self._greenlet: Greenlet | None = None
+        self.attempted = Event()
+        """Set once a first attempt to connect has come to its end, or will never."""
+
+    def start(self) -> None:
+        """Begin to connect; nothing if that has begun."""
+        if self._greenlet is None and self.state is not State.CLOSED:
+            self._greenlet = spawn("pglisten-supervisor", self._run)
+            self._greenlet.rawlink(self._ended)
 
     # For the listener
 
@@ -141,7 +144,9 @@ class Supervisor:
         # A child made by os.fork() in an unpatched process still has the parent's event loop.
         gevent.reinit()
         successor = Supervisor(self._settings, claims=self.channels.claims(), resumes=True)
-        self._greenlet.kill(block=False)
+        successor.start()
+        if self._greenlet is not None:
+            self._greenlet.kill(block=False)
         self._events.stop()
         if self._link is not None:
             self._link.stop(Replaced("this process was forked"), wait=False)
@@ -237,10 +242,7 @@ class Supervisor:
 
     def _failed(self, error: Exception) -> float:
         self._to(Happening.FAILED)
-        if not isinstance(error, ConnectionFailed):  # lost while it was listening, or refused by a check
-            failed = ConnectionFailed(str(error), sqlstate=getattr(error, "sqlstate", None))
-            failed.__cause__ = error
-            error = failed
+        error = as_failed_attempt(error)
         self.failed_attempts += 1
         # Without its frames: kept for long, they hold the connection string.
         self.last_error = self._last_failure = error.with_traceback(None)
@@ -287,10 +289,13 @@ class Supervisor:
         return self._closer
 
     def _shut_down(self, last: tuple[ListenerEvent, Exception] | None, grace: float | None) -> None:
-        self._greenlet.kill()
+        if self._greenlet is not None:
+            self._greenlet.kill()
         if self._link is not None:
             self._link.stop(ListenerClosed("the listener was closed"))
         self._events.finish(last, grace)
 
     def _to(self, happening: Happening) -> None:
         self.state = TRANSITIONS[self.state, happening]
+        if happening in (Happening.SETTLED, Happening.FAILED, Happening.CLOSE):
+            self.attempted.set()

@@ -10,6 +10,7 @@
     ├── ChannelAlreadyOpen
     ├── ChannelNotOpen
     ├── ListenerClosed
+    ├── SubscriptionOverflow
     ├── NotConnected
     ├── OperationTimeout (TimeoutError)
     ├── ConnectionFailed (ConnectionError)  one attempt to connect; .sqlstate
@@ -38,6 +39,7 @@ __all__ = [
     "OperationTimeout",
     "PayloadTooLong",
     "ServerError",
+    "SubscriptionOverflow",
 ]
 
 
@@ -84,7 +86,11 @@ class ChannelNotOpen(Error):
 
 
 class ListenerClosed(Error):
-    """The listener or connection was closed by ``close()``."""
+    """The listener, connection, broadcaster or subscription was closed by ``close()``."""
+
+
+class SubscriptionOverflow(Error):
+    """The subscription's queue was full, and ``overflow="close"`` has ended it."""
 
 
 class NotConnected(Error):

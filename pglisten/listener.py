@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, TypeVar
 
-from . import _options, _subscribe
+from . import _config, _options, _subscribe
 from ._events import EventCallback, ListenerEvent
 from ._outcome import check_timeout
+from ._process import Replaced
 from ._pump import Heartbeat
 from ._settings import Settings
 from ._sql import check_channel, check_payload, notify_statement
 from ._states import State
-from ._supervisor import Replaced, Supervisor
+from ._stats import Stats
+from ._supervisor import Supervisor
 from .backend import Backend, Notification
 from .errors import ListenerClosed
 
@@ -24,33 +26,7 @@ CLOSE_GRACE = 0.4
 """Seconds that ``close()`` gives a running event callback. Twice that is within the promised second: the
 last event's callback may be slow as well."""
 
-
-@dataclass(frozen=True)
-class Stats:
-    """A listener's figures since it was made, or since this process was forked."""
-
-    received: int = 0
-    """Notifications that were read and queued."""
-    delivered: int = 0
-    """Notifications that consumers have taken."""
-    dropped: int = 0
-    """Notifications that gave way to newer ones (``overflow="drop_oldest"``)."""
-    overflows: int = 0
-    """Gap markers put where notifications were dropped."""
-    reconnects: int = 0
-    """Times that the connection came back."""
-    failed_attempts: int = 0
-    """Attempts to connect that failed."""
-    queue_depth: int = 0
-    """Items that wait for a consumer, gap markers included."""
-    connected_since: float | None = None
-    """When the present connection was made, in seconds since the epoch; ``None`` while there is none."""
-    last_error: Exception | None = None
-    """The last failed attempt's or loss's; ``None`` if there was none."""
-    last_ping: float | None = None
-    """Seconds that the present connection's last ping or heartbeat took; ``None`` before the first."""
-    server_pid: int | None = None
-    """Process id of the server process; ``None`` while there is no connection."""
+Made = TypeVar("Made", bound="Listener")
 
 
 class Listener:
@@ -82,6 +58,8 @@ class Listener:
 
     After a fork the child gets a connection of its own with its first call here; the parent's is not touched.
     """
+
+    _starts_at_once = True
 
     def __init__(
         self,
@@ -118,6 +96,18 @@ class Listener:
             )
         )
         self._backend = chosen.name
+        if self._starts_at_once:
+            self._supervisor.start()
+
+    @classmethod
+    def from_config(cls: type[Made], config: object, **overrides: Any) -> Made:
+        """Make one from *config*: ``os.environ``, another mapping, or an object with settings for attributes.
+
+        ``PGLISTEN_QUEUE_SIZE`` is for *queue_size*, and so on for each option; strings are converted.
+        *overrides* are options that go before *config*. Raises `ConfigurationError` for an unknown
+        ``PGLISTEN_`` key, and for a value that cannot work.
+        """
+        return _config.make(cls, Listener.__init__, config, overrides)
 
     # The set of channels
 

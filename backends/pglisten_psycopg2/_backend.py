@@ -8,7 +8,7 @@ import os
 from typing import ClassVar
 
 import psycopg2
-from psycopg2.extensions import libpq_version, make_dsn, parse_dsn
+from psycopg2.extensions import connection, libpq_version, make_dsn, parse_dsn
 
 from pglisten.backend import Backend, ConnInfo
 from pglisten.errors import ConfigurationError, ConnectionFailed
@@ -69,7 +69,7 @@ class Psycopg2Backend(Backend):
 
     def description(self) -> str:
         major, minor = divmod(libpq_version(), 10000)
-        driver: str = psycopg2.__version__  # type: ignore[attr-defined]  # The stubs lack it.
+        driver = str(psycopg2.__version__)  # type: ignore[attr-defined]  # The stubs lack it.
         return f"psycopg2 {driver.partition(' ')[0]}, libpq {major}.{minor}"
 
     def check(self, conninfo: ConnInfo) -> None:
@@ -107,9 +107,17 @@ class Psycopg2Backend(Backend):
         return session
 
 
+class _Connection(connection):
+    """psycopg2's own shows its DSN, with ``sslpassword`` in it, to whoever looks at a frame's variables."""
+
+    def __repr__(self) -> str:
+        return f"<psycopg2 connection at {id(self):#x}, closed: {self.closed}>"
+
+
 def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
     owner = os.getpid()
-    conn = psycopg2.connect(make_dsn(**_settings(conninfo)), async_=True)
+    # In no variable: frames that are left by an error hold them.
+    conn = psycopg2.connect(make_dsn(**_settings(conninfo)), connection_factory=_Connection, async_=True)
     try:
         tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
         wait(conn, deadline, owner=owner)

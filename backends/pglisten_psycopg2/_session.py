@@ -121,7 +121,8 @@ class Psycopg2Session(Session):
             sqlstate=error.pgcode,
             detail=diag.message_detail,
             hint=diag.message_hint,
-        ) from error
+            # Without its frames, which hold the statement and in it a payload.
+        ) from error.with_traceback(None)
 
     def receive(self) -> list[Notification]:
         if self._lost is not None:

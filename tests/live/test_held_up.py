@@ -64,7 +64,7 @@ def test_a_heartbeat_answered_while_the_hub_was_held_up_is_no_loss_whatever_stan
         server.dsn(host=between.host, port=between.port),
         queue_size=1,
         heartbeat_interval=0.3,
-        heartbeat_timeout=0.3,
+        heartbeat_timeout=1.0,
         event_callback=events,
     )
     listener.listen("full", timeout=20)
@@ -75,7 +75,7 @@ def test_a_heartbeat_answered_while_the_hub_was_held_up_is_no_loss_whatever_stan
     between.hold(DOWN)
     queries = between.queries
     between.wait_until(lambda: between.queries > queries)
-    holding = gevent.spawn(_hold_up_the_hub, 0.8)
+    holding = gevent.spawn(_hold_up_the_hub, 1.5)
     between.release(DOWN)
     holding.join()
     for number in range(kilobytes + 2):

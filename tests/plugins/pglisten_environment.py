@@ -1,8 +1,8 @@
 """What every test runs in: no PG* variables, and the backends that are installed.
 
 Variables: ``PGLISTEN_TEST_BACKENDS`` (names, comma-separated) narrows the backends;
-``PGLISTEN_TEST_REQUIRE`` (names of backends, ``tls``, ``private``, ``wheel``, ``pgbouncer``, ``namespace``)
-turns what would be left out into a failure.
+``PGLISTEN_TEST_REQUIRE`` (names of backends, ``tls``, ``private``, ``wheel``, ``pgbouncer``, ``namespace``,
+``browser``) turns what would be left out into a failure.
 """
 
 from __future__ import annotations

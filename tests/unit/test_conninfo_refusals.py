@@ -65,6 +65,7 @@ def test_an_unknown_keyword_is_named_with_the_nearest_there_is(dsn: str, ending:
     [
         ("port=0", "port is 0: write a port number between 1 and 65535"),
         ("port=65536", "port is 65536"),
+        ("postgresql://app:12345678/db", "port is a number out of range: write a port number"),
         ("port=http", "port is not an integer"),
         ("connect_timeout=1.5", "connect_timeout is not an integer: write whole seconds, 0 for no limit"),
         ("connect_timeout=''", "connect_timeout is not an integer"),

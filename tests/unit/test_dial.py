@@ -57,6 +57,15 @@ def test_addresses_are_shuffled_for_load_balancing_and_only_then(monkeypatch: py
     assert len(orders("host=db load_balance_hosts=random")) > 2
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_what_is_numeric_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.delattr(_dial.socket, "getaddrinfo")
+    network = Network()
+    with pytest.raises(ConnectionFailed, match="connection refused"):
+        dial(network, _conninfo(f"host={host}"), 1.0)
+    assert network.visited == [host]
+
+
 def test_prefer_standby_tries_again_what_was_no_standby_and_nothing_else() -> None:
     network = Network(**{"10_0_0_2": _server(), "10_0_0_3": _server()})
     conninfo = _conninfo("hostaddr=10.0.0.1,10.0.0.2,10.0.0.3 target_session_attrs=prefer-standby")

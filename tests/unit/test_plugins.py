@@ -89,3 +89,9 @@ def test_a_broken_installation_says_so(distribution: Path, code: str, attribute:
         pglisten.BackendNotFound, match=r"installed but broken .*--force-reinstall made-up-broken"
     ):
         pglisten.load_backend("broken")
+
+
+def test_a_connection_string_in_place_of_a_name_is_not_repeated() -> None:
+    with pytest.raises(pglisten.BackendNotFound, match="no backend of that name; known are: ") as caught:
+        pglisten.load_backend("postgresql://app:s3cret@db/app")
+    assert "s3cret" not in str(caught.value)

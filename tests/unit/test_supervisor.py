@@ -60,7 +60,9 @@ def _supervisor(server: FakeServer, sleeps: Sleeps, events: list[str], **changes
         **changes,
     }
     pace = Pace(now=lambda: sleeps.now, sleep=sleeps, dice=lambda: 0.5)
-    return Supervisor(Settings(**options), pace=pace)  # type: ignore[arg-type]
+    supervisor = Supervisor(Settings(**options), pace=pace)  # type: ignore[arg-type]
+    supervisor.start()
+    return supervisor
 
 
 def test_the_schedule_of_failures_is_exact(server: FakeServer) -> None:

@@ -1,0 +1,171 @@
+"""What waits for one subscriber of a broadcaster.
+
+There may be ten thousand in one process, most of them idle and all of them reached by one notification: so
+it is small, to put something in never waits, and nobody who is waiting costs the others anything.
+
+Who waits stands in ``waiting`` with its bare greenlet, and takes itself out when it is killed or out of
+time. So `wake`, which runs in the hub, finds nobody there who is not asleep in `Inbox.wait`; a switch to a
+greenlet that waits for something else meanwhile would break it.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections import deque
+from collections.abc import Iterator
+
+import gevent
+from gevent.hub import Waiter
+from greenlet import getcurrent, greenlet
+
+from ._outcome import Outcome
+from .backend import Notification
+from .errors import Error, OperationTimeout, SubscriptionOverflow, again
+
+__all__ = ["Inbox", "Join", "Overflow", "wake"]
+
+
+LATE = object()
+"""What a timer switches with."""
+
+
+class Overflow(enum.Enum):
+    """What becomes of a notification for which there is no room; the values are what users write."""
+
+    DROP_OLDEST = "drop_oldest"
+    CLOSE = "close"
+    BLOCK = "block"
+
+
+class Join(Outcome):
+    """One call that adds channels to an inbox, and waits for the server to acknowledge them."""
+
+    __slots__ = ("missing",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.missing = 0
+        """Channels that are not acknowledged."""
+
+    def answered(self, error: Exception | None) -> None:
+        """Take note of the server's answer for one of them."""
+        self.missing -= 1
+        if error is not None or not self.missing:
+            self.resolve(error)
+
+
+class Inbox:
+    """A queue of at most *size* items; several greenlets may take, each item goes to one.
+
+    The broadcaster appends to ``items`` itself as long as there is room, and calls `wake` where somebody is
+    ``waiting``; a taker takes from ``items`` itself, and calls `make_room` where it is ``wanted``. Anything
+    else goes through the methods. None of them switches greenlets but `wait`.
+    """
+
+    __slots__ = ("channels", "dropped", "end", "items", "overflow", "size", "waiting", "wanted")
+
+    def __init__(self, size: int, overflow: Overflow) -> None:
+        self.size = size
+        self.overflow = overflow
+        self.items: deque[Notification | None] = deque()
+        self.channels: dict[str, Join | None] = {}
+        """Its channels; while the call that adds one is waiting, with that call."""
+        self.dropped = 0
+        self.end: Error | None = None
+        """Why nothing more comes; what is queued can still be taken."""
+        self.waiting: list[greenlet] = []
+        self.wanted: Waiter[None] | None = None
+        """The broadcaster's own, while it waits for room here (``BLOCK``)."""
+
+    def mark_gap(self) -> None:
+        """Append a marker, unless the last item is one: it says the same."""
+        if self.end is None and not (self.items and self.items[-1] is None):
+            self.items.append(None)
+            self.wake()
+
+    def put(self, notification: Notification) -> bool:
+        """Append *notification*, or do what is to be done without room; return whether it is done with."""
+        items = self.items
+        # A marker at the head takes nobody's room.
+        if len(items) < self.size or (items[0] is None and len(items) == self.size):
+            items.append(notification)
+            self.wake()
+            return True
+        if self.overflow is Overflow.BLOCK:
+            return False
+        if self.overflow is Overflow.CLOSE:
+            self.dropped += 1
+            self.finish(
+                SubscriptionOverflow(
+                    f"{self.size} notifications were queued and nobody took them: take them faster, "
+                    "or subscribe with a larger queue_size or overflow='drop_oldest'"
+                )
+            )
+            return True
+        # A marker before or behind what is dropped stands for it as well.
+        if items[0] is None:
+            items.popleft()
+        if items:
+            items.popleft()
+            self.dropped += 1
+        if not items or items[0] is not None:
+            items.appendleft(None)
+        items.append(notification)
+        return True
+
+    def finish(self, error: Error) -> None:
+        """Let nothing more in: who takes gets what is queued, then *error*."""
+        if self.end is None:
+            self.end = error
+            self.wake()
+            self.make_room()
+
+    def wake(self) -> None:
+        """Have those who wait look again."""
+        if self.waiting:
+            gevent.get_hub().loop.run_callback(wake, iter((self,)))
+
+    def make_room(self) -> None:
+        """Have the broadcaster look again, if it waits."""
+        wanted, self.wanted = self.wanted, None
+        if wanted is not None:
+            gevent.get_hub().loop.run_callback(wanted.switch, None)
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait for an item. Raises `OperationTimeout` after *timeout* seconds, or why there will be none."""
+        hub, me, waiting = gevent.get_hub(), getcurrent(), self.waiting
+        late, timer = timeout == 0, None
+        if timeout:
+            timer = hub.loop.timer(timeout)
+            timer.start(me.switch, LATE, update=True)
+        try:
+            # Another taker may be quicker, so look again after each wake-up.
+            while not self.items:
+                if self.end is not None:
+                    raise again(self.end)
+                if late:
+                    raise OperationTimeout(f"no notification within {timeout:g} s")
+                waiting.append(me)
+                late = hub.switch() is LATE
+        finally:
+            if timer is not None:
+                timer.close()
+            # Late or killed; who was woken is out of there.
+            if waiting and me in waiting:
+                waiting.remove(me)
+
+
+def wake(inboxes: Iterator[Inbox]) -> None:
+    """Switch to all who wait at *inboxes*; in the hub. One callback for many, since each costs as they do."""
+    for inbox in inboxes:
+        waiting = inbox.waiting
+        try:
+            # No more than there are: who finds nothing waits again, behind them.
+            for _ in range(len(waiting)):
+                if waiting:
+                    waiting.pop(0).switch()
+        except BaseException:
+            # Out of one of them, and reported by the hub. The others are woken all the same.
+            gevent.get_hub().loop.run_callback(wake, itertools.chain((inbox,), inboxes))
+            raise

@@ -1,0 +1,35 @@
+"""The figures of a listener."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Stats"]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A listener's figures since it was made, or since this process was forked."""
+
+    received: int = 0
+    """Notifications that were read and queued."""
+    delivered: int = 0
+    """Notifications that consumers have taken."""
+    dropped: int = 0
+    """Notifications that gave way to newer ones (``overflow="drop_oldest"``)."""
+    overflows: int = 0
+    """Gap markers put where notifications were dropped."""
+    reconnects: int = 0
+    """Times that the connection came back."""
+    failed_attempts: int = 0
+    """Attempts to connect that failed."""
+    queue_depth: int = 0
+    """Items that wait for a consumer, gap markers included."""
+    connected_since: float | None = None
+    """When the present connection was made, in seconds since the epoch; ``None`` while there is none."""
+    last_error: Exception | None = None
+    """The last failed attempt's or loss's; ``None`` if there was none."""
+    last_ping: float | None = None
+    """Seconds that the present connection's last ping or heartbeat took; ``None`` before the first."""
+    server_pid: int | None = None
+    """Process id of the server process; ``None`` while there is no connection."""

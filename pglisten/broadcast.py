@@ -1,0 +1,210 @@
+"""Many subscribers in one process over one connection.
+
+A `Broadcaster` has one `Listener` and hands what comes to every `Subscription` that has its channel. It is
+for programs in which each of thousands of greenlets wants notifications of its own, one for each open event
+stream for instance: one connection per process serves them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+import gevent
+
+from . import _config
+from ._fan import Fan
+from ._feed import Feed
+from ._inbox import Inbox, Overflow
+from ._options import queue_size as check_queue_size
+from ._outcome import check_timeout
+from ._sql import check_channel
+from ._stats import Stats
+from ._subscription import Subscription
+from .errors import ConfigurationError, ListenerClosed
+from .listener import CLOSE_GRACE, Listener
+
+__all__ = ["Broadcaster", "BroadcasterStats", "Subscription"]
+
+Made = TypeVar("Made", bound="Broadcaster")
+
+
+@dataclass(frozen=True)
+class BroadcasterStats(Stats):
+    """Those of the listener below, and what became of its stream."""
+
+    subscriptions: int = 0
+    """Subscriptions that are open."""
+    subscriptions_dropped: int = 0
+    """Notifications that gave way in subscriptions' queues, of those that are closed as well."""
+
+
+class Broadcaster:
+    """Hand one listener's notifications to any number of subscriptions.
+
+    It takes what `Listener` takes, checks it at once, and connects on first use: in each process that uses
+    it, after a fork as well, where subscriptions stay their process's. A channel is listened to while a
+    subscription has it.
+
+    Raises `ConfigurationError` for any option, DSN or backend name that cannot work.
+    """
+
+    def __init__(self, dsn: str = "", **options: Any) -> None:
+        self._make_feed = partial(Feed, dsn, **options)
+        self._fan = Fan(self._make_feed())
+
+    @classmethod
+    def from_config(cls: type[Made], config: object, **overrides: Any) -> Made:
+        """Make one from *config*, which has the same keys as for `Listener.from_config`."""
+        return _config.make(cls, Listener.__init__, config, overrides)
+
+    def subscribe(
+        self,
+        *channels: str,
+        queue_size: int = 256,
+        overflow: str = "drop_oldest",
+        on_gap: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> Subscription:
+        """Return a subscription to *channels*, once the server has acknowledged all of them.
+
+        What is committed on them from now on comes, or a ``None`` in its place. Where *queue_size*
+        notifications wait for the subscriber, the oldest give way to one ``None``
+        (``overflow="drop_oldest"``), the subscription ends with `SubscriptionOverflow` (``"close"``), or all
+        subscriptions wait for this one (``"block"``: for a consumer of whom the others are to know no more
+        than it does).
+
+        *on_gap* is called without arguments in the subscriber's own greenlet, in ``get()``: before the first
+        notification, and for each ``None`` before it is returned. So state that it reads is read while
+        LISTEN is in force. What it raises comes out of ``get()``, and it is called again with the next.
+
+        Waits through reconnections, *timeout* seconds at most (``None``: for ever). Raises what
+        ``Listener.listen`` does, but a channel that other subscriptions have is none that is open; and
+        `ConfigurationError`.
+        """
+        timeout = check_timeout(timeout)
+        inbox = Inbox(check_queue_size(queue_size), _overflow(overflow))
+        if on_gap is not None and not callable(on_gap):
+            raise ConfigurationError(f"on_gap is a function without arguments, not {on_gap!r}")
+        names = dict.fromkeys(map(check_channel, channels))
+        fan = self._here()
+        fan.start()
+        fan.inboxes[inbox] = None
+        subscription = Subscription(fan, inbox, on_gap)
+        try:
+            fan.join(inbox, names, timeout)
+        except BaseException as error:
+            fan.release(inbox, ListenerClosed(f"subscribe() failed: {error}"))
+            raise
+        return subscription
+
+    def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
+        """Send a notification over the same connection; see `Listener.notify`.
+
+        The first use of a broadcaster waits until an attempt to connect has succeeded or failed.
+        """
+        feed, remaining = self._used(timeout)
+        feed.notify(channel, payload, remaining)
+
+    def ping(self, timeout: float | None = None) -> float:
+        """Make a round trip and return its seconds; see `Listener.ping`."""
+        feed, remaining = self._used(timeout)
+        return feed.ping(remaining)
+
+    def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until connected and all channels are listened to; see `Listener.wait_connected`."""
+        timeout = check_timeout(timeout)
+        fan = self._here()
+        fan.start()
+        fan.feed.wait_connected(timeout)
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The channels that subscriptions of this process have."""
+        return frozenset() if self._fan.home.forked else self._fan.feed.channels
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection with all channels listened to."""
+        return not self._fan.home.forked and self._fan.feed.connected
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close()`` was called."""
+        return self._fan.feed.closed
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._fan.feed.backend
+
+    def stats(self) -> BroadcasterStats:
+        """Return the figures of this moment, in this process."""
+        fan = self._fan
+        if fan.home.forked:
+            return BroadcasterStats()
+        figures, inboxes = fan.feed.stats(), tuple(fan.inboxes)
+        return BroadcasterStats(
+            **{field.name: getattr(figures, field.name) for field in dataclasses.fields(figures)},
+            subscriptions=len(inboxes),
+            subscriptions_dropped=fan.dropped + sum(inbox.dropped for inbox in inboxes),
+        )
+
+    def close(self, timeout: float | None = CLOSE_GRACE) -> None:
+        """End it and its subscriptions; afterwards no greenlet, socket or server session is left.
+
+        What is queued can still be taken; then subscriptions end. *timeout* is that of `Listener.close`.
+        """
+        timeout = check_timeout(timeout)
+        if not (self.closed and self._fan.home.forked):
+            self._here(even_closed=True).close(timeout)
+
+    def __enter__(self) -> Broadcaster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        about = repr(self._fan.feed).removeprefix("<Listener ").removesuffix(">")
+        return f"<Broadcaster {about} subscriptions={self.stats().subscriptions}>"
+
+    def _here(self, *, even_closed: bool = False) -> Fan:
+        """Return this process's; a forked child begins with none of its parent's subscriptions."""
+        fan = self._fan
+        if fan.home.forked:
+            if fan.feed.closed:
+                raise _closed()
+            # A child made by os.fork() in an unpatched process still has the parent's event loop.
+            gevent.reinit()
+            fan = self._fan = Fan(self._make_feed())
+        fan.home.check_thread()
+        if fan.feed.closed and not even_closed:
+            raise _closed()
+        return fan
+
+    def _used(self, timeout: float | None) -> tuple[Feed, float | None]:
+        """Return the listener once it has tried to connect, and what is left of *timeout*."""
+        timeout, began = check_timeout(timeout), time.monotonic()
+        fan = self._here()
+        fan.start()
+        fan.feed.wait_attempted(timeout)
+        return fan.feed, None if timeout is None else max(0.0, began + timeout - time.monotonic())
+
+
+def _overflow(value: str) -> Overflow:
+    try:
+        return Overflow(value)
+    except ValueError:
+        raise ConfigurationError(f"overflow is 'drop_oldest', 'close' or 'block', not {value!r}") from None
+
+
+def _closed() -> ListenerClosed:
+    return ListenerClosed("the broadcaster was closed")

@@ -1,0 +1,167 @@
+"""Subscribers that are slow, and what all of them are told after a loss; over a server in memory."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+import pglisten
+from pglisten import Broadcaster, ServerError, Subscription
+from pglisten.testing import FakeBackend, FakeServer
+from pglisten_broadcast import PATIENCE, payloads, settle
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
+    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
+        yield made
+
+
+class TestSlowOnes:
+    """What a queue without room does, and to whom."""
+
+    def test_the_oldest_give_way_to_one_marker_and_the_others_miss_nothing(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow, quick = broadcaster.subscribe("a", queue_size=3), broadcaster.subscribe("a")
+        for number in range(10):
+            server.notify("a", str(number))
+        assert payloads(quick, 10) == [str(number) for number in range(10)]
+        assert payloads(slow, 4) == [None, "7", "8", "9"]
+        assert (slow.dropped, quick.dropped) == (7, 0)
+        slow.close()
+        assert broadcaster.stats().subscriptions_dropped == 7
+
+    def test_one_ends_with_what_it_had_and_its_channel_is_given_back(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow = broadcaster.subscribe("own", "a", queue_size=2, overflow="close")
+        quick = broadcaster.subscribe("a")
+        for number in range(4):
+            server.notify("a", str(number))
+        assert payloads(quick, 4) == ["0", "1", "2", "3"]
+        assert slow.closed
+        assert payloads(slow, 2) == ["0", "1"]
+        with pytest.raises(pglisten.SubscriptionOverflow):
+            slow.get(PATIENCE)
+        with pytest.raises(pglisten.SubscriptionOverflow):
+            next(iter(slow))
+        settle(broadcaster)
+        assert broadcaster.channels == {"a"}
+
+    @pytest.mark.parametrize("end", ["taken", "closed", "given up"])
+    def test_all_wait_for_one_that_blocks_until_it_takes_or_is_gone(
+        self, server: FakeServer, broadcaster: Broadcaster, end: str
+    ) -> None:
+        slow: Subscription | None = broadcaster.subscribe("a", queue_size=1, overflow="block")
+        quick = broadcaster.subscribe("a")
+        for number in range(3):
+            server.notify("a", str(number))
+        assert slow is not None
+        assert payloads(quick, 1) == ["0"]
+        broadcaster.ping(PATIENCE)
+        assert repr(quick) == "<Subscription open channels=1 queued=0>"
+        if end == "taken":
+            assert payloads(slow, 3) == ["0", "1", "2"]
+        elif end == "closed":
+            slow.close()
+            assert payloads(slow, 1) == ["0"]
+        else:
+            slow = None
+            gc.collect()
+        assert payloads(quick, 2) == ["1", "2"]
+
+    def test_closing_does_not_wait_for_one_that_blocks(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow = broadcaster.subscribe("a", queue_size=1, overflow="block")
+        for number in range(5):
+            server.notify("a", str(number))
+        broadcaster.ping(PATIENCE)
+        with gevent.Timeout(PATIENCE):
+            broadcaster.close()
+        assert [item and item.payload for item in slow] == ["0"]
+
+
+class TestGaps:
+    """``None``, and what a subscriber has called for it."""
+
+    def test_after_a_loss_everybody_gets_one_marker(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        made = [broadcaster.subscribe("a"), broadcaster.subscribe("b"), broadcaster.subscribe()]
+        server.cut()
+        assert [payloads(each, 1) for each in made] == [[None]] * 3
+        server.notify("a", "after")
+        assert payloads(made[0], 1) == ["after"]
+
+    def test_on_gap_is_called_in_the_subscribers_greenlet_before_the_first_and_for_each_gap(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        seen, callers = list[object](), set[object]()
+
+        def catch_up() -> None:
+            callers.add(gevent.getcurrent())
+            seen.append("read")
+
+        subscription = broadcaster.subscribe("a", on_gap=catch_up)
+        server.notify("a", "1")
+
+        def consume() -> None:
+            for item in subscription:
+                seen.append(item and item.payload)
+                if item and item.payload == "2":
+                    return
+
+        consuming = gevent.spawn(consume)
+        gevent.idle()
+        server.cut()
+        with gevent.Timeout(PATIENCE):
+            while None not in seen:
+                gevent.sleep(0)
+        server.notify("a", "2")
+        consuming.get(timeout=PATIENCE)
+        assert seen == ["read", "1", "read", None, "2"]
+        assert callers == {consuming}
+
+    def test_on_gap_that_fails_is_called_again_with_the_next(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        failures = [KeyError("start"), None, KeyError("gap"), None]
+
+        def catch_up() -> None:
+            if failure := failures.pop(0):
+                raise failure
+
+        subscription = broadcaster.subscribe("a", on_gap=catch_up)
+        with pytest.raises(KeyError, match="start"):
+            subscription.get(PATIENCE)
+        server.notify("a", "1")
+        assert payloads(subscription, 1) == ["1"]
+        server.cut()
+        with pytest.raises(KeyError, match="gap"):
+            subscription.get(PATIENCE)
+        assert payloads(subscription, 1) == [None]
+        assert failures == []
+
+    def test_a_channel_that_is_refused_on_the_way_back_ends_those_who_have_it(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        lost, other = broadcaster.subscribe("a", "b"), broadcaster.subscribe("b")
+        server.refuse_listen["a"] = ServerError("no", sqlstate="22P05")
+        server.cut()
+        assert payloads(other, 1) == [None]
+        with pytest.raises(
+            pglisten.ChannelNotOpen, match="refused channel 'a' when it was listened to again"
+        ):
+            lost.get(PATIENCE)
+        server.notify("b", "1")
+        assert payloads(other, 1) == ["1"]

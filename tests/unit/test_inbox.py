@@ -1,0 +1,205 @@
+"""A subscriber's queue: what fits, what gives way, and who is woken."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import gevent
+import pytest
+from gevent.event import Event
+from gevent.exceptions import BlockingSwitchOutError
+from greenlet import greenlet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pglisten import Error, ListenerClosed, Notification, OperationTimeout, SubscriptionOverflow
+from pglisten._inbox import Inbox, Overflow, wake
+
+
+def item(number: int) -> Notification:
+    return Notification(1, "c", str(number))
+
+
+def put(inbox: Inbox, number: int) -> None:
+    """Put one in; it never has to wait here."""
+    assert inbox.put(item(number))
+
+
+def take(inbox: Inbox) -> Notification | None:
+    """Take one as a subscription does."""
+    inbox.wait(5)
+    return inbox.items.popleft()
+
+
+def shown(inbox: Inbox) -> list[int | None]:
+    return [each and int(each.payload) for each in inbox.items]
+
+
+def test_what_has_no_room_lets_the_oldest_give_way_to_one_marker() -> None:
+    inbox = Inbox(3, Overflow.DROP_OLDEST)
+    for number in range(7):
+        put(inbox, number)
+    assert shown(inbox) == [None, 4, 5, 6]
+    assert inbox.dropped == 4
+
+
+def test_a_marker_in_the_way_is_the_new_ones_own() -> None:
+    inbox = Inbox(3, Overflow.DROP_OLDEST)
+    put(inbox, 0)
+    inbox.mark_gap()
+    for number in range(1, 4):
+        put(inbox, number)
+    assert shown(inbox) == [None, 1, 2, 3]
+    assert inbox.dropped == 1
+
+
+@given(st.integers(1, 4), st.lists(st.sampled_from(["put", "gap", "take"]), max_size=60))
+def test_where_something_is_missing_there_is_a_marker(size: int, happenings: list[str]) -> None:
+    inbox, number, last, taken = Inbox(size, Overflow.DROP_OLDEST), 0, -1, 0
+    gap_before = False
+    for happening in happenings:
+        if happening == "put":
+            put(inbox, number)
+            number += 1
+        elif happening == "gap":
+            inbox.mark_gap()
+        elif inbox.items:
+            got = take(inbox)
+            if got is None:
+                gap_before = True
+            else:
+                assert int(got.payload) == last + 1 or (gap_before and int(got.payload) > last)
+                last, gap_before = int(got.payload), False
+                taken += 1
+        assert sum(each is not None for each in inbox.items) <= size
+        assert all(a or b for a, b in pairwise(inbox.items))
+    waiting = sum(each is not None for each in inbox.items)
+    assert taken + waiting + inbox.dropped == number
+
+
+def test_one_that_closes_has_what_was_queued_and_then_says_so() -> None:
+    inbox = Inbox(2, Overflow.CLOSE)
+    for number in range(3):
+        put(inbox, number)
+    assert [take(inbox), take(inbox)] == [item(0), item(1)]
+    with pytest.raises(SubscriptionOverflow, match=r"2 notifications were queued.*larger queue_size"):
+        inbox.wait(5)
+    assert inbox.dropped == 1
+
+
+def test_one_that_blocks_takes_nothing_until_there_is_room() -> None:
+    inbox = Inbox(1, Overflow.BLOCK)
+    put(inbox, 0)
+    assert not inbox.put(item(1))
+    assert take(inbox) == item(0)
+    put(inbox, 1)
+    assert shown(inbox) == [1]
+
+
+def test_each_item_goes_to_one_of_those_who_wait() -> None:
+    inbox = Inbox(10, Overflow.BLOCK)
+    takers = [gevent.spawn(take, inbox) for _ in range(3)]
+    gevent.idle()
+    for number in range(3):
+        put(inbox, number)
+    gevent.joinall(takers, raise_error=True)
+    assert [each.value for each in takers] == [item(0), item(1), item(2)]
+
+
+@pytest.mark.parametrize("how", ["kill", "timeout"])
+def test_one_who_waits_no_more_takes_nothing_from_the_others(how: str) -> None:
+    inbox = Inbox(10, Overflow.BLOCK)
+
+    def wait() -> None:
+        with gevent.Timeout(0.001 if how == "timeout" else 5, False):
+            inbox.wait(None)
+
+    given_up, other = gevent.spawn(wait), gevent.spawn(inbox.wait, 5)
+    gevent.idle()
+    if how == "kill":
+        given_up.kill(block=False)
+        put(inbox, 0)  # Both are to be switched to in the same turn.
+    given_up.join()
+    if how == "timeout":
+        put(inbox, 0)
+    other.get(timeout=5)
+    assert shown(inbox) == [0]
+    assert inbox.waiting == []
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_waiting_in_vain_says_how_long(timeout: float) -> None:
+    inbox = Inbox(1, Overflow.BLOCK)
+    with pytest.raises(OperationTimeout, match=f"no notification within {timeout:g} s"):
+        inbox.wait(timeout)
+    assert inbox.waiting == []
+
+
+@pytest.mark.parametrize(("end", "raised"), [(ListenerClosed("gone"), "gone"), (Error("why"), "why")])
+def test_the_first_end_counts_and_wakes_those_who_wait(end: Error, raised: str) -> None:
+    inbox = Inbox(1, Overflow.DROP_OLDEST)
+    waiting = [gevent.spawn(inbox.wait, None) for _ in range(2)]
+    gevent.idle()
+    inbox.finish(end)
+    inbox.finish(Error("late"))
+    for each in waiting:
+        with pytest.raises(type(end), match=raised):
+            each.get(timeout=5)
+    inbox.mark_gap()
+    assert shown(inbox) == []
+
+
+def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
+    inbox, went_on = Inbox(10, Overflow.BLOCK), Event()
+
+    def wait_and_go_on() -> bool:
+        with gevent.Timeout(5, False):
+            try:
+                inbox.wait(5)
+            except gevent.GreenletExit:
+                return went_on.wait(5)
+        return False
+
+    waiting = gevent.spawn(wait_and_go_on)
+    gevent.idle()
+    waiting.kill(block=False)
+    put(inbox, 0)  # Both are to be switched to in the same turn.
+    gevent.idle()
+    assert not waiting.dead
+    went_on.set()
+    assert waiting.get(timeout=5)
+
+
+def test_what_one_dies_of_keeps_the_others_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    inboxes = [Inbox(10, Overflow.BLOCK) for _ in range(3)]
+
+    def die(inbox: Inbox) -> None:
+        inbox.wait(5)
+        raise KeyError("of this")
+
+    # Bare greenlets: what they die of comes out where they were switched to.
+    hub = gevent.get_hub()
+    dying = [greenlet(die, hub) for _ in range(2)]
+    for each in dying:
+        hub.loop.run_callback(each.switch, inboxes[0])
+    others = [gevent.spawn(take, inbox) for inbox in inboxes]
+    gevent.idle()
+    for number, inbox in enumerate(inboxes):
+        inbox.items.append(item(number))
+    hub.loop.run_callback(wake, iter(inboxes))
+    gevent.joinall(others, raise_error=True)
+    assert [each.value for each in others] == [item(0), item(1), item(2)]
+    assert capsys.readouterr().err.count("KeyError: 'of this'") == 2
+
+
+def test_the_hub_itself_is_told_that_it_cannot_wait() -> None:
+    inbox, told = Inbox(10, Overflow.BLOCK), Event()
+
+    def wait() -> None:
+        with pytest.raises(BlockingSwitchOutError):
+            inbox.wait(None)
+        told.set()
+
+    gevent.get_hub().loop.run_callback(wait)
+    assert told.wait(5)
+    assert inbox.waiting == []
