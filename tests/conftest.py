@@ -8,6 +8,7 @@ pytest_plugins = [
     "pglisten_pgbouncer",
     "pglisten_namespace",
     "pglisten_proxy",
+    "pglisten_gunicorn",
     "pglisten_leaks",
     "pglisten_listeners",
     "pglisten_programs",

@@ -54,6 +54,19 @@ def test_the_command_line_says_what_to_install_in_one_line() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_streams_need_no_driver_until_there_is_something_to_stream() -> None:
+    from pglisten import gunicorn, sse
+    from pglisten.testing import FakeBackend, FakeServer
+
+    assert callable(gunicorn.post_worker_init)
+    server = FakeServer()
+    with pglisten.Broadcaster("", backend=FakeBackend(server)) as broadcaster:
+        stream = sse.stream(broadcaster.subscribe("x", timeout=10), retry=None)
+        server.notify("x", "y")
+        assert b"\nevent: x\ndata: y\n" in b"".join(next(stream) for _ in range(2))
+        stream.close()
+
+
 def test_an_application_can_be_tested_without_a_driver_or_a_server() -> None:
     from pglisten.testing import FakeBackend, FakeServer
 

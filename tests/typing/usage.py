@@ -6,7 +6,7 @@ import gevent
 from typing_extensions import assert_type
 
 import pglisten
-from pglisten import Listener, ListenerConnection, ListenerEvent, Notification
+from pglisten import Broadcaster, Listener, ListenerConnection, ListenerEvent, Notification, Subscription, sse
 from pglisten.backend import Backend, Session
 
 
@@ -49,6 +49,23 @@ def use() -> None:
         assert_type(error.sqlstate, "str | None")
     assert_type(pglisten.available_backends(), tuple[str, ...])
     assert_type(pglisten.load_backend("pg8000"), Backend)
+
+
+def broadcast(environ: dict[str, object]) -> None:
+    with Broadcaster("postgresql://app@db/app", backend="pg8000", jitter=0.5) as broadcaster:
+        with broadcaster.subscribe(
+            "orders", overflow="close", on_gap=lambda: None, timeout=5
+        ) as subscription:
+            assert_type(subscription, Subscription)
+            for item in subscription:
+                assert_type(item, "Notification | None")
+            assert_type(subscription.get(), "Notification | None")
+            assert_type(subscription.dropped, int)
+            for chunk in sse.stream(subscription, heartbeat=5.0):
+                assert_type(chunk, bytes)
+        assert_type(broadcaster.stats().subscriptions, int)
+    assert_type(Listener.from_config(environ), Listener)
+    assert_type(Broadcaster.from_config({"PGLISTEN_DSN": ""}), Broadcaster)
 
 
 def other_backend(backend: Backend, session: Session) -> None:

@@ -1,0 +1,230 @@
+"""A subscription as the bytes of a Server-Sent Events body.
+
+The format is that of the HTML standard, section 9.2: lines of ``field: value``, and an empty one after each
+event. One space after the colon belongs to the format, so a value's own leading space is safe behind it. A
+value ends with its line: what holds line breaks is several ``data`` lines, and no other field may hold any.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import gevent
+
+from . import _options
+from ._streams import streams
+from .backend import Notification
+from .broadcast import Subscription
+from .errors import (
+    ChannelNotOpen,
+    ConfigurationError,
+    Error,
+    ListenerClosed,
+    OperationTimeout,
+    SubscriptionOverflow,
+)
+
+__all__ = ["GAP", "Encode", "EventName", "EventStream", "Form"]
+
+EventName: TypeAlias = "str | Callable[[Notification], str]"
+Encode: TypeAlias = Callable[[Notification], str]
+
+GAP = "gap"
+"""The name of the event that says: something may have been missed here."""
+
+HEARTBEAT = b":\n\n"
+"""A comment: no event for the browser, and a write that fails once the client is gone."""
+
+CHUNK = 65536
+"""Bytes after which a chunk takes no more events, though more are queued."""
+
+LINE_BREAK = re.compile("\r\n|\r|\n")
+"""What ends a line of an event stream. `str.splitlines` knows more than these."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How notifications become events. Raises `ConfigurationError` for what cannot work."""
+
+    heartbeat: float
+    retry: float | None
+    event: EventName | None
+    encode: Encode | None
+    gap: str
+
+    def __post_init__(self) -> None:
+        _options.seconds("heartbeat", self.heartbeat)
+        _options.seconds("retry", self.retry, none_means="the browser's own choice")
+        if self.event is not None and not callable(self.event):
+            _check_name("event", self.event)
+        if self.encode is not None and not callable(self.encode):
+            raise ConfigurationError(f"encode is a function of a notification, not {self.encode!r}")
+        _check_name("gap", self.gap)
+        if not self.gap:
+            raise ConfigurationError("gap is the name of an event, and has at least one character")
+        if self.event == self.gap:
+            raise ConfigurationError(f"event and gap are both {self.gap!r}: nobody could tell them apart")
+
+    def collides(self, channels: frozenset[str]) -> bool:
+        """Return whether a channel of *channels* would give its events the name of gap events."""
+        return self.event is None and self.gap in channels
+
+    def preamble(self, identity: str) -> str:
+        """Return what comes first.
+
+        Its ``id`` has a browser that comes back say so even if it has not seen a single event.
+        """
+        retry = "" if self.retry is None else f"retry: {max(1, round(self.retry * 1000))}\n"
+        return f"{retry}id: {identity}\n\n"
+
+    def gap_event(self, identity: str) -> str:
+        """Return the event that says: something may have been missed here."""
+        return f"id: {identity}\nevent: {self.gap}\ndata:\n\n"
+
+    def event_for(self, identity: str, notification: Notification) -> str:
+        """Return the event for *notification*."""
+        encode = self.encode
+        text = notification.payload if encode is None else encode(notification)
+        if not isinstance(text, str):
+            raise TypeError(f"encode is to return an event's data as str, not {type(text).__name__}")
+        if "\n" in text or "\r" in text:
+            text = "\ndata: ".join(LINE_BREAK.split(text))
+        name = self._name(notification)
+        field = f"event: {name}\n" if name else ""
+        return f"id: {identity}\n{field}data: {text}\n\n"
+
+    def _name(self, notification: Notification) -> str:
+        name = notification.channel if self.event is None else self.event
+        if not isinstance(name, str):
+            name = name(notification)
+            if not isinstance(name, str):
+                raise TypeError(f"event is to return an event's name as str, not {type(name).__name__}")
+        if "\n" in name or "\r" in name:
+            name = name.replace("\r", "").replace("\n", "")
+        if name == self.gap:
+            raise ConfigurationError(
+                f"a notification's event would have the name of gap events, {name!r}: give those another "
+                "with gap=, or this one with event="
+            )
+        return name
+
+
+class EventStream:
+    """The chunks of a body. The server iterates it, and closes it.
+
+    It ends when its subscription does. The subscription is released when it is closed, when it ends, when
+    the greenlet that waits for a chunk is killed, or when nobody refers to it any more.
+    """
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        form: Form,
+        *,
+        again: bool,
+        siblings: weakref.WeakSet[EventStream] | None = None,
+    ) -> None:
+        self._subscription = subscription
+        self._form = form
+        self._prefix = secrets.token_hex(4)
+        self._number = 0
+        self._first = form.preamble(self._identity())
+        if again:
+            self._first += form.gap_event(self._identity())
+        self._over = False
+        """Whether nothing more comes."""
+        self._sender: gevent.Greenlet[..., object] | None = None
+        """Who iterates it, until it is over."""
+        self._siblings = siblings
+        if siblings is not None:
+            siblings.add(self)
+        streams.add(self)
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._over:
+            raise StopIteration
+        sender = gevent.getcurrent()
+        self._sender = sender if isinstance(sender, gevent.Greenlet) else None
+        try:
+            if self._first:
+                first, self._first = self._first, ""
+                return first.encode()
+            return self._chunk()
+        except BaseException:
+            self._finish()
+            raise
+
+    def close(self) -> None:
+        """Release the subscription. Idempotent; never waits."""
+        self._finish()
+        streams.discard(self)
+        if self._siblings is not None:
+            self._siblings.discard(self)
+
+    def end(self) -> None:
+        """Let it end once what is queued is sent. Never waits."""
+        self._subscription.close()
+
+    def abort(self) -> None:
+        """Kill the greenlet that is sending it, if one is. Never waits."""
+        if self._sender is not None:
+            self._sender.kill(block=False)
+
+    def __repr__(self) -> str:
+        return f"<EventStream {'over' if self._over else 'open'} of {self._subscription!r}>"
+
+    def _chunk(self) -> bytes:
+        """Return what is queued; wait for it, a heartbeat's time at most."""
+        began = time.monotonic()
+        try:
+            item = self._subscription.get(self._form.heartbeat)
+        except OperationTimeout:
+            if time.monotonic() - began < self._form.heartbeat:
+                raise  # Some other, out of on_gap: to call that again at once would never end.
+            return HEARTBEAT
+        except ListenerClosed:
+            raise StopIteration from None
+        except (SubscriptionOverflow, ChannelNotOpen):
+            self._finish()
+            return self._form.gap_event(self._identity()).encode()
+        return self._with_what_is_queued(self._event(item))
+
+    def _with_what_is_queued(self, first: bytes) -> bytes:
+        """Return *first* and what follows without waiting: a write costs more than an event does."""
+        events, size = [first], len(first)
+        while size < CHUNK:
+            try:
+                item = self._subscription.get(0)
+            except Error:
+                break  # There is nothing, or its end: the next call meets that again.
+            events.append(self._event(item))
+            size += len(events[-1])
+        return b"".join(events)
+
+    def _event(self, item: Notification | None) -> bytes:
+        identity, form = self._identity(), self._form
+        return (form.gap_event(identity) if item is None else form.event_for(identity, item)).encode()
+
+    def _identity(self) -> str:
+        """Return an event's id: one of its own, and nothing that could be resumed from."""
+        self._number += 1
+        return f"{self._prefix}-{self._number}"
+
+    def _finish(self) -> None:
+        self._over = True
+        self._sender = None
+        self._subscription.close()
+
+
+def _check_name(option: str, name: str) -> None:
+    if not isinstance(name, str) or "\n" in name or "\r" in name:
+        raise ConfigurationError(f"{option} is a name without line breaks, not {name!r}")

@@ -1,0 +1,77 @@
+"""The event streams that are open in this process: what a worker has to end when it stops.
+
+`pglisten.sse` enters what it makes, and `pglisten.gunicorn` ends it. References are weak: what is given up
+needs no ending.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Protocol
+
+from gevent.event import Event
+
+__all__ = ["Stream", "Streams", "streams"]
+
+
+class Stream(Protocol):
+    """An event stream, as far as it has to be ended."""
+
+    def end(self) -> None:
+        """Let it end by itself, once what is queued is sent. Never waits."""
+
+    def abort(self) -> None:
+        """Kill the greenlet that is sending it, if one is. Never waits."""
+
+
+class Streams:
+    """The event streams that are open in this process, from their making until the server closes them."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        """Whether the process is to end: no new ones then."""
+        self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._gone = Event()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, stream: Stream) -> None:
+        """Enter *stream*; it ends at once if the process is to end."""
+        self._open.add(stream)
+        self._gone.clear()
+        if self.stopping:
+            stream.end()
+
+    def discard(self, stream: Stream) -> None:
+        """Leave *stream* out: it is closed. Idempotent."""
+        self._open.discard(stream)
+        if self.stopping and not self._open:
+            self._gone.set()
+
+    def end(self) -> None:
+        """Take no more, and let all end by themselves. Idempotent; never waits."""
+        self.stopping = True
+        for stream in list(self._open):
+            stream.end()
+        if not self._open:
+            self._gone.set()
+
+    def join(self, timeout: float) -> bool:
+        """Wait *timeout* seconds at most until all are closed; return whether they are."""
+        self._gone.wait(timeout)
+        return not self._open
+
+    def abort(self) -> None:
+        """Kill the greenlets of those that are still there: their clients take nothing."""
+        for stream in list(self._open):
+            stream.abort()
+
+    def forget(self) -> None:
+        """Begin anew, in a forked child: its parent's streams are none of its own."""
+        self.stopping = False
+        self._open.clear()
+        self._gone = Event()
+
+
+streams = Streams()

@@ -1,0 +1,45 @@
+"""A WSGI application with event streams, and a request that waits for a notification: see
+test_gunicorn_streams.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pglisten
+from pglisten import sse
+
+broadcaster = pglisten.Broadcaster(min_reconnect_interval=0.1)  # PG* and PGLISTEN_BACKEND say where and how
+StartResponse = Callable[..., Any]
+
+
+def tell_worker(notification: pglisten.Notification) -> str:
+    return f"{os.getpid()} {notification.payload}"
+
+
+events = sse.app(broadcaster, lambda environ, channel: True, encode=tell_worker)
+
+
+def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    path = environ["PATH_INFO"]
+    if path == "/events":
+        return events(environ, start_response)
+    if path == "/by-hand":
+        subscription = broadcaster.subscribe("orders", timeout=20)
+        start_response("200 OK", list(sse.HEADERS))
+        return sse.stream(subscription, encode=tell_worker)
+    if path == "/waits":
+        with broadcaster.subscribe("late", timeout=20) as late:
+            notification = late.get(timeout=20)
+        answer: Any = notification and notification.payload
+    elif path == "/green":
+        from psycopg2.extensions import get_wait_callback
+
+        callback = get_wait_callback()
+        answer = callback and callback.__module__
+    else:
+        answer = {"pid": os.getpid(), "server_pid": broadcaster.stats().server_pid}
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(answer).encode()]
