@@ -83,6 +83,11 @@ _ADVICE = (
     _Advice(
         None, "no answer within", "check host and port, and for a firewall that drops packets in between"
     ),
+    _Advice(
+        None,
+        "did not answer a query",
+        "look for a server that is overloaded, a pooler without a free connection, or a firewall in between",
+    ),
     _Advice(None, "unreachable|no route to host", "check host, and this machine's network"),
     _Advice(
         None,
