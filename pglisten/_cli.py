@@ -1,4 +1,4 @@
-"""The command line: ``pglisten listen``, ``pglisten notify`` and ``pglisten demo``.
+"""The command line: ``pglisten listen``, ``notify``, ``doctor`` and ``demo``.
 
 Each command is prepared first, which checks all that was written and touches nothing, and then carried out.
 So it is certain that whoever gets exit status 2 has changed nothing.
@@ -20,13 +20,14 @@ from gevent.event import Event
 
 from ._arguments import DSN_VARIABLE, parser
 from ._conninfo import ConnInfo
+from ._demo.plan import plan
 from ._demo.postgres import PrivatePostgresError
 from ._demo.screen import Screen
-from ._demo.show import perform
+from ._doctor import CHECKS, Examination
+from ._doctor_report import Report
 from ._greenlet import Greenlet, spawn
 from ._options import target
 from ._output import Output, one_line, timestamp, visible
-from ._plugins import available_backends, load_backend
 from ._sql import check_channel, check_payload
 from .backend import Backend, Notification
 from .connection import ListenerConnection
@@ -48,7 +49,8 @@ Work = Callable[[], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in *argv* (``None``: that of this process) and return its exit status."""
-    arguments = parser(listen=_prepare_listen, notify=_prepare_notify, demo=_prepare_demo).parse_args(argv)
+    read = parser(listen=_prepare_listen, notify=_prepare_notify, doctor=_prepare_doctor, demo=_prepare_demo)
+    arguments = read.parse_args(argv)
     # What the listener's logger warns of, failed attempts, is told here in words for people.
     logging.getLogger("pglisten.listener").setLevel(logging.ERROR)
     try:
@@ -168,30 +170,60 @@ def _standard_input() -> str:
         raise ValueError(f"standard input is not UTF-8 (byte {error.start + 1}): convert it first") from error
 
 
+# doctor
+
+
+def _prepare_doctor(arguments: argparse.Namespace) -> Work:
+    # Nothing is checked here: what is wrong in the DSN or with the backend is the doctor's to say, and so is
+    # all that backends and the password file warn of.
+    logging.getLogger("pglisten").setLevel(logging.ERROR)
+    examination = Examination(_dsn(arguments), arguments.backend, arguments.timeout)
+
+    def work() -> int:
+        stdout = Output(sys.stdout)
+        report = Report(
+            stdout,
+            as_json=arguments.json,
+            for_terminal=_is_terminal(),
+            coloured=_wants_colour(),
+            names=tuple(check.name for check in CHECKS),
+        )
+
+        def examine() -> None:
+            for name, verdict in examination.run():
+                report.add(name, verdict)
+            report.end(examination.backend)
+
+        stopped_by = _until_stopped(examine, stdout)
+        if stopped_by is not None:
+            return 128 + stopped_by
+        return _exit_status(stdout) or int(not report.ok)
+
+    return work
+
+
 # demo
 
 
 def _prepare_demo(arguments: argparse.Namespace) -> Work:
-    names = available_backends() if arguments.backend is None else (load_backend(arguments.backend).name,)
-    if not names:
-        load_backend()  # raises: it knows best what to install
-    if arguments.dsn is not None:
-        for name in names:
-            target(arguments.dsn, name)
+    planned = plan(arguments)
 
     def work() -> int:
         stdout = Output(sys.stdout)
-        screen = Screen(stdout, coloured=_wants_colour(), names=names)
-        _until_stopped(lambda: perform(screen, names, dsn=arguments.dsn, seconds=arguments.seconds), stdout)
+        screen = Screen(stdout, coloured=_wants_colour(), names=planned.backends)
+        _until_stopped(lambda: planned.perform(screen), stdout)
         return _exit_status(stdout)
 
     return work
 
 
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+
+
 def _wants_colour() -> bool:
     # no-color.org: set and not empty.
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
-    return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 # What the commands share

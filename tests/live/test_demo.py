@@ -1,96 +1,32 @@
-"""``pglisten demo``, as a process."""
+"""``pglisten demo --terminal``, as a process."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
-import psutil
 import pytest
 
+from pglisten_demo import Remains, Start, the_rest, up_to
 from pglisten_environment import chosen_backends
 from pglisten_server import Server
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
-
-Start = Callable[..., "subprocess.Popen[str]"]
 
 WITHOUT_PROGRAMS = """\
 import sys
 from pglisten._demo import postgres
 postgres.find_binaries = lambda kinds: []
 from pglisten._cli import main
-sys.exit(main(["demo"]))
+sys.exit(main(["demo", "--terminal"]))
 """
 
 WITHOUT_DRIVERS = """\
 import sys
 sys.modules["psycopg2"] = sys.modules["pg8000"] = None
 from pglisten._cli import main
-sys.exit(main(["demo"]))
+sys.exit(main(["demo", "--terminal"]))
 """
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start Python with some arguments."""
-    with ExitStack() as stack:
-
-        def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-            process = subprocess.Popen(
-                [sys.executable, "-X", "dev", *arguments],
-                cwd=tmp_path,  # not the project's folder: see test_command_line.py
-                env=os.environ | variables,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
-
-        yield start
-
-
-def up_to(process: subprocess.Popen[str], pattern: str) -> list[str]:
-    """Read standard output up to a line that matches."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search(pattern, line):
-            return lines
-    pytest.fail(f"no line matched {pattern!r}: {lines}")
-
-
-def the_rest(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Read both streams to their ends; `communicate` would miss the lines that are buffered already."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    told, said = process.stdout.read(), process.stderr.read()
-    process.wait()
-    return told, said
-
-
-class Remains:
-    """What a running demo has made, to see later whether it is gone."""
-
-    def __init__(self, demo: subprocess.Popen[str]) -> None:
-        self.processes = psutil.Process(demo.pid).children(recursive=True)
-        commands = [command for process in self.processes if "-D" in (command := process.cmdline())]
-        self.folders = {Path(command[command.index("-D") + 1]).parents[1] for command in commands}
-        assert self.folders
-        assert all(folder.name.startswith("pglisten-") and folder.exists() for folder in self.folders)
-
-    def assert_gone(self) -> None:
-        assert [process for process in self.processes if process.is_running()] == []
-        assert [folder for folder in self.folders if folder.exists()] == []
 
 
 def assert_whole_story(lines: list[str]) -> None:
@@ -115,7 +51,16 @@ def assert_whole_story(lines: list[str]) -> None:
 
 def test_it_tells_the_whole_story_of_each_backend_and_leaves_nothing(start: Start) -> None:
     # A variable that would lead elsewhere, or break the connection, has nothing to say here.
-    demo = start("-m", "pglisten", "demo", "--seconds", "6", PGHOSTADDR="192.0.2.1", PGSSLMODE="verify-full")
+    demo = start(
+        "-m",
+        "pglisten",
+        "demo",
+        "--terminal",
+        "--seconds",
+        "6",
+        PGHOSTADDR="192.0.2.1",
+        PGSSLMODE="verify-full",
+    )
     lines = up_to(demo, "received")
     remains = Remains(demo)
     rest, said = the_rest(demo)
@@ -131,7 +76,7 @@ def test_it_tells_the_whole_story_of_each_backend_and_leaves_nothing(start: Star
     ("number", "moment"), [(signal.SIGINT, "received 'order 2'"), (signal.SIGTERM, "shuts down")]
 )
 def test_a_signal_ends_it_in_order(start: Start, number: signal.Signals, moment: str) -> None:
-    demo = start("-m", "pglisten", "demo", "--seconds", "5")
+    demo = start("-m", "pglisten", "demo", "--terminal", "--seconds", "5")
     up_to(demo, "received")
     remains = Remains(demo)
     up_to(demo, moment)
@@ -144,7 +89,7 @@ def test_a_signal_ends_it_in_order(start: Start, number: signal.Signals, moment:
 
 
 def test_a_signal_during_the_start_leaves_nothing(start: Start) -> None:
-    demo = start("-m", "pglisten", "demo")
+    demo = start("-m", "pglisten", "demo", "--terminal")
     up_to(demo, "Starting")
     demo.send_signal(signal.SIGINT)
     assert the_rest(demo)[1] == ""
@@ -152,7 +97,7 @@ def test_a_signal_during_the_start_leaves_nothing(start: Start) -> None:
 
 
 def test_a_closed_pipe_ends_it_and_leaves_nothing(start: Start) -> None:
-    demo = start("-m", "pglisten", "demo")
+    demo = start("-m", "pglisten", "demo", "--terminal")
     up_to(demo, "received")
     remains = Remains(demo)
     assert demo.stdout is not None
@@ -164,7 +109,9 @@ def test_a_closed_pipe_ends_it_and_leaves_nothing(start: Start) -> None:
 
 def test_with_a_dsn_it_ends_only_its_own_sessions_there(start: Start, server: Server) -> None:
     [[own]] = server.query("SELECT pg_backend_pid()")
-    demo = start("-m", "pglisten", "demo", "--seconds", "5", "--dsn", server.dsn(application_name="demo"))
+    demo = start(
+        "-m", "pglisten", "demo", "--terminal", "--seconds", "5", "--dsn", server.dsn(application_name="demo")
+    )
     lines = up_to(demo, "received")
     assert server.sessions("demo") == 1 + len(chosen_backends())
     rest, said = the_rest(demo)
@@ -174,14 +121,14 @@ def test_with_a_dsn_it_ends_only_its_own_sessions_there(start: Start, server: Se
 
 
 def test_one_backend_can_be_shown_alone(start: Start, server: Server, backend_name: str) -> None:
-    demo = start("-m", "pglisten", "demo", "--backend", backend_name, "--dsn", server.dsn())
+    demo = start("-m", "pglisten", "demo", "--terminal", "--backend", backend_name, "--dsn", server.dsn())
     assert up_to(demo, "received")
     demo.send_signal(signal.SIGINT)
     assert the_rest(demo)[0].splitlines()[-1].startswith(backend_name)
 
 
 def test_a_dsn_that_leads_nowhere_is_one_line(start: Start, server: Server) -> None:
-    demo = start("-m", "pglisten", "demo", "--dsn", server.dsn(dbname="does_not_exist"))
+    demo = start("-m", "pglisten", "demo", "--terminal", "--dsn", server.dsn(dbname="does_not_exist"))
     output, said = the_rest(demo)
     assert demo.returncode == 1
     assert "Traceback" not in output + said

@@ -63,6 +63,13 @@ def test_all_three_packages_are_in_it_typed(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "bench/", "docs/", "backends/"))]
 
 
+def test_the_page_of_the_demo_is_in_it(wheel: Path) -> None:
+    folder = "pglisten/_demo/web/static"
+    assert {name.partition(f"{folder}/")[2] for name in _contents(wheel) if name.startswith(folder)} == {
+        file.name for file in (ROOT / folder).iterdir()
+    }
+
+
 def test_it_has_its_licence_entry_points_and_extras(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = next(name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name)

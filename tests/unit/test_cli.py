@@ -31,6 +31,9 @@ def _help(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
         ["listen", "orders", "--js"],
         ["notify"],
         ["notify", "orders", "two", "payloads"],
+        ["doctor", "orders"],
+        ["doctor", "--timeout", "0.09"],
+        ["doctor", "--timeout", "inf"],
         ["demo", "--seconds", "x"],
         ["demo", "--seconds", "4.9"],
         ["demo", "--seconds", "nan"],
@@ -72,7 +75,7 @@ def test_what_is_wrong_is_one_line_and_exit_status_2(
     assert "secret" not in said
 
 
-@pytest.mark.parametrize("command", [[], ["listen"], ["notify"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["listen"], ["notify"], ["doctor"], ["demo"]])
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_help_fits_80_columns(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str], columns: str
@@ -88,9 +91,10 @@ def test_help_names_the_environment_and_the_exit_statuses(capfd: pytest.CaptureF
 
 
 def test_defaults() -> None:
-    read = parser(listen=_nothing, notify=_nothing, demo=_nothing).parse_args
+    read = parser(listen=_nothing, notify=_nothing, doctor=_nothing, demo=_nothing).parse_args
     assert read(["notify", "orders"]).payload == ""
-    assert read(["demo"]).seconds == 15
+    assert read(["doctor"]).timeout == 10
+    assert read(["demo"]).seconds is None
     assert read(["listen", "a", "b"]).channels == ["a", "b"]
 
 

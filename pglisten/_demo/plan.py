@@ -1,0 +1,67 @@
+"""What the demo was asked for on the command line, checked before anything is started."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .._options import target
+from .._plugins import available_backends, load_backend
+from ..errors import ConfigurationError
+from . import show as terminal
+from .screen import Screen
+from .web import show as web
+
+__all__ = ["Plan", "plan"]
+
+TERMINAL_SECONDS = 15.0
+"""How long the demo in the terminal takes, unless it is told."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A demo that can be performed."""
+
+    backends: tuple[str, ...]
+    """Names of those it shows."""
+    perform: Callable[[Screen], None]
+    """Performs it, until its end or until its greenlet is killed."""
+
+
+def plan(arguments: argparse.Namespace) -> Plan:
+    """Return what *arguments* ask for; `ConfigurationError` for what cannot be."""
+    given: str | None = arguments.backend
+    names = available_backends() if given is None else (load_backend(given).name,)
+    if not names:
+        load_backend()  # raises: it knows best what to install
+    dsn: str | None = arguments.dsn
+    if dsn is not None:
+        for name in names:
+            target(dsn, name)
+    return Plan(names, (_in_terminal if arguments.terminal else _on_web)(arguments, names, dsn))
+
+
+def _in_terminal(
+    arguments: argparse.Namespace, names: tuple[str, ...], dsn: str | None
+) -> Callable[[Screen], None]:
+    for option in ("host", "port", "workers"):
+        if getattr(arguments, option) is not None:
+            raise ConfigurationError(f"--{option} is for the web page: leave it out, or leave out --terminal")
+    seconds: float = TERMINAL_SECONDS if arguments.seconds is None else arguments.seconds
+    return lambda screen: terminal.perform(screen, names, dsn=dsn, seconds=seconds)
+
+
+def _on_web(
+    arguments: argparse.Namespace, names: tuple[str, ...], dsn: str | None
+) -> Callable[[Screen], None]:
+    for needed in ("gunicorn", "packaging"):
+        if importlib.util.find_spec(needed) is None:
+            raise ConfigurationError(
+                f"the demo's web page needs {needed}, which is not installed: "
+                "run pip install 'pglisten[demo]', or see pglisten demo --terminal"
+            )
+    asked = {name: getattr(arguments, name) for name in ("host", "port", "workers")}
+    place = web.Place(**{name: value for name, value in asked.items() if value is not None})
+    return lambda screen: web.perform(screen, names, dsn=dsn, place=place, seconds=arguments.seconds)

@@ -1,0 +1,136 @@
+"""gunicorn, as a child of this process that ends with it, whatever ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from types import TracebackType
+
+import gevent
+import gevent.socket
+
+from ...errors import Error
+from .control import Request
+from .settings import Settings
+
+__all__ = ["WebServer", "WebServerError"]
+
+BOOTSTRAP = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+from gunicorn.app.wsgiapp import run
+run()
+"""
+"""What its interpreter runs: gunicorn's command, with the modules that this process would import and not what
+happens to be in the current folder."""
+
+STOP_TIMEOUT = 15.0
+"""Seconds for it to end by itself, before it is killed; more than it gives its workers."""
+
+
+class WebServerError(Error):
+    """It has ended and should not have; why, it has written on standard error."""
+
+
+class WebServer:
+    """A running gunicorn, and this process's end of the control channel."""
+
+    def __init__(self, settings: Settings, listener: gevent.socket.socket) -> None:
+        """Start it; *listener*'s place in the settings, and the control channel's, are filled in here."""
+        ours, theirs = gevent.socket.socketpair()
+        self._control = ours
+        self._arrived: deque[Request] = deque()
+        self._over = False
+        self._due = settings.workers
+        """Workers that have not said that they are ready."""
+        self._workers = settings.workers
+        with theirs:
+            descriptors = (listener.fileno(), theirs.fileno())
+            told = settings.at(*descriptors)
+            # Its own variable for arguments would go over the configuration.
+            environment = {**os.environ, **told.variable()}
+            environment.pop("GUNICORN_CMD_ARGS", None)
+            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
+                [
+                    *(sys.executable, "-c", BOOTSTRAP, json.dumps(sys.path)),
+                    *("--config", "python:pglisten._demo.web.configuration"),
+                    "pglisten._demo.web.application:make()",
+                ],
+                env=environment,
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # A session of its own: Ctrl-C at the terminal reaches this process alone, and the end of that
+                # one is an orderly one.
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> WebServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every worker has said that it is."""
+        return self._due == 0
+
+    def request(self) -> Request:
+        """Wait for the next request of a worker; `WebServerError` once gunicorn has ended."""
+        while not self._arrived:
+            self._receive()
+            if self._over:
+                raise WebServerError(f"the web server has ended (exit status {self._process.wait()})")
+        request = self._arrived.popleft()
+        if request is Request.READY:
+            self._due = max(0, self._due - 1)
+        return request
+
+    def forget(self, request: Request) -> None:
+        """Drop all of that kind that have come by now."""
+        self._control.settimeout(0)
+        try:
+            while not self._over:
+                self._receive()
+        except BlockingIOError:
+            pass
+        finally:
+            self._control.settimeout(None)
+        self._arrived = deque(each for each in self._arrived if each is not request)
+
+    def reload(self) -> None:
+        """Have the workers replaced; nothing while that is still going on."""
+        if self.ready:
+            self._due = self._workers
+            self._process.send_signal(signal.SIGHUP)
+
+    def close(self) -> None:
+        """End it; return when none of its processes is left. Idempotent."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            gevent.with_timeout(STOP_TIMEOUT, self._wait_over, timeout_value=None)
+            if not self._over:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            # The end of the stream was the end of every process; or it is the kernel's business now.
+            self._process.wait()
+        self._control.close()
+
+    def _wait_over(self) -> None:
+        while not self._over:
+            self._receive()
+
+    def _receive(self) -> None:
+        """Wait for something, or for the end of the last process that holds the other end."""
+        try:
+            data = self._control.recv(4096)
+        except ConnectionResetError:
+            data = b""
+        self._over = not data
+        self._arrived += [Request(bytes([byte])) for byte in data]

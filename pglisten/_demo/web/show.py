@@ -1,0 +1,97 @@
+"""The demo itself: a database, a web server, and somebody who looks at the page."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import gevent
+import gevent.socket
+
+from ..screen import Look, Screen
+from .address import is_loopback, listen, url
+from .control import Request
+from .server import WebServer
+from .settings import Settings
+from .stage import Stage, given_stage, private_stage
+
+__all__ = ["Place", "perform"]
+
+SUMMARY_TIMEOUT = 1.0
+"""Seconds for the last line to be taken after Ctrl-C: by then nobody may read it."""
+
+WARNING = (
+    "Warning: whoever can reach this machine over the network can use the page, send what it likes, and "
+    "break the connections. Do not leave it running."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the page is to be had."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any that is free."""
+    workers: int = 2
+
+
+def perform(
+    screen: Screen, names: Sequence[str], *, dsn: str | None, place: Place, seconds: float | None
+) -> None:
+    """Serve the page, with workers on the backends called *names*, for *seconds* (``None``: until killed).
+
+    Ends in order when its greenlet is killed. Raises `PrivatePostgresError` if there is no private server
+    to be had, and `Error` if *dsn* leads nowhere, the address is taken, or the web server fails.
+    """
+    try:
+        with ExitStack() as stack:
+            # First of all: that a port is taken is known at once.
+            listener = stack.enter_context(listen(place.host, place.port))
+            stage = stack.enter_context(
+                private_stage(screen, names[0]) if dsn is None else given_stage(screen, dsn, names[0])
+            )
+            server = stack.enter_context(_serve(stage, listener, names, place.workers))
+            address = url(listener)
+            if not is_loopback(listener):
+                screen.title(WARNING)
+            # gunicorn's alone now: who connects when it is gone is to be refused.
+            listener.close()
+            gevent.with_timeout(seconds, _attend, screen, stage, server, address, timeout_value=None)
+    except gevent.GreenletExit:
+        pass
+    farewell = "The workers are gone"
+    farewell += "." if dsn is not None else ", and so are the private server and its files."
+    gevent.with_timeout(SUMMARY_TIMEOUT, screen.title, farewell, timeout_value=None)
+
+
+def _serve(stage: Stage, listener: gevent.socket.socket, names: Sequence[str], workers: int) -> WebServer:
+    settings = Settings(
+        dsn=stage.dsn,
+        server=stage.server,
+        backends=tuple(names),
+        channels=stage.channels,
+        restarts=stage.restarts,
+        token=secrets.token_urlsafe(16),
+        any_host=not is_loopback(listener),
+        workers=workers,
+    )
+    return WebServer(settings, listener)
+
+
+def _attend(screen: Screen, stage: Stage, server: WebServer, address: str) -> None:
+    """Do what workers ask for."""
+    while not server.ready:
+        server.request()
+    screen.title(f"Open {address} in a browser, best in two windows. Ctrl-C ends it.")
+    while True:
+        request = server.request()
+        if request is Request.RESTART:
+            stage.interrupt()
+            # Of those who pressed the button meanwhile, each has seen what there is to see.
+            server.forget(Request.RESTART)
+        elif request is Request.RELOAD and server.ready:
+            screen.tell("workers", "are replaced", Look.GOOD)
+            server.reload()

@@ -1,0 +1,195 @@
+"""The event stream of the demo's page, without gunicorn and on a server in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+import pglisten
+from pglisten import Broadcaster, ListenerClosed, ListenerEvent
+from pglisten._demo.web.bulletin import Bulletin
+from pglisten._demo.web.pages import QUEUE_SIZE, Page
+from pglisten._streams import streams
+from pglisten.testing import FakeBackend, FakeServer
+
+PATIENCE = 20
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def bulletin() -> Bulletin:
+    return Bulletin()
+
+
+@pytest.fixture
+def broadcaster(server: FakeServer, bulletin: Bulletin) -> Iterator[Broadcaster]:
+    options: dict[str, Any] = {"min_reconnect_interval": 0.001, "event_callback": bulletin.event}
+    with Broadcaster("", backend=FakeBackend(server), **options) as made:
+        bulletin.server_pid = lambda: made.stats().server_pid
+        yield made
+
+
+def open_page(broadcaster: Broadcaster, bulletin: Bulletin) -> Page:
+    return Page(
+        broadcaster,
+        bulletin,
+        ["chat", "shop_orders"],
+        worker={"worker": 1, "backend": "fake"},
+        hello={"token": "secret"},
+        last_event_id=None,
+    )
+
+
+@pytest.fixture
+def page(broadcaster: Broadcaster, bulletin: Bulletin) -> Iterator[Page]:
+    made = open_page(broadcaster, bulletin)
+    yield made
+    made.close()
+
+
+def up_to(page: Page, text: str) -> str:
+    """Read up to a chunk that has *text* in it; return all that was read."""
+    read = ""
+    with gevent.Timeout(PATIENCE):
+        for chunk in page:
+            read += chunk.decode()
+            if text in chunk.decode():
+                return read
+    pytest.fail(f"it has ended: {read}")
+
+
+def test_a_page_is_greeted_and_then_told_when_it_hears_everything(
+    server: FakeServer, broadcaster: Broadcaster, page: Page
+) -> None:
+    greeting = next(page).decode()
+    assert greeting.startswith("event: hello\ndata: {")
+    assert json.loads(greeting.partition("data: ")[2]) == {"worker": 1, "backend": "fake", "token": "secret"}
+    up_to(page, '"name": "connected"')
+    server.notify("shop_orders", "\n<b>")
+    event = up_to(page, "event: notification").partition("event: notification\ndata: ")[2]
+    assert json.loads(event)["payload"] == "\n<b>"
+    assert json.loads(event)["channel"] == "shop_orders"
+
+
+def test_a_page_sees_a_loss_in_order(server: FakeServer, page: Page, broadcaster: Broadcaster) -> None:
+    up_to(page, '"name": "connected"')
+    server.stop()
+    up_to(page, '"attempts": 2')
+    server.start()
+    seen = up_to(page, "event: gap")
+    assert seen.index('"name": "back"') < seen.index("event: gap")
+    server.notify("chat", "after")
+    assert "gap" not in up_to(page, "after")
+
+
+def test_a_page_that_comes_while_there_is_no_connection_says_how_it_stands(
+    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin
+) -> None:
+    server.stop()
+    first = open_page(broadcaster, bulletin)
+    up_to(first, '"name": "connecting", "attempts": 2')
+    server.start()
+    assert "back" not in up_to(first, '"name": "connected"')
+    server.stop()
+    up_to(first, '"name": "lost"')
+    second = open_page(broadcaster, bulletin)
+    assert '"name": "connected"' not in up_to(second, '"name": "lost"')
+    server.start()
+    up_to(second, '"name": "back"')
+    first.close()
+    second.close()
+
+
+def test_a_page_that_is_new_is_not_told_of_what_was_before_it(
+    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+) -> None:
+    up_to(page, '"name": "connected"')
+    server.cut()
+    up_to(page, "event: gap")
+    late = open_page(broadcaster, bulletin)
+    assert '"name": "back"' not in up_to(late, '"name": "connected"')
+    late.close()
+
+
+def test_a_page_that_takes_nothing_costs_the_worker_nothing(
+    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+) -> None:
+    up_to(page, '"name": "connected"')
+    for _ in range(2 * QUEUE_SIZE):
+        bulletin.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, pglisten.ConnectionFailed("no"))
+    with gevent.Timeout(PATIENCE):
+        # What had room is there, and then it ends: the browser comes again.
+        assert len(list(page)) <= QUEUE_SIZE
+    assert bulletin.readers == set()
+    while broadcaster.stats().subscriptions:
+        gevent.sleep(0.001)
+
+
+def test_a_page_ends_with_its_worker_and_leaves_nothing(
+    broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+) -> None:
+    up_to(page, '"name": "connected"')
+    streams.end()
+    try:
+        with gevent.Timeout(PATIENCE):
+            list(page)
+        assert streams.join(PATIENCE)
+        assert bulletin.readers == set()
+        assert broadcaster.stats().subscriptions == 0
+    finally:
+        streams.forget()
+
+
+def test_a_page_that_waits_for_the_database_ends_with_its_worker_too(
+    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin
+) -> None:
+    server.stop()
+    waiting = open_page(broadcaster, bulletin)
+    up_to(waiting, '"attempts": 1')
+    streams.end()
+    try:
+        late = open_page(broadcaster, bulletin)
+        with gevent.Timeout(PATIENCE):
+            list(waiting)
+            list(late)
+    finally:
+        streams.forget()
+    while broadcaster.stats().subscriptions:
+        gevent.sleep(0.001)
+
+
+def test_a_page_whose_browser_is_gone_gives_back_what_it_has(
+    broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+) -> None:
+    up_to(page, '"name": "connected"')
+    assert broadcaster.channels == {"chat", "shop_orders"}
+    page.close()
+    while broadcaster.channels:
+        gevent.sleep(0.001)
+    assert bulletin.readers == set()
+
+
+def test_the_end_of_the_listener_is_no_news(bulletin: Bulletin) -> None:
+    before = bulletin.state
+    bulletin.event(ListenerEvent.DISCONNECTED, ListenerClosed("closed"))
+    assert bulletin.state is before
+
+
+def test_attempts_are_counted_from_the_loss(bulletin: Bulletin) -> None:
+    failed = pglisten.ConnectionFailed("no\nway")
+    bulletin.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, failed)
+    assert (bulletin.state.name, bulletin.state.attempts, bulletin.state.error) == ("connecting", 1, "no way")
+    bulletin.event(ListenerEvent.CONNECTED, None)
+    bulletin.event(ListenerEvent.DISCONNECTED, pglisten.ConnectionLost("gone"))
+    assert (bulletin.state.name, bulletin.state.attempts, bulletin.state.error) == ("lost", 0, "gone")
+    bulletin.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, failed)
+    bulletin.event(ListenerEvent.RECONNECTED, None)
+    assert (bulletin.state.name, bulletin.state.attempts) == ("back", 1)
