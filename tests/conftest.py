@@ -12,6 +12,7 @@ pytest_plugins = [
     "pglisten_leaks",
     "pglisten_listeners",
     "pglisten_programs",
+    "pglisten_examples",
     "pglisten_demo",
     "pglisten_browser",
     "pglisten_chaos",

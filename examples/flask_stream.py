@@ -1,0 +1,75 @@
+"""Server-Sent Events with Flask: whoever has the page open sees what anybody sends.
+
+    python examples/flask_stream.py 8000
+    gunicorn -k gevent -c examples/gunicorn.conf.py --chdir examples flask_stream:app
+
+Then open http://127.0.0.1:8000/ in two windows. Where the database is: PGLISTEN_DSN, or the PG* variables.
+PGLISTEN_BACKEND chooses the driver.
+"""
+
+if __name__ == "__main__":  # under gunicorn the worker does it
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import gevent
+from flask import Flask, Response, request
+from gevent.pywsgi import WSGIServer
+
+import pglisten
+from pglisten import sse
+
+app = Flask(__name__)
+app.config.from_mapping({name: value for name, value in os.environ.items() if name.startswith("PGLISTEN_")})
+
+# It connects with the first request of each worker.
+broadcaster = pglisten.Broadcaster.from_config(app.config)
+
+
+@app.get("/")
+def page():
+    return Path(__file__).with_name("page.html").read_text()
+
+
+@app.get("/events")
+def events():
+    subscription = broadcaster.subscribe("chat", timeout=10)
+    stream = sse.stream(subscription, last_event_id=request.headers.get("Last-Event-ID"))
+    return Response(stream, headers=sse.HEADERS)
+
+
+@app.post("/notify")
+def notify():
+    try:
+        broadcaster.notify("chat", request.form["text"], timeout=10)
+    except ValueError as error:  # too long, or with a NUL
+        return str(error), 400
+    return "", 204
+
+
+@app.errorhandler(pglisten.Error)
+def unavailable(error):
+    return "the database is not available", 503, {"Retry-After": "3"}
+
+
+def main(port: int) -> None:
+    server = WSGIServer(("127.0.0.1", port), app)
+
+    def stop():
+        server.close()  # no new requests
+        broadcaster.close()  # ends the streams
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, stop)
+    server.start()
+    print(f"serving on http://127.0.0.1:{port}/", flush=True)
+    server.serve_forever(stop_timeout=1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 8000)
