@@ -15,5 +15,7 @@ pytest_plugins = [
     "pglisten_examples",
     "pglisten_demo",
     "pglisten_browser",
+    "pglisten_secrets",
+    "pglisten_vault",
     "pglisten_chaos",
 ]
