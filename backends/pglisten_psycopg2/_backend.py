@@ -120,7 +120,12 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
     conn = psycopg2.connect(make_dsn(**_settings(conninfo)), connection_factory=_Connection, async_=True)
     try:
         tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
-        wait(conn, deadline, owner=owner)
+        try:
+            wait(conn, deadline, owner=owner)
+        except psycopg2.Error as error:
+            if not str(error) and (text := tap.error_message()):
+                raise psycopg2.OperationalError(text) from None
+            raise
         return Psycopg2Session(conn, tap)
     except BaseException:
         if os.getpid() != owner and not conn.closed:

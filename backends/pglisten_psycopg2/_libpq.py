@@ -1,7 +1,7 @@
 """What psycopg2 does not offer and libpq does. The one file that goes behind psycopg2's back.
 
 psycopg2 documents ``connection.pgconn_ptr`` for this use with ctypes; the functions are libpq's public
-ones, in the library that psycopg2 itself is linked to. Two things need them:
+ones, in the library that psycopg2 itself is linked to. Three things need them:
 
 * The SQLSTATE of a failed attempt, and of the FATAL that ends a session. psycopg2 has the text alone;
   PQERRORS_VERBOSE puts the code into it. What comes to an idle session is a notice to libpq, and a
@@ -9,8 +9,9 @@ ones, in the library that psycopg2 itself is linked to. Two things need them:
 * What had arrived when a connection was lost. psycopg2's poll reads before it looks at what libpq has
   parsed. If that reading finds the end of the stream, what came in behind the last reply is out of
   psycopg2's reach: notifications, and the server's reason with them.
+* Why an attempt failed where psycopg2 (2.9.9) has no text at all, since that is in the server's encoding.
 
-Where the functions cannot be had (a libpq linked in statically, its symbols hidden), both are missing
+Where the functions cannot be had (a libpq linked in statically, its symbols hidden), these are missing
 and nothing else changes.
 """
 
@@ -46,6 +47,8 @@ class _Libpq(Protocol):
 
     def set_notice_receiver(self, pgconn: int, receiver: object, arg: int, /) -> int | None: ...
 
+    def error_message(self, pgconn: int, /) -> bytes | None: ...
+
     def result_error_field(self, result: int, fieldcode: int, /) -> bytes | None: ...
 
     def notifies(self, pgconn: int, /) -> ctypes._Pointer[_PGnotify]: ...  # pyright: ignore[reportPrivateUsage]
@@ -80,6 +83,9 @@ class _Bound:
         self.result_error_field = library.PQresultErrorField
         self.result_error_field.argtypes = [ctypes.c_void_p, ctypes.c_int]
         self.result_error_field.restype = ctypes.c_char_p
+        self.error_message = library.PQerrorMessage
+        self.error_message.argtypes = [ctypes.c_void_p]
+        self.error_message.restype = ctypes.c_char_p
         self.notifies = library.PQnotifies
         self.notifies.argtypes = [ctypes.c_void_p]
         self.notifies.restype = ctypes.POINTER(_PGnotify)
@@ -127,6 +133,10 @@ class Tap:
         """Keep *said* for `notices`."""
         self._notices.append(said)
         del self._notices[:-NOTICES_KEPT]
+
+    def error_message(self) -> str:
+        """Return libpq's own text for what went wrong last, ``""`` if there is none."""
+        return _text(_libpq.error_message(self._pgconn)) if _libpq is not None and self._pgconn else ""
 
     def leftovers(self) -> list[Notification]:
         """Return the notifications that libpq has read and psycopg2 does not know of. Reads nothing more."""

@@ -40,9 +40,9 @@ class Scene:
         self._make = make_listener
         self.listener: Listener
 
-    def make(self, **options: Any) -> Listener:
+    def make(self, *, host: str | None = None, **options: Any) -> Listener:
         options.setdefault("event_callback", self.events)
-        dsn = self.server.dsn(host=self.between.host, port=self.between.port)
+        dsn = self.server.dsn(host=host or self.between.host, port=self.between.port)
         self.listener = self._make(dsn, **options)
         return self.listener
 
@@ -102,7 +102,7 @@ def _resolver_held(scene: Scene) -> None:
     jobs = [pool.spawn(work) for _ in range(pool.maxsize)]
     scene.cleanup.callback(gevent.joinall, jobs)
     scene.cleanup.callback(gate.release)
-    scene.make(connect_timeout=60.0)
+    scene.make(host="localhost", connect_timeout=60.0)
     scene.wait_for_a_connection()
     assert scene.between.connections == 0
 

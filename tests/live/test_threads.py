@@ -53,7 +53,8 @@ MEMBERS: dict[str, tuple[How, Callable[[Owner], object]]] = {
 
 def _names(kind: type[Owner]) -> set[str]:
     special = {"__iter__", "__enter__", "__exit__", "__repr__"} & vars(kind).keys()
-    return {name for name in vars(kind) if not name.startswith("_")} | special
+    made = {name for name, value in vars(kind).items() if isinstance(value, classmethod)}
+    return {name for name in vars(kind) if not name.startswith("_")} - made | special
 
 
 def _in_the_pool(call: Callable[[], object]) -> object:
