@@ -9,7 +9,7 @@ ones, in the library that psycopg2 itself is linked to. Three things need them:
 * What had arrived when a connection was lost. psycopg2's poll reads before it looks at what libpq has
   parsed. If that reading finds the end of the stream, what came in behind the last reply is out of
   psycopg2's reach: notifications, and the server's reason with them.
-* Why an attempt failed where psycopg2 (2.9.9) has no text at all, since that is in the server's encoding.
+* Why an attempt failed where psycopg2 (2.9.9, say) has no text, since that is in the server's encoding.
 
 Where the functions cannot be had (a libpq linked in statically, its symbols hidden), these are missing
 and nothing else changes.

@@ -1,24 +1,50 @@
-"""The benchmarks run; what they say is for people to read."""
+"""The benchmarks run, and write what they found; what it says is for people to judge."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
-def test_the_burst_benchmark_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, str(BENCH / "burst.py"), "--count", "2000", "--rounds", "1"],
+def _bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=55,
         check=False,
     )
+
+
+def test_a_benchmark_measures_pglisten_and_writes_every_round(tmp_path: Path) -> None:
+    done = _bench("--quick", "--only", "burst", "--rounds", "2", "--count", "2000", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2 + 6
+    written = json.loads((tmp_path / "burst.json").read_text())
+    assert len(written["rounds"]) == 2
+    for runs in written["rounds"]:
+        for backend in ("psycopg2", "pg8000"):
+            figures = runs[f"pglisten, {backend}"]
+            assert figures["rate"] > 0
+            assert 0 < figures["cpu"] < 1
+    judged = json.loads((tmp_path / "targets.json").read_text())
+    assert {f"burst, rate: pglisten, {backend}" for backend in ("psycopg2", "pg8000")} <= {
+        each["target"].partition(" / ")[0] for each in judged
+    }
+    for backend in ("psycopg2", "pg8000"):
+        assert f"| pglisten, {backend} " in done.stdout
+
+
+def test_an_unknown_benchmark_is_refused_with_the_names_of_those_there_are() -> None:
+    done = _bench("--only", "brust")
+    assert done.returncode == 2
+    assert "brust" in done.stderr
+    assert "burst, " in done.stderr

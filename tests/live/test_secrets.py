@@ -24,6 +24,8 @@ from pglisten_server import PrivateServer
 from pglisten_vault import METHODS, STRANGER, Reach, raised
 from pglisten_wrong_server import Script, Then, authentication, error, wrong_server
 
+pytestmark = pytest.mark.slow  # Hundreds of mistakes and moments: on one Python.
+
 MakeProxy = Callable[..., Proxy]
 
 

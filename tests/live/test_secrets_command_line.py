@@ -15,6 +15,8 @@ from pglisten_secrets import PASSWORDS, PAYLOAD, PAYLOAD_MARK, Searched
 from pglisten_server import PrivateServer
 from pglisten_vault import STRANGER, Reach
 
+pytestmark = pytest.mark.slow  # Hundreds of mistakes and moments: on one Python.
+
 WRONG: dict[str, dict[str, object]] = {
     "password": {"user": STRANGER},
     "database": {"dbname": "nowhere"},

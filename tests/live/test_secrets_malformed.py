@@ -16,6 +16,8 @@ from pglisten_malformed import SHAPES, malformed
 from pglisten_secrets import PASSWORDS, Searched
 from pglisten_vault import Reach, raised
 
+pytestmark = pytest.mark.slow  # Hundreds of mistakes and moments: on one Python.
+
 
 @pytest.mark.parametrize("name", PASSWORDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=[ascii(shape) for shape in SHAPES])

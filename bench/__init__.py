@@ -1,0 +1,1 @@
+"""Benchmarks: pglisten beside other ways to receive notifications. ``python -m bench`` runs them."""

@@ -1,0 +1,53 @@
+"""What is measured, by the names that the tables give it, and how to start it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import golang
+
+LIBPQ = "libpq"
+"""The program that is not one of the modules in ``bench.peers``."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to receive notifications."""
+
+    label: str
+    program: str
+    needs: str = ""
+    """The package to import; empty for the program in Go."""
+    options: tuple[str, ...] = ()
+    share: float = 1.0
+    """The part of a burst that is enough, and does not take for ever."""
+
+    def missing(self, go: Path | None) -> str:
+        """Return what is not installed; empty if nothing is. *go* is the program in Go."""
+        if self.program == LIBPQ:
+            return "" if go else golang.missing() or "a compiler that takes libpq.go"
+        return "" if importlib.util.find_spec(self.needs) else self.needs
+
+    def command(self, task: str, uri: str, go: Path | None, **options: object) -> list[str]:
+        """Return what to run. *go* is the program in Go; options that are empty are left out."""
+        words = [str(go)] if self.program == LIBPQ else [sys.executable, "-m", f"bench.peers.{self.program}"]
+        given = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
+        return [*words, task, uri, *given, *self.options]
+
+
+COUNTING = Case("psycopg2 loop, counting", "psycopg2_loop", "psycopg2", ("--style", "count"))
+PSYCOPG2 = Case("psycopg2 loop", "psycopg2_loop", "psycopg2")
+GEVENT = Case("psycopg2 loop under gevent", "gevent_loop", "psycopg2")
+PG8000 = Case("pg8000 loop", "pg8000_loop", "pg8000")
+PSYCOPG3 = Case("psycopg 3 notifies()", "psycopg3_generator", "psycopg")
+ASYNCPG = Case("asyncpg add_listener()", "asyncpg_callback", "asyncpg")
+# It calls its log twice for each notification, whether anybody wants to know or not.
+PGNOTIFY = Case("pgnotify", "pgnotify_generator", "pgnotify", share=0.05)
+LIB_PQ = Case("lib/pq Listener (Go)", LIBPQ)
+OURS_2 = Case("pglisten, psycopg2", "pglisten_listener", "psycopg2", ("--backend", "psycopg2"))
+OURS_8 = Case("pglisten, pg8000", "pglisten_listener", "pg8000", ("--backend", "pg8000"))
+TAKING_2 = replace(OURS_2, label=f"{OURS_2.label}, taking", options=(*OURS_2.options, "--style", "take"))
+TAKING_8 = replace(OURS_8, label=f"{OURS_8.label}, taking", options=(*OURS_8.options, "--style", "take"))

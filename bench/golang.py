@@ -1,0 +1,32 @@
+"""Build the Go program from what the distribution has installed, without a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("libpq.go")
+
+GOPATH = Path("/usr/share/gocode")
+"""Where Debian's packages of Go libraries put them."""
+
+
+def missing() -> str:
+    """Return what is not installed; empty if nothing is."""
+    if shutil.which("go") is None:
+        return "golang-go"
+    if not (GOPATH / "src/github.com/lib/pq").is_dir():
+        return "golang-github-lib-pq-dev"
+    return ""
+
+
+def build(folder: Path) -> Path | None:
+    """Build the program in *folder*; return ``None`` if something is missing, or the compiler refuses."""
+    if missing():
+        return None
+    program = folder / "libpq"
+    environment = os.environ | {"GOPATH": str(GOPATH), "GO111MODULE": "off", "GOCACHE": str(folder / "cache")}
+    done = subprocess.run(["go", "build", "-o", program, SOURCE], check=False, env=environment)
+    return None if done.returncode else program

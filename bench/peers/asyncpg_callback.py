@@ -1,0 +1,58 @@
+"""asyncpg: `Connection.add_listener`, on asyncio's own loop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+import asyncpg
+
+from bench.peers.script import CHANNEL, Burst, arrived, main, say
+
+
+async def take_burst(uri: str, count: int) -> None:
+    done = asyncio.Event()
+    watch, taken = Burst(), 0
+
+    def take(connection: object, pid: int, channel: str, payload: str) -> None:
+        nonlocal taken, watch
+        if not taken:
+            watch = Burst()
+        taken += 1
+        if taken == count:
+            watch.done(taken, payload)
+            done.set()
+
+    connection = await asyncpg.connect(uri)
+    await connection.add_listener(CHANNEL, take)
+    say(ready=True)
+    await done.wait()
+
+
+async def take_single(uri: str, count: int) -> None:
+    done = asyncio.Event()
+    taken = 0
+
+    def take(connection: object, pid: int, channel: str, payload: str) -> None:
+        nonlocal taken
+        arrived(payload)
+        taken += 1
+        if taken == count:
+            done.set()
+
+    connection = await asyncpg.connect(uri)
+    await connection.add_listener(CHANNEL, take)
+    say(ready=True)
+    await done.wait()
+
+
+def burst(options: argparse.Namespace) -> None:
+    asyncio.run(take_burst(options.uri, options.count))
+
+
+def latency(options: argparse.Namespace) -> None:
+    asyncio.run(take_single(options.uri, options.count))
+
+
+if __name__ == "__main__":
+    main(burst=burst, latency=latency)

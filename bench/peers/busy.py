@@ -1,0 +1,54 @@
+"""What else a process that listens does: other greenlets that work, and one that sees how late the hub is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gevent
+
+WORK = 50e-6
+"""Seconds that a busy greenlet works in one go: a small step of a request."""
+
+PAUSE = 0.01
+"""Seconds that it then sleeps. 100 of them take about half of a core."""
+
+TICK = 0.001
+
+
+@contextmanager
+def busy_greenlets(count: int) -> Iterator[None]:
+    """Have as many greenlets work, each for `WORK` every `PAUSE` seconds."""
+
+    def work() -> None:
+        while True:
+            until = time.perf_counter() + WORK
+            while time.perf_counter() < until:
+                pass
+            gevent.sleep(PAUSE)
+
+    workers = [gevent.spawn_later(PAUSE * number / count, work) for number in range(count)]
+    yield
+    gevent.killall(workers)
+
+
+class Ticker:
+    """A greenlet that would like to run every millisecond, and notes how late it was."""
+
+    def __init__(self) -> None:
+        self.worst = self.worst_cpu = 0.0
+        """Seconds late by the clock, and of this thread's CPU time in between."""
+        self._greenlet = gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        while True:
+            now, cpu = time.perf_counter(), time.thread_time()
+            gevent.sleep(TICK)
+            self.worst = max(self.worst, time.perf_counter() - now - TICK)
+            self.worst_cpu = max(self.worst_cpu, time.thread_time() - cpu)
+
+    def stop(self) -> dict[str, float]:
+        """End it, and return what it has noted."""
+        self._greenlet.kill()
+        return {"stall": self.worst, "stall_cpu": self.worst_cpu}

@@ -1,0 +1,42 @@
+"""psycopg2 under gevent, with nothing between: the least that a listener in a greenlet can cost."""
+
+from __future__ import annotations
+
+import argparse
+
+from gevent.socket import wait_read
+from psycopg2.extensions import connection
+
+from bench.peers.busy import busy_greenlets
+from bench.peers.psycopg2_loop import listening
+from bench.peers.script import Burst, arrived, main
+
+
+def wait(on: connection) -> None:
+    while not on.notifies:
+        wait_read(on.fileno())
+        on.poll()
+
+
+def burst(options: argparse.Namespace) -> None:
+    conn = listening(options.uri)
+    wait(conn)
+    watch, taken = Burst(), 0
+    while taken < options.count:
+        wait(conn)
+        items, conn.notifies = conn.notifies, []
+        for _ in items:
+            taken += 1
+    watch.done(taken, items[-1].payload)
+
+
+def latency(options: argparse.Namespace) -> None:
+    with busy_greenlets(options.busy):
+        conn = listening(options.uri)
+        for _ in range(options.count):
+            wait(conn)
+            arrived(conn.notifies.pop(0).payload)
+
+
+if __name__ == "__main__":
+    main(burst=burst, latency=latency)

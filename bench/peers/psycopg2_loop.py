@@ -1,0 +1,56 @@
+"""psycopg2 as its documentation has it: `select` and `poll` in a loop."""
+
+from __future__ import annotations
+
+import argparse
+import select
+
+import psycopg2
+from psycopg2.extensions import connection
+
+from bench.peers.script import CHANNEL, Burst, arrived, main, say
+
+
+def listening(uri: str) -> connection:
+    made = psycopg2.connect(uri)
+    made.autocommit = True
+    with made.cursor() as cursor:
+        cursor.execute(f"LISTEN {CHANNEL}")
+    say(ready=True)
+    return made
+
+
+def wait(on: connection) -> None:
+    while not on.notifies:
+        select.select([on], [], [])
+        on.poll()
+
+
+def burst(options: argparse.Namespace) -> None:
+    """Take a burst: ``--style count`` looks at lengths alone, ``each`` at every item."""
+    conn = listening(options.uri)
+    wait(conn)
+    watch, taken = Burst(), 0
+    each = options.style == "each"
+    while True:
+        wait(conn)
+        items, conn.notifies = conn.notifies, []
+        if each:
+            for _ in items:
+                taken += 1
+        else:
+            taken += len(items)
+        if taken >= options.count:
+            break
+    watch.done(taken, items[-1].payload)
+
+
+def latency(options: argparse.Namespace) -> None:
+    conn = listening(options.uri)
+    for _ in range(options.count):
+        wait(conn)
+        arrived(conn.notifies.pop(0).payload)
+
+
+if __name__ == "__main__":
+    main(burst=burst, latency=latency)

@@ -1,0 +1,56 @@
+"""The command line and the output that all peers have in common.
+
+    python -m bench.peers.NAME TASK URI [--count N] ...
+
+A peer says on stdout, an object on each line, that it is ready, then what the task measures. It measures
+itself, by the clocks of the whole machine and of its own process: whoever started it only waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+CHANNEL = "bench"
+
+
+def main(**tasks: Callable[[argparse.Namespace], None]) -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=tasks)
+    parser.add_argument("uri")
+    parser.add_argument("--count", type=int, default=1, help="notifications, losses or channels")
+    parser.add_argument("--style", default="each", help="count, each, or take: see docs/benchmarks.md")
+    parser.add_argument("--backend", default=None)
+    parser.add_argument("--busy", type=int, default=0, help="other greenlets, which work as well")
+    parser.add_argument("--ticker", action="store_true", help="measure how late the hub is")
+    options = parser.parse_args()
+    tasks[options.task](options)
+
+
+def say(**fields: object) -> None:
+    """Print one line of output."""
+    print(json.dumps(fields), flush=True)
+
+
+class Burst:
+    """The wall and CPU time of this process, from the first notification on."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def done(self, taken: int, last: str | None) -> None:
+        """Say how long it took to take *taken*; *last* is the last payload, which holds its number."""
+        seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        if last is not None and last.split()[0] != str(taken - 1):
+            raise SystemExit(
+                f"the last of {taken} should not be {last[:20]!r}: lost, repeated or out of order"
+            )
+        say(seconds=seconds, cpu=cpu, taken=taken)
+
+
+def arrived(payload: str) -> None:
+    """Say how old a notification is, whose payload is its time: nanoseconds of the machine's clock."""
+    say(latency=(time.time_ns() - int(payload)) / 1e9)

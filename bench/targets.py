@@ -1,0 +1,73 @@
+"""What is to be reached, and whether it is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.cases import ASYNCPG, COUNTING, LIB_PQ, OURS_2, OURS_8, PG8000, PSYCOPG2, PSYCOPG3, Case
+from bench.results import Results
+
+
+@dataclass(frozen=True)
+class Target:
+    """A limit for the median of a figure, or of its ratio to a reference."""
+
+    benchmark: str
+    metric: str
+    case: Case
+    reference: Case | None
+    sense: Literal[">=", "<="]
+    limit: float
+    scale: float = 1.0
+    """By what to multiply an absolute figure for the limit's unit."""
+    unit: str = ""
+
+    def __str__(self) -> str:
+        of = "" if self.reference is None else f" / {self.reference.label}"
+        return (
+            f"{self.benchmark}, {self.metric}: {self.case.label}{of} {self.sense} {self.limit:g}{self.unit}"
+        )
+
+    def reached(self, results: Mapping[str, Results]) -> float | None:
+        """Return the figure that the limit is for; ``None`` if it was not measured."""
+        if self.benchmark not in results:
+            return None
+        measured = results[self.benchmark]
+        if self.reference is None:
+            values = [value * self.scale for value in measured.values(self.case.label, self.metric)]
+        else:
+            values = measured.ratios(self.case.label, self.reference.label, self.metric)
+        return statistics.median(values) if values else None
+
+    def met(self, reached: float) -> bool:
+        return reached >= self.limit if self.sense == ">=" else reached <= self.limit
+
+
+TARGETS = (
+    Target("burst", "rate", OURS_2, COUNTING, ">=", 0.85),
+    Target("burst", "rate", OURS_2, PSYCOPG3, ">=", 1.8),
+    Target("burst", "rate", OURS_2, ASYNCPG, ">=", 1.8),
+    Target("burst", "rate", OURS_2, LIB_PQ, ">=", 0.9),
+    Target("burst", "cpu", OURS_2, COUNTING, "<=", 1.4),
+    Target("burst", "rate", OURS_8, COUNTING, ">=", 0.75),
+    Target("burst", "rate", OURS_8, ASYNCPG, ">=", 1.7),
+    Target("burst", "rate", OURS_8, PG8000, ">=", 1.5),
+    Target("burst", "rate", OURS_8, LIB_PQ, ">=", 0.9),
+    *(
+        Target("latency", metric, ours, PSYCOPG2, "<=", limit)
+        for ours in (OURS_2, OURS_8)
+        for metric, limit in (("p50", 1.1), ("p99", 1.5))
+    ),
+)
+
+
+def judged(results: Mapping[str, Results]) -> list[dict[str, object]]:
+    """Return every target that was measured, with what was reached."""
+    return [
+        {"target": str(target), "reached": reached, "met": target.met(reached)}
+        for target in TARGETS
+        if (reached := target.reached(results)) is not None
+    ]
