@@ -28,13 +28,10 @@ from .errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ListenerClosed
 __all__ = ["Fan", "close_all"]
 
 PORTION = 500
-"""Inboxes after which the hub gets its turn: half a millisecond or so."""
+"""Inboxes, and notifications, after which the hub gets its turn: a millisecond or so, if all are woken."""
 
 LAST = 0.2
 """Seconds in which what had come before ``close()`` is handed out: with many subscriptions it takes long."""
-
-EACH = 5
-"""Inboxes that take as long as to take a notification from the listener."""
 
 
 class _Topic(Outcome):
@@ -74,7 +71,7 @@ class Fan:
         self._ends_at: float | None = None
         """When, by the monotonic clock, nothing more is handed out; ``None`` until it is closed."""
         self._since_turn = 0
-        """Inboxes since others had their turn."""
+        """What was put, of a ``PORTION``, since others had their turn."""
         self._forgotten: deque[Inbox] = deque()
         self._loop = gevent.get_hub().loop
 
@@ -194,7 +191,7 @@ class Fan:
 
     def _deliver(self, topic: _Topic, notification: Notification) -> None:
         due: list[Inbox] = []
-        put, switched = self._since_turn + EACH, False
+        put, switched = self._since_turn + 1, False
         # A copy: they come and go while others have their turn.
         for inbox in tuple(topic.inboxes):
             if put >= PORTION:

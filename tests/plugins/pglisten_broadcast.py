@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from pglisten import Broadcaster, Subscription
+from typing import Any
+
+from pglisten import Broadcaster, Notification, Subscription
+from pglisten.testing import FakeBackend, FakeServer
 
 PATIENCE = 20.0
 """Seconds for what takes milliseconds."""
+
+
+def make_fake(server: FakeServer, **options: Any) -> Broadcaster:
+    """Return a broadcaster on a server in memory, which comes back at once."""
+    return Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001, **options)
+
+
+def come_in(broadcaster: Broadcaster, channel: str, *payloads: str) -> None:
+    """Have notifications come as one read from the server, and all at once."""
+    arrived = [Notification(1000, channel, payload) for payload in payloads]
+    broadcaster._fan.feed._supervisor.mailbox.deliver(arrived)
 
 
 def payloads(subscription: Subscription, count: int) -> list[str | None]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import gevent
 import pytest
+from gevent.event import Event
 
 import pglisten
-from pglisten import Broadcaster, ServerError, Subscription
-from pglisten.testing import FakeBackend, FakeServer
-from pglisten_broadcast import PATIENCE, payloads, settle
+from pglisten import Broadcaster, ServerError, Subscription, _fan
+from pglisten.testing import FakeServer
+from pglisten_broadcast import PATIENCE, come_in, make_fake, payloads, settle
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def server() -> FakeServer:
 
 @pytest.fixture
 def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
+    with make_fake(server) as made:
         yield made
 
 
@@ -89,6 +92,69 @@ class TestSlowOnes:
         with gevent.Timeout(PATIENCE):
             broadcaster.close()
         assert [item and item.payload for item in slow] == ["0"]
+
+
+class TestDelivering:
+    """What happens to those who are still to get a notification that is being handed out."""
+
+    def test_one_who_drops_the_channel_meanwhile_does_not_get_it(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        made = [broadcaster.subscribe("a") for _ in range(_fan.PORTION + 1)]
+
+        def take_and_drop() -> None:
+            payloads(made[0], 1)
+            made[-1].unlisten("a")
+
+        dropping = gevent.spawn(take_and_drop)
+        gevent.idle()
+        server.notify("a", "1")
+        dropping.get(timeout=PATIENCE)
+        server.notify("a", "2")
+        assert payloads(made[-2], 2) == ["1", "2"]  # So the other is handed out.
+        with pytest.raises(pglisten.OperationTimeout):
+            made[-1].get(0)
+
+    def test_all_go_on_when_the_one_that_blocks_drops_the_channel(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow = broadcaster.subscribe("a", queue_size=1, overflow="block")
+        quick = broadcaster.subscribe("a")
+        for number in range(3):
+            server.notify("a", str(number))
+        assert payloads(quick, 1) == ["0"]
+        broadcaster.ping(PATIENCE)
+        slow.unlisten("a")
+        assert payloads(quick, 2) == ["1", "2"]
+        assert payloads(slow, 1) == ["0"]
+        with pytest.raises(pglisten.OperationTimeout):
+            slow.get(0)
+
+    @pytest.mark.parametrize("queue_size", [1, 256])
+    def test_a_burst_does_not_outrun_one_who_does_nothing_but_take(
+        self, broadcaster: Broadcaster, queue_size: int
+    ) -> None:
+        subscription = broadcaster.subscribe("a", queue_size=queue_size)
+        taking = gevent.spawn(payloads, subscription, 1000)
+        gevent.idle()
+        come_in(broadcaster, "a", *map(str, range(1000)))
+        assert taking.get(timeout=PATIENCE) == [str(number) for number in range(1000)]
+        assert subscription.dropped == 0
+
+    def test_others_have_their_turn_within_a_burst(self, broadcaster: Broadcaster) -> None:
+        made = [broadcaster.subscribe("a", queue_size=1000) for _ in range(100)]
+        counts = [0]
+
+        def watch() -> None:
+            while counts[-1] < 100 * len(made):
+                gevent.sleep(1e-9)
+                counts.append(sum(len(each._inbox.items) for each in made))
+
+        watching = gevent.spawn(watch)
+        gevent.sleep(0)
+        come_in(broadcaster, "a", *map(str, range(100)))
+        watching.get(timeout=PATIENCE)
+        assert max(b - a for a, b in pairwise(counts)) <= 2 * _fan.PORTION
 
 
 class TestGaps:
@@ -165,3 +231,58 @@ class TestGaps:
             lost.get(PATIENCE)
         server.notify("b", "1")
         assert payloads(other, 1) == ["1"]
+
+    def test_a_gap_whose_on_gap_failed_is_not_forgotten_over_one_that_began_before_it(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        began, may_end, calls = Event(), Event(), list[str]()
+
+        def catch_up() -> None:
+            call = ["start", "first", "second", "third", "fourth"][len(calls)]
+            calls.append(call)
+            if call == "first":
+                began.set()
+                may_end.wait(PATIENCE)
+            if call == "third":
+                raise KeyError(call)
+
+        def lose_the_connection() -> None:
+            losses = broadcaster.stats().reconnects
+            server.cut()
+            with gevent.Timeout(PATIENCE):
+                while broadcaster.stats().reconnects == losses:
+                    gevent.sleep(0.001)
+
+        subscription = broadcaster.subscribe("a", on_gap=catch_up)
+        slow = gevent.spawn(subscription.get, PATIENCE)
+        gevent.idle()
+        lose_the_connection()
+        assert began.wait(PATIENCE)
+        assert payloads(subscription, 1) == [None]  # For this consumer it is the same gap.
+        lose_the_connection()
+        with pytest.raises(KeyError, match="third"):
+            subscription.get(PATIENCE)
+        may_end.set()
+        assert slow.get(timeout=PATIENCE) is None
+        assert payloads(subscription, 1) == [None]
+        assert calls[-1] == "fourth"
+
+    def test_on_gap_is_not_called_when_nothing_comes_any_more(self, broadcaster: Broadcaster) -> None:
+        def fail() -> None:
+            raise KeyError("the database is away")
+
+        subscription = broadcaster.subscribe("a", on_gap=fail)
+        with pytest.raises(KeyError):
+            subscription.get(PATIENCE)
+        broadcaster.close()
+        with pytest.raises(pglisten.ListenerClosed):
+            subscription.get(PATIENCE)
+
+
+def test_a_timeout_counts_from_the_call_though_the_hub_was_held_up_before(broadcaster: Broadcaster) -> None:
+    subscription = broadcaster.subscribe("a")
+    time.sleep(0.1)  # Not gevent's: the event loop's own clock stands still meanwhile.
+    began = time.monotonic()
+    with pytest.raises(pglisten.OperationTimeout):
+        subscription.get(0.05)
+    assert time.monotonic() - began >= 0.049
