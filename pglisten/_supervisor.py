@@ -61,15 +61,14 @@ class Supervisor:
         self.channels = ChannelTable(claims)
         self.reconnects = 0
         self.failed_attempts = 0
-        self.last_error: Exception | None = None
-        """The last failed attempt's or loss's."""
+        self.last_error: Exception | None = None  # The last failed attempt's or loss's.
         self.connected_since: float | None = None
         self._settings = settings
         self._resumes = resumes
         self._was_connected = False
         self._pace = pace or Pace()
-        bounds = settings.min_reconnect_interval, settings.max_reconnect_interval
-        self._backoff = Backoff(*bounds, settings.jitter, self._pace.dice)
+        low, high = settings.min_reconnect_interval, settings.max_reconnect_interval
+        self._backoff = Backoff(low, high, settings.jitter, self._pace.dice)
         self._link: Link | None = None
         self._connected = Event()
         self._last_failure: Exception | None = None
