@@ -16,7 +16,7 @@ import pglisten
 from pglisten import Listener, ListenerEvent
 from pglisten._states import State
 from pglisten.testing import Proxy
-from pglisten.testing._proxy import DOWN
+from pglisten.testing._proxy import DOWN, UP
 from pglisten_listeners import Events, MakeListener
 from pglisten_moments import hold_before, stopwatch
 from pglisten_servers import Server
@@ -108,6 +108,8 @@ def _resolver_held(scene: Scene) -> None:
 
 
 def _listen_held(scene: Scene) -> None:
+    # From the beginning: while those who wait get going, the LISTEN could slip through.
+    scene.between.hold(UP)
     scene.make()
     scene.wait_for_a_connection()
     hold_before(scene.between, b"LISTEN")
