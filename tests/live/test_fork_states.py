@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from pglisten import ListenerEvent
 from pglisten._states import State
-from pglisten.testing import Proxy
+from pglisten.testing import UP, Proxy
 from pglisten.testing._proxy import DOWN
 from pglisten_moments import hold_before
 from pglisten_programs import CHILDREN, Program, StartProgram
@@ -124,6 +124,8 @@ def test_parent_and_child_both_go_on_after_a_fork_in_any_state(
     between = proxy(server)
     if state is State.DIALLING:
         between.hold()
+    elif state is State.LISTENING:
+        between.hold(UP)  # From the beginning: it could slip through otherwise.
     elif state is State.BACKING_OFF:
         between.refuse()
     dsn = server.dsn(host=between.host, port=between.port)
