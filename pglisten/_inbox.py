@@ -154,6 +154,8 @@ class Inbox:
             # Late or killed; who was woken is out of there.
             if waiting and me in waiting:
                 waiting.remove(me)
+            # Or it would keep what it dies of, and that would keep this frame: a cycle with the subscription.
+            del me
 
 
 def wake(inboxes: Iterator[Inbox]) -> None:

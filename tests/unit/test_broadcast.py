@@ -243,6 +243,24 @@ class TestTheEnd:
         settle(broadcaster)
         assert broadcaster.channels == frozenset()
 
+    def test_one_whose_greenlet_is_killed_is_released_without_a_collector(
+        self, broadcaster: Broadcaster
+    ) -> None:
+        def consume() -> None:
+            list(broadcaster.subscribe("a", timeout=PATIENCE))
+
+        consuming = gevent.spawn(consume)
+        gevent.idle()
+        assert broadcaster.stats().subscriptions == 1
+        gc.disable()
+        try:
+            consuming.kill()
+            del consuming
+            gevent.sleep(0.001)
+            assert broadcaster.stats().subscriptions == 0
+        finally:
+            gc.enable()
+
     def test_if_its_greenlet_is_killed_nobody_waits_in_vain(self, broadcaster: Broadcaster) -> None:
         subscription = broadcaster.subscribe("a")
         fan = broadcaster._fan
