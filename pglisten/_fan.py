@@ -19,9 +19,10 @@ from gevent.hub import Waiter
 
 from ._feed import Feed
 from ._greenlet import Greenlet, spawn
-from ._inbox import Inbox, Join, wake
+from ._inbox import Inbox, Join
 from ._outcome import Outcome
 from ._process import Home, thread_ident
+from ._queue import wake
 from .backend import Notification
 from .errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ListenerClosed
 

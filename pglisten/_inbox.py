@@ -2,32 +2,21 @@
 
 There may be ten thousand in one process, most of them idle and all of them reached by one notification: so
 it is small, to put something in never waits, and nobody who is waiting costs the others anything.
-
-Who waits stands in ``waiting`` with its bare greenlet, and takes itself out when it is killed or out of
-time. So `wake`, which runs in the hub, finds nobody there who is not asleep in `Inbox.wait`; a switch to a
-greenlet that waits for something else meanwhile would break it.
 """
 
 from __future__ import annotations
 
 import enum
-import itertools
-from collections import deque
-from collections.abc import Iterator
 
 import gevent
 from gevent.hub import Waiter
-from greenlet import getcurrent, greenlet
 
 from ._outcome import Outcome
+from ._queue import Queue
 from .backend import Notification
-from .errors import Error, OperationTimeout, SubscriptionOverflow, again
+from .errors import Error, SubscriptionOverflow
 
-__all__ = ["Inbox", "Join", "Overflow", "wake"]
-
-
-LATE = object()
-"""What a timer switches with."""
+__all__ = ["Inbox", "Join", "Overflow"]
 
 
 class Overflow(enum.Enum):
@@ -55,26 +44,23 @@ class Join(Outcome):
             self.resolve(error)
 
 
-class Inbox:
-    """A queue of at most *size* items; several greenlets may take, each item goes to one.
+class Inbox(Queue):
+    """A queue of at most *size* items.
 
     The broadcaster appends to ``items`` itself as long as there is room, and calls `wake` where somebody is
     ``waiting``; a taker takes from ``items`` itself, and calls `make_room` where it is ``wanted``. Anything
     else goes through the methods. None of them switches greenlets but `wait`.
     """
 
-    __slots__ = ("channels", "dropped", "end", "items", "overflow", "size", "waiting", "wanted")
+    __slots__ = ("channels", "dropped", "overflow", "size", "wanted")
 
     def __init__(self, size: int, overflow: Overflow) -> None:
+        super().__init__()
         self.size = size
         self.overflow = overflow
-        self.items: deque[Notification | None] = deque()
         self.channels: dict[str, Join | None] = {}
         """Its channels; while the call that adds one is waiting, with that call."""
         self.dropped = 0
-        self.end: Error | None = None
-        """Why nothing more comes; what is queued can still be taken."""
-        self.waiting: list[greenlet] = []
         self.wanted: Waiter[None] | None = None
         """The broadcaster's own, while it waits for room here (``BLOCK``)."""
 
@@ -121,53 +107,8 @@ class Inbox:
             self.wake()
             self.make_room()
 
-    def wake(self) -> None:
-        """Have those who wait look again."""
-        if self.waiting:
-            gevent.get_hub().loop.run_callback(wake, iter((self,)))
-
     def make_room(self) -> None:
         """Have the broadcaster look again, if it waits."""
         wanted, self.wanted = self.wanted, None
         if wanted is not None:
             gevent.get_hub().loop.run_callback(wanted.switch, None)
-
-    def wait(self, timeout: float | None) -> None:
-        """Wait for an item. Raises `OperationTimeout` after *timeout* seconds, or why there will be none."""
-        hub, me, waiting = gevent.get_hub(), getcurrent(), self.waiting
-        late, timer = timeout == 0, None
-        if timeout:
-            timer = hub.loop.timer(timeout)
-            timer.start(me.switch, LATE, update=True)
-        try:
-            # Another taker may be quicker, so look again after each wake-up.
-            while not self.items:
-                if self.end is not None:
-                    raise again(self.end)
-                if late:
-                    raise OperationTimeout(f"no notification within {timeout:g} s")
-                waiting.append(me)
-                late = hub.switch() is LATE
-        finally:
-            if timer is not None:
-                timer.close()
-            # Late or killed; who was woken is out of there.
-            if waiting and me in waiting:
-                waiting.remove(me)
-            # Or it would keep what it dies of, and that would keep this frame: a cycle with the subscription.
-            del me
-
-
-def wake(inboxes: Iterator[Inbox]) -> None:
-    """Switch to all who wait at *inboxes*; in the hub. One callback for many, since each costs as they do."""
-    for inbox in inboxes:
-        waiting = inbox.waiting
-        try:
-            # No more than there are: who finds nothing waits again, behind them.
-            for _ in range(len(waiting)):
-                if waiting:
-                    waiting.pop(0).switch()
-        except BaseException:
-            # Out of one of them, and reported by the hub. The others are woken all the same.
-            gevent.get_hub().loop.run_callback(wake, itertools.chain((inbox,), inboxes))
-            raise

@@ -7,28 +7,31 @@ full queue means is the deliverer's business: it asks `has_room` before it reads
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
-from gevent.event import Event
+from greenlet import greenlet
 
-from ._process import Home
+from ._process import abandon_after_fork
+from ._queue import Queue
 from .backend import Notification
-from .errors import Error, OperationTimeout, again
+from .errors import Error
 
 
-class Mailbox:
-    """Notifications and gap markers in order; several greenlets may take, each item goes to one."""
+class Mailbox(Queue):
+    """Notifications and gap markers in order.
+
+    A taker takes from ``items`` itself, and calls `taken` for a marker, and where ``reader_waits``.
+    """
+
+    __slots__ = ("__weakref__", "_drop_oldest", "_markers", "dropped", "on_room", "overflows", "reader_waits",
+                 "received", "size")  # fmt: skip
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
+        super().__init__()
         self.size = size
         self._drop_oldest = drop_oldest
-        self._items: deque[Notification | None] = deque()
-        self._arrived = Event()
-        self._end: Error | None = None
-        self._home = Home()
-        self._reader_waits = False
+        self.reader_waits = False
+        """Whether `has_room` was denied, and nobody has been told of room since."""
         self.on_room: Callable[[], None] = lambda: None
         """Called when a taker has made room that `has_room` had denied. Must not switch."""
         self.received = 0
@@ -36,73 +39,71 @@ class Mailbox:
         self.overflows = 0
         """Gap markers put where notifications were dropped."""
         self._markers = 0
+        abandon_after_fork(self)
 
     def __len__(self) -> int:
-        return len(self._items)
-
-    @property
-    def ended(self) -> Error | None:
-        """Why no more is accepted; ``None`` while it is."""
-        return self._end
+        return len(self.items)
 
     @property
     def delivered(self) -> int:
         """Notifications that consumers have taken."""
-        return self.received - self.dropped - (len(self._items) - self._markers)
+        return self.received - self.dropped - (len(self.items) - self._markers)
 
     def has_room(self) -> bool:
         """Whether to read more from the socket. If not, ``on_room`` will be called once there is."""
-        if self._drop_oldest or len(self._items) < self.size:
+        if self._drop_oldest or len(self.items) < self.size:
             return True
-        self._reader_waits = True
+        self.reader_waits = True
         return False
 
     def deliver(self, batch: Sequence[Notification]) -> None:
-        """Append *batch*, of any length, in order."""
-        if self._end is not None:
+        """Append *batch*, of any length, in order, and wake takers."""
+        self.put(batch)
+        self.wake()
+
+    def put(self, batch: Sequence[Notification]) -> None:
+        """Append *batch* and wake nobody: what follows is `Queue.wake`, or a switch to `Queue.next_taker`."""
+        if self.end is not None:
             return
-        self._items.extend(batch)
+        self.items.extend(batch)
         self.received += len(batch)
-        if self._drop_oldest and len(self._items) - self._markers > self.size:
+        if self._drop_oldest and len(self.items) - self._markers > self.size:
             self._drop()
-        self._arrived.set()
 
     def mark_gap(self) -> None:
         """Append the marker that says that something may have been missed here."""
-        if self._end is None:
-            self._items.append(None)
+        if self.end is None:
+            self.items.append(None)
             self._markers += 1
-            self._arrived.set()
+            self.wake()
 
-    def end(self, error: Error) -> None:
+    def finish(self, error: Error) -> None:
         """Accept no more: who takes gets what is queued, then *error*."""
-        if self._end is None:
-            self._end = error
-            self._arrived.set()
+        if self.end is None:
+            self.end = error
+            self.wake()
 
     def get(self, timeout: float | None) -> Notification | None:
         """Return the next item, or raise `OperationTimeout`, or why there will be none."""
-        items = self._items
-        if not items:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            # Another taker may be quicker, so look again after each wake-up.
-            while not items:
-                if self._end is not None:
-                    raise again(self._end)
-                self._arrived.clear()
-                remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-                arrived = self._arrived.wait(remaining)
-                if self._home.forked:
-                    items.clear()  # What is queued is the parent's. Somebody will say how it goes on here.
-                if not arrived and not items and self._end is None:
-                    raise OperationTimeout(f"no notification within {timeout:g} s")
-        item = items.popleft()
+        if not self.items:
+            self.wait(timeout)
+        item = self.items.popleft()
+        if item is None or self.reader_waits:
+            self.taken(item)
+        return item
+
+    def taken(self, item: Notification | None) -> None:
+        """Take note that *item* was taken."""
         if item is None:
             self._markers -= 1
-        if self._reader_waits and len(items) < self.size:
-            self._reader_waits = False
+        if self.reader_waits and len(self.items) < self.size:
+            self.reader_waits = False
             self.on_room()
-        return item
+
+    def abandon(self) -> None:
+        """Forget what is queued: it is the parent process's."""
+        self.items.clear()
+        self._markers = 0
 
     def _drop(self) -> None:
         """Drop the oldest notifications over the size, with a marker in their place.
@@ -110,7 +111,7 @@ class Mailbox:
         Markers are never dropped: each stands for one reconnection. One of them among what is dropped
         says already what a new one would.
         """
-        items = self._items
+        items = self.items
         passed = 0
         while len(items) - self._markers + passed > self.size:
             if items.popleft() is None:
@@ -135,10 +136,12 @@ class Gate:
         self._mailbox = mailbox
         self._open = False
         self._held: list[Notification] = []
+        self._put: Callable[[Sequence[Notification]], None] = self._held.extend
 
     def open(self) -> None:
         """Let through what was held, and everything from now on."""
         self._open = True
+        self._put = self._mailbox.put
         self._mailbox.deliver(self._held)
         self._held = []
 
@@ -146,11 +149,17 @@ class Gate:
         """Whether to read more from the socket now."""
         return self._mailbox.has_room() if self._open else len(self._held) < self._mailbox.size
 
-    def deliver(self, batch: list[Notification], except_for: Collection[str]) -> None:
-        """Pass on *batch*, but for the channels that nobody expects anything of."""
+    def put(self, batch: Sequence[Notification], except_for: Collection[str]) -> None:
+        """Pass on *batch*, but for the channels that nobody expects anything of. Wakes nobody."""
         if except_for:
             batch = [notification for notification in batch if notification.channel not in except_for]
+        self._put(batch)
+
+    def wake(self) -> None:
+        """Have takers look at what was delivered."""
         if self._open:
-            self._mailbox.deliver(batch)
-        else:
-            self._held += batch
+            self._mailbox.wake()
+
+    def next_taker(self) -> greenlet | None:
+        """Return who is to be switched to at once, after a delivery: see `Queue.next_taker`."""
+        return self._mailbox.next_taker() if self._open and self._mailbox.waiting else None

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 from gevent import monkey
 
-from .backend import Session
 from .errors import Error
 
 thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
@@ -27,9 +27,14 @@ class Home:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self.thread = thread_ident()
-        """Its ident. 0 in a forked child, as far as Python's own forks tell: quicker to ask than ``forked``,
-        and not for what touches a session."""
+        """Its ident. 0 in a forked child, but for forks that Python knows nothing of: quicker to ask than
+        ``forked``, and not for what touches a session."""
         _homes.add(self)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is that process and that thread."""
+        return thread_ident() == self.thread and os.getpid() == self._pid
 
     @property
     def forked(self) -> bool:
@@ -49,26 +54,33 @@ class Replaced(Error):
     """Tell copies of the parent's greenlets that the listener goes on with another supervisor."""
 
 
+class Parents(Protocol):
+    """What is the parent's, and nothing in a forked child."""
+
+    def abandon(self) -> None:
+        """Let go of it. Never waits."""
+
+
 _homes: weakref.WeakSet[Home] = weakref.WeakSet()
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_parents: weakref.WeakSet[Parents] = weakref.WeakSet()
 
 
-def abandon_after_fork(session: Session) -> None:
-    """Have a forked child drop its copy of *session* at once.
+def abandon_after_fork(parents: Parents) -> None:
+    """Have a forked child drop its copy of *parents* at once: a session, what is queued.
 
-    The check before each use would be enough for the child. But as long as a child holds the descriptor
-    the connection outlives the parent, and the server keeps its session.
+    For a session the check before each use would be enough for the child. But as long as a child holds the
+    descriptor the connection outlives the parent, and the server keeps its session.
     """
-    _sessions.add(session)
+    _parents.add(parents)
 
 
 def _forked() -> None:
     for home in list(_homes):
         home.thread = 0
     _homes.clear()
-    for session in list(_sessions):
-        session.abandon()
-    _sessions.clear()
+    for each in list(_parents):
+        each.abandon()
+    _parents.clear()
 
 
 os.register_at_fork(after_in_child=_forked)

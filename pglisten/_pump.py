@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 import gevent
-from gevent.event import Event
+from gevent.hub import Waiter
+from greenlet import getcurrent
 
 from ._channels import ChannelTable, Plan
 from ._commands import Command, CommandQueue
@@ -91,18 +92,29 @@ class Pump:
         self._home = Home()
         self._drained = False
         self._in_agreement = False
-        self._wake = Event()
-        loop = gevent.get_hub().loop
-        self._watcher, self._timer = loop.io(session.fileno(), _READ), loop.timer(0.0)
+        self._hub = gevent.get_hub()
+        loop = self._hub.loop
+        self._readable, self._soon = loop.io(session.fileno(), _READ), loop.timer(0.0)
+        self._later = loop.timer(0.0)
+        """For the next heartbeat. Not started anew with every pause: it may come too early, once."""
+        self._comes_later = False
+        """Whether ``_later`` is running."""
+        self._called = False
+        """Whether `wake` was called since the last pause."""
+        self._waiter: Waiter[bool] | None = None
+        """What it waits for in a pause."""
 
     def wake(self) -> None:
         """Make it look around: there is a command, or room. Never switches."""
-        self._wake.set()
+        self._called = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._hub.loop.run_callback(waiter.switch, False)
 
     def channels_changed(self) -> None:
         """Make it bring the server in line with the channel table. Never switches."""
         self._in_agreement = False
-        self._wake.set()
+        self.wake()
 
     def run(self) -> NoReturn:
         """Do what there is to do, until `ConnectionLost` or `Forked` is raised."""
@@ -114,6 +126,7 @@ class Pump:
                     self._run_command(self._commands.next())
                 elif self._gate.has_room():
                     self._read()
+                    self._gate.wake()
             elif not self._in_agreement:
                 self._in_agreement = True
                 self._channels.settled()
@@ -123,12 +136,8 @@ class Pump:
             # Before more is read: in a burst there is always more.
             elif (beat_in := self._beat_in()) is not None and beat_in <= 0:
                 self._beat()
-            elif self._gate.has_room() and not self._drained:
-                self._read()
-                if not self._drained:
-                    self._let_others_run()
-            else:
-                self._pause(beat_in)
+            elif (self._gate.has_room() and not self._drained) or self._pause(beat_in):
+                self._read_and_give_way()
 
     def _synchronise(self, plan: Plan) -> None:
         self._in_agreement = False
@@ -164,6 +173,7 @@ class Pump:
             # What came along is delivered before the caller goes on.
             if self._gate.has_room():
                 self._read()
+                self._gate.wake()
         finally:
             self._commands.finish(error)
 
@@ -178,34 +188,59 @@ class Pump:
             self._stay_home()
             self.heard = self._answered = time.monotonic()
 
+    def _read_and_give_way(self) -> None:
+        self._read()
+        if not self._drained:
+            self._let_others_run()
+
     def _read(self) -> None:
         batch = self._session.receive()
         self._drained = not batch
         if batch:
             self.heard = time.monotonic()
-            self._gate.deliver(batch, self._channels.orphans)
+            self._gate.put(batch, self._channels.orphans)
         else:
             self._channels.drained()
 
     def _let_others_run(self) -> None:
         """Go through the event loop once: a burst must neither outrun its consumers nor hold up the hub.
 
-        A timer, since gevent.sleep(0) comes back before timers and descriptors have had their turn.
+        A timer, since gevent.sleep(0) comes back before timers and descriptors have had their turn. Whoever
+        waits for what was read goes first, without a callback in between.
         """
-        gevent.get_hub().wait(self._timer)
+        self._soon.start(getcurrent().switch)
+        try:
+            (self._gate.next_taker() or self._hub).switch()
+        finally:
+            self._soon.stop()
         self._stay_home()
 
-    def _pause(self, beat_in: float | None) -> None:
-        """Wait for something to do: a command, room, data if they may be read, or the next heartbeat."""
+    def _pause(self, beat_in: float | None) -> bool:
+        """Wait for something to do: a command, room, data if they may be read, or the next heartbeat.
+
+        Returns whether there is something to read and nothing else.
+        """
+        if beat_in is not None and not self._comes_later:
+            self._comes_later = True
+            self._later.close()
+            self._later = self._hub.loop.timer(beat_in)
+            self._later.start(self._it_is_later, update=True)
+        waiter = self._waiter = Waiter(self._hub)
         if self._gate.has_room():
-            self._watcher.start(self._wake.set)
+            # Straight from the event loop, without a callback in between: this is what latency is made of.
+            self._readable.start(waiter.switch, True)
         try:
-            self._wake.wait(beat_in)
+            readable = not self._called and waiter.get()
         finally:
-            self._watcher.stop()
-        self._wake.clear()
-        self._drained = False
+            self._waiter = None
+            self._readable.stop()
+        self._called = self._drained = False
         self._stay_home()
+        return readable
+
+    def _it_is_later(self) -> None:
+        self._comes_later = False
+        self.wake()
 
     def _beat_in(self) -> float | None:
         """Return the seconds until the next heartbeat is due, ``None`` if there is none."""
@@ -233,17 +268,16 @@ class Pump:
 
     def collect_the_rest(self) -> None:
         """Take what had arrived before the connection was lost: it comes before the gap."""
-        try:
+        with contextlib.suppress(ConnectionLost):
             while batch := self._session.receive():
-                self._gate.deliver(batch, self._channels.orphans)
-        except ConnectionLost:
-            pass
+                self._gate.put(batch, self._channels.orphans)
+        self._gate.wake()
 
     def close(self) -> None:
         """End the session; in a forked child, without a word to the server."""
         # The watcher goes before the descriptor, whose number may be somebody else's at once.
-        self._watcher.close()
-        self._timer.close()
+        for watcher in (self._readable, self._soon, self._later):
+            watcher.close()
         if self._home.forked:
             self._session.abandon()
         self._session.close()

@@ -112,8 +112,8 @@ class Supervisor:
         deadline = None if timeout is None else time.monotonic() + timeout
         waiting = self.channels.waiting
         while True:
-            if self.mailbox.ended is not None:
-                raise again(self.mailbox.ended)
+            if self.mailbox.end is not None:
+                raise again(self.mailbox.end)
             if self.link is None:
                 # Lost, and the supervisor has not come round to it yet: an event that is set does not wait.
                 self._connected.clear()
@@ -150,7 +150,7 @@ class Supervisor:
         if self._link is not None:
             self._link.stop(Replaced("this process was forked"), wait=False)
         # Copies of the parent's greenlets that wait here find out and wait there.
-        self.mailbox.end(Replaced("this process was forked"))
+        self.mailbox.finish(Replaced("this process was forked"))
         self._connected.set()
         return successor
 
@@ -280,7 +280,7 @@ class Supervisor:
     def _begin_to_close(self, closed: ListenerClosed, grace: float | None) -> Greenlet:
         last = (ListenerEvent.DISCONNECTED, closed) if self.state is State.CONNECTED else None
         self._to(Happening.CLOSE)
-        self.mailbox.end(closed)
+        self.mailbox.finish(closed)
         self.channels.fail(closed)
         self._connected.set()
         # In a greenlet of its own: it has to be finished even if the caller is killed now.

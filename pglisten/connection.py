@@ -50,7 +50,7 @@ class ListenerConnection:
         self._link.open()
 
     def _ended(self, cause: Error) -> None:
-        self._mailbox.end(cause)
+        self._mailbox.finish(cause)
         self._channels.fail(cause)
 
     def listen(self, channel: str, timeout: float | None = None) -> None:
@@ -117,9 +117,10 @@ class ListenerConnection:
         the queue is empty, raises why: `ConnectionLost`, or `ListenerClosed` after ``close()``.
         """
         timeout = check_timeout(timeout)
-        if self._home.forked:
-            self._here()
-        self._home.check_thread()
+        if not self._home.is_here:
+            if self._home.forked:
+                self._here()
+            self._home.check_thread()
         item = self._mailbox.get(timeout)
         assert item is not None, "only a listener puts gap markers"
         return item

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from . import _config, _options, _subscribe
 from ._events import EventCallback, ListenerEvent
 from ._outcome import check_timeout
-from ._process import Replaced
+from ._process import Replaced, thread_ident
 from ._pump import Heartbeat
 from ._settings import Settings
 from ._sql import check_channel, check_payload, notify_statement
@@ -225,6 +225,9 @@ class Listener:
         the listener is closed and the queue is empty.
         """
         timeout = check_timeout(timeout)
+        mailbox = self._supervisor.mailbox
+        if mailbox.items and self._supervisor.home.is_here:
+            return mailbox.get(0)  # What is queued is there for the taking.
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
@@ -236,10 +239,19 @@ class Listener:
         """Iterate over what ``get()`` returns, until the listener is closed and the queue is empty."""
         while True:
             try:
-                item = self.get()
+                supervisor = self._here(even_closed=True)
+                supervisor.mailbox.wait(None)
+            except Replaced:
+                continue
             except ListenerClosed:
                 return
-            yield item
+            home, mailbox, items = supervisor.home, supervisor.mailbox, supervisor.mailbox.items
+            # This runs once for each of a burst. That it is this process was asked when they were waited for.
+            while items and thread_ident() == home.thread:
+                item = items.popleft()
+                if item is None or mailbox.reader_waits:
+                    mailbox.taken(item)
+                yield item
 
     # The end
 

@@ -28,7 +28,10 @@ parked = gevent.spawn(listener.get)
 gevent.idle()
 listener.notify("x", "parked", timeout=20)
 assert parked.get(timeout=20).payload == "parked"
+items = iter(listener)
+listener.notify("x", "iterated", timeout=20)
 listener.notify("x", "queued in the parent", timeout=20)
+assert next(items).payload == "iterated"
 
 def take(count):
     return [(n and n.payload) for n in (listener.get(timeout=20) for _ in range(count))]
@@ -40,6 +43,11 @@ def listens(name="from the child"):
     assert listener.stats().server_pid not in (before, pid)
     listener.notify("x", name, timeout=20)
     assert take(2) == [None, name], "a gap, and nothing of the parent's queue"
+
+def goes_on_iterating():
+    assert next(items) is None, "a gap, and nothing of the parent's queue"
+    listener.notify("x", "from the child", timeout=20)
+    assert next(items).payload == "from the child"
 
 def listens_and_closes():
     listens()
@@ -78,7 +86,8 @@ def has_a_child():
     assert take(2) == ["third", "fourth"]
     assert listener.stats().server_pid == own
 
-heard = {"listens_and_closes": ["from the child"], "has_a_child": ["first", "second", "third", "fourth"]}
+heard = {"listens_and_closes": ["from the child"], "goes_on_iterating": ["from the child"],
+         "has_a_child": ["first", "second", "third", "fourth"]}
 child = globals().get(scenario) or listener.close
 if scenario in ("exits", "raises") and how != "multiprocessing":
     # All the way out through the interpreter's own end, finalizers and exit handlers included.
@@ -104,7 +113,7 @@ print("well")
 
 SCENARIOS = [
     *("listens_and_closes", "idles", "only_closes", "exits", "leaves", "raises", "crashes", "execs"),
-    *("runs_a_program", "has_a_child"),
+    *("goes_on_iterating", "runs_a_program", "has_a_child"),
 ]
 
 

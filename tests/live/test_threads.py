@@ -158,6 +158,21 @@ def test_with_something_queued_nothing_is_taken(listener: Listener, elsewhere: E
     assert item.payload == "queued"
 
 
+def test_an_iteration_does_not_go_on_there(listener: Listener, elsewhere: Elsewhere) -> None:
+    listener.listen("x", timeout=20)
+    for payload in ("first", "second"):
+        listener.notify("x", payload, timeout=20)
+    items = iter(listener)
+    first = next(items)
+    assert first is not None
+    assert first.payload == "first"
+    outcome = elsewhere(lambda: next(items))
+    assert type(outcome) is pglisten.Error, outcome
+    second = listener.get(timeout=20)
+    assert second is not None
+    assert second.payload == "second"
+
+
 def test_what_a_closed_listener_has_queued_is_not_taken_either(
     listener: Listener, elsewhere: Elsewhere
 ) -> None:

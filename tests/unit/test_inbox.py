@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pglisten import Error, ListenerClosed, Notification, OperationTimeout, SubscriptionOverflow
-from pglisten._inbox import Inbox, Overflow, wake
+from pglisten._inbox import Inbox, Overflow
+from pglisten._queue import wake
 
 
 def item(number: int) -> Notification:

@@ -84,7 +84,7 @@ def test_every_hole_has_a_marker_and_markers_add_up(steps: list[object], size: i
             assert isinstance(step, int)
             mailbox.deliver(_numbered(*range(sent, sent + step)))
             sent += step
-        assert len([x for x in mailbox._items if x is not None]) <= size
+        assert len([x for x in mailbox.items if x is not None]) <= size
     got += _drain(mailbox)
     expected = 0
     marked = False
@@ -102,7 +102,7 @@ def test_every_hole_has_a_marker_and_markers_add_up(steps: list[object], size: i
 def test_what_is_queued_at_the_end_still_comes_and_then_the_reason() -> None:
     mailbox = Mailbox(2)
     mailbox.deliver(_numbered(1))
-    mailbox.end(pglisten.ListenerClosed("closed"))
+    mailbox.finish(pglisten.ListenerClosed("closed"))
     mailbox.deliver(_numbered(2))
     mailbox.mark_gap()
     assert mailbox.get(None) == Notification(1, "c", "1")
@@ -114,7 +114,7 @@ def test_the_end_wakes_everybody_who_waits() -> None:
     mailbox = Mailbox(2)
     takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
     gevent.idle()
-    mailbox.end(pglisten.ListenerClosed("closed"))
+    mailbox.finish(pglisten.ListenerClosed("closed"))
     gevent.joinall(takers, timeout=5)
     assert all(isinstance(taker.exception, pglisten.ListenerClosed) for taker in takers)
 
@@ -155,3 +155,30 @@ def test_a_time_out_is_an_error_and_not_an_end() -> None:
         mailbox.get(0.001)
     mailbox.deliver(_numbered(1))
     assert mailbox.get(0) == Notification(1, "c", "1")
+
+
+def test_one_item_wakes_one_of_those_who_wait() -> None:
+    mailbox = Mailbox(2)
+    takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
+    gevent.idle()
+    mailbox.deliver(_numbered(1))
+    gevent.idle()
+    assert [taker.ready() for taker in takers] == [True, False, False]
+    assert len(mailbox.waiting) == 2
+    gevent.killall(takers)
+    assert mailbox.waiting == []
+
+
+def test_who_is_next_is_switched_to_and_the_others_are_woken_for_the_rest() -> None:
+    mailbox = Mailbox(5)
+    takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
+    gevent.idle()
+    assert mailbox.next_taker() is None
+    mailbox.put(_numbered(1, 2))
+    assert mailbox.next_taker() is takers[0]
+    gevent.get_hub().loop.run_callback(gevent.getcurrent().switch)
+    takers[0].switch()
+    gevent.idle()
+    assert [taker.ready() for taker in takers] == [True, True, False]
+    assert [taker.value.payload for taker in takers[:2]] == ["1", "2"]
+    gevent.killall(takers)
