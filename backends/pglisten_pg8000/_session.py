@@ -19,6 +19,9 @@ __all__ = ["Pg8000Session"]
 CHUNK = 32768
 """How much is received by one system call, in bytes."""
 
+SHORT = 1024
+"""See `Pg8000Session._receive`; in bytes."""
+
 BUDGET = 32768
 """How much is parsed before others get their turn, in bytes: about 430 short notifications, half a
 millisecond. TLS hands out a record of up to 16 kB at a time, so a call may take several."""
@@ -61,7 +64,7 @@ class Pg8000Session(Session):
         if self._lost is None and self._wire.state is not State.IDLE:
             self._lose(ConnectionLost("a query was interrupted: its reply would be taken for the next one's"))
         if self._lost is None:
-            self._receive()  # What comes before the question is no answer to it.
+            self._receive(short=0)  # What comes before the question is no answer to it.
         self._raise_if_lost()
         try:
             self._converse(self._wire.query(sql, rows), Deadline(timeout))
@@ -78,10 +81,10 @@ class Pg8000Session(Session):
         that, since TLS hands out whole records, and so the descriptor is readable. To go on until there is
         one would hold up the hub for as long as the server finds something else to say.
         """
-        arrived = self._wire.take()
-        if not arrived and self._lost is None:
+        wire = self._wire
+        if not wire.notified and self._lost is None:
             self._receive()
-            arrived = self._wire.take()
+        arrived = wire.take()
         if not arrived:
             self._raise_if_lost()
         return arrived
@@ -133,8 +136,12 @@ class Pg8000Session(Session):
         except ConnectionAbortedError as exc:
             self._lose(ConnectionLost(str(exc)))
 
-    def _receive(self) -> int:
-        """Feed what has arrived to the wire, until nothing is left or `BUDGET` is spent; return how much."""
+    def _receive(self, short: int = SHORT) -> int:
+        """Feed what has arrived to the wire, until nothing is left or `BUDGET` is spent; return how much.
+
+        It ends with what comes in fewer than *short* bytes: that is no burst, a look for more takes a system
+        call, and whoever reads comes back anyway.
+        """
         received = 0
         while received < BUDGET and self._lost is None:
             try:
@@ -149,6 +156,8 @@ class Pg8000Session(Session):
                 break
             self._feed(data)
             received += len(data)
+            if len(data) < short:
+                break
         return received
 
     def _send(self, data: memoryview) -> int:

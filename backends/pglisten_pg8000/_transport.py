@@ -140,7 +140,8 @@ class Transport:
         ``None`` also means that the TLS layer holds nothing back. Raises `OSError`.
         """
         try:
-            return self._sock.recv(size)
+            # As a descriptor: gevent's method does what this does, and looks whether it is to wait.
+            return os.read(self._fd, size) if self._tls is None else self._tls.recv(size)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
 

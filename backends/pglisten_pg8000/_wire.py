@@ -24,16 +24,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from struct import Struct
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from pglisten.backend import Notification
+from pglisten.backend import Notification, make_notifications
 from pglisten.errors import ConnectionLost, ServerError, again
 
 from ._error import read_error
 from ._rows import BadRows, Rows
 
 __all__ = ["TERMINATE", "State", "Wire"]
-
 
 _Part = TypeVar("_Part")
 
@@ -97,19 +96,14 @@ _ENDING = ("FATAL", "PANIC")
 _SHUTDOWN_CLASS = "57P"
 """A crash or an immediate shutdown says why in a WARNING of this class (57P01, 57P02), then hangs up."""
 
-# Less than half the price of calling Notification, on the hot path: see `_notifications`.
-_new = cast(
-    "Callable[[type[Notification], tuple[int, str, str]], Notification]",
-    tuple.__new__,  # pyright: ignore[reportUnknownMemberType]
-)
-
 
 class Wire:
     """One session's half of the protocol. Its only error is `ConnectionLost`, and then it is over."""
 
     def __init__(self) -> None:
         self.state = State.IDLE
-        self._notified: list[Notification] = []
+        self.notified: list[Notification] = []
+        """Notifications that were parsed and not taken yet, oldest first."""
         self._partial = bytearray()
         self._needed = 0
         """How long ``_partial`` must be before looking at it again makes sense."""
@@ -138,7 +132,7 @@ class Wire:
 
     def take(self) -> list[Notification]:
         """Return the notifications that were parsed since the last call, oldest first."""
-        taken, self._notified = self._notified, []
+        taken, self.notified = self.notified, []
         return taken
 
     def take_refusal(self) -> ServerError | None:
@@ -172,39 +166,53 @@ class Wire:
                 return
             data = bytes(self._partial)
             self._partial.clear()
-        at = min(self._skip, len(data))
+        end = len(data)
+        at = min(self._skip, end)
         self._skip -= at
-        while True:
+        while at < end:
             start = at
             at = self._notifications(data, at)
+            if at == end:
+                return
             if self.state is State.BUSY and self._rows is None:
                 at = self._skip_rows(data, at)
             at = self._message(data, at)
             if at == start:
-                break
-        self._partial += data[at:]
+                self._partial += data[at:]
+                return
 
     def _notifications(self, data: bytes, at: int) -> int:
         """Parse the run of notifications at *at*; return where it ends.
 
-        The hot path: a burst is nothing else. One unpacking, one decoding and one tuple for each.
+        The hot path: a burst is nothing else. What can be done for all of them at once, is.
         """
-        append, unpack, new, cls = self._notified.append, _NOTIFICATION.unpack_from, _new, Notification
+        found: list[tuple[int, str, str]] = []
+        append, unpack = found.append, _NOTIFICATION.unpack_from
         end = len(data)
         last = end - _NOTIFICATION.size
-        while at <= last:
-            kind, length, pid = unpack(data, at)
-            stop: int = at + 1 + length
-            if kind != _A or stop > end or length > MAX_NOTIFICATION:
-                break  # `_message` knows what to do
-            # The server checks what it sends, unless somebody set client_encoding to SQL_ASCII: better a
-            # replacement character then than a connection that every such payload ends.
-            parts = str(data[at + 9 : stop], "utf-8", "replace").split("\0")
-            if len(parts) != 3 or parts[2]:
-                raise self._violation("a malformed notification")
-            append(new(cls, (pid, parts[0], parts[1])))
-            at = stop
+        try:
+            while at <= last:
+                kind, length, pid = unpack(data, at)
+                stop: int = at + 1 + length
+                if kind != _A or stop > end or length > MAX_NOTIFICATION:
+                    break  # `_message` knows what to do
+                try:
+                    channel, payload, rest = data[at + 9 : stop].decode().split("\0")
+                except ValueError:
+                    channel, payload, rest = self._odd(data[at + 9 : stop])
+                if rest:
+                    raise self._violation("a malformed notification")
+                append((pid, channel, payload))
+                at = stop
+        finally:
+            self.notified.extend(make_notifications(found))
         return at
+
+    def _odd(self, body: bytes) -> list[str]:
+        # The server checks what it sends, unless somebody set client_encoding to SQL_ASCII: better a
+        # replacement character then than a connection that every such payload ends.
+        parts = body.decode("utf-8", "replace").split("\0")
+        return parts if len(parts) == 3 else ["", "", "malformed"]
 
     def _skip_rows(self, data: bytes, at: int) -> int:
         """Skip the run of rows at *at*; return where it ends. One by one, they would hold up the hub."""

@@ -18,18 +18,21 @@ from psycopg2.extensions import (
     register_type,
 )
 
-from pglisten.backend import MAX_RESULT, Notification, Session
+from pglisten.backend import MAX_RESULT, Notification, Session, make_notifications
 from pglisten.errors import ConnectionLost, ServerError, again
 
 from ._libpq import Tap
 from ._reasons import Said, why
-from ._wait import close, deadline_in, divert, poll, wait
+from ._wait import close, deadline_in, divert, in_any_encoding, poll, wait
 
 __all__ = ["Psycopg2Session"]
 
 logger = logging.getLogger("pglisten.psycopg2")
 
-BATCH = 300
+ENOUGH = 300
+"""Notifications after which ``receive`` looks for no more."""
+
+BATCH = 600
 """Notifications that ``receive`` returns at the most: with what a consumer does about each, a millisecond
 or two. One poll may bring more, up to what libpq's buffer has grown to: the rest waits for the next call."""
 
@@ -130,23 +133,29 @@ class Psycopg2Session(Session):
         conn = self._connection
         arrived, self._arrived = self._arrived, []
         try:
-            while len(arrived) < BATCH:
+            while len(arrived) < ENOUGH:
                 # A poll reads what there is, up to the size of libpq's buffer, and over TLS a record at a
                 # time. One that brings nothing has emptied it: a read that stops short of a record's end
                 # has filled at least 8 kB (pqReadData), and no notification is as long as that.
-                poll(conn)
+                conn.poll()
                 fresh = conn.notifies
                 if not fresh:
                     break
                 conn.notifies = []
-                arrived.extend(map(Notification._make, map(_fields, fresh)))
-        except psycopg2.Error as error:
+                arrived.extend(make_notifications(map(_fields, fresh)))
+                if len(fresh) == 1:
+                    break  # No burst. Its consumer waits for it, and a look for more takes a system call.
+        except (psycopg2.Error, UnicodeDecodeError) as failed:
+            error = in_any_encoding(failed)
             self._lose(str(error), error)
             self._arrived[:0] = arrived
             return self._received_before_the_loss()
-        self._heed_notices()
-        self._arrived = arrived[BATCH:]
-        return arrived[:BATCH]
+        if self._tap.has_notices:
+            self._heed_notices()
+        if len(arrived) > BATCH:
+            self._arrived = arrived[BATCH:]
+            del arrived[BATCH:]
+        return arrived
 
     def _received_before_the_loss(self) -> list[Notification]:
         """Return what there is, and the next time, when there is nothing, raise the loss."""
@@ -158,7 +167,7 @@ class Psycopg2Session(Session):
     def _lose(self, text: str, error: psycopg2.Error | None = None) -> ConnectionLost:
         """Count the connection as lost, for the server's reason if it gave one, else for *text*."""
         conn = self._connection
-        self._arrived += map(Notification._make, map(_fields, conn.notifies))
+        self._arrived.extend(make_notifications(map(_fields, conn.notifies)))
         self._arrived += self._tap.leftovers()
         conn.notifies = []
         self._heed_notices()
