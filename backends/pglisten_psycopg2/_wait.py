@@ -47,7 +47,13 @@ def in_any_encoding(error: psycopg2.Error | UnicodeDecodeError) -> psycopg2.Erro
     return psycopg2.OperationalError(error.object.decode("utf-8", "replace"))
 
 
-def wait(conn: connection, deadline: float | None = None, *, owner: int | None = None) -> None:
+def wait(
+    conn: connection,
+    deadline: float | None = None,
+    *,
+    owner: int | None = None,
+    poll: Callable[[connection], int] = poll,
+) -> None:
     """Drive *conn* until what it was asked to do, connecting or a query, is done.
 
     *deadline* is a moment on the monotonic clock; once it has passed, `TimeoutError` is raised and the
