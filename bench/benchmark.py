@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cases import Case
 from bench.process import PeerFailed, Process
 from bench.results import Metric, Results, Run
-from bench.server import Server
+from bench.server import DATABASE, Server
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,11 @@ class Stage:
     go: Path | None
     scale: Scale
 
-    def start(self, case: Case, task: str, *, tls: bool = False, **options: object) -> Process:
+    def start(
+        self, case: Case, task: str, *, tls: bool = False, database: str = DATABASE, **options: object
+    ) -> Process:
         """Start a peer's program."""
-        return Process(case.command(task, self.server.uri(tls=tls), self.go, **options))
+        return Process(case.command(task, self.server.uri(tls=tls, database=database), self.go, **options))
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ class Benchmark:
     title: str
     cases: tuple[Case, ...]
     metrics: tuple[Metric, ...]
-    measure: Callable[[Stage, Case], Run]
+    measure: Callable[[Stage, Case], Run] | None
     reference: Case
     """What the others are divided by."""
     tls: bool = False
     """Whether it needs a server with TLS."""
+    measure_all: Callable[[Stage, Sequence[Case]], dict[str, Run]] | None = None
+    """Instead of ``measure``: a round of all cases, which it has take turns within it."""
 
     def run(self, stage: Stage, progress: Callable[[str], None]) -> Results:
         """Run every case once, and all of it again for each round."""
@@ -65,11 +69,20 @@ class Benchmark:
         for number in range(stage.scale.rounds):
             progress(f"{self.name}, round {number + 1} of {stage.scale.rounds}")
             results.rounds.append({})
-            for case in self.cases:
-                if case.label in results.skipped:
-                    continue
-                try:
-                    results.rounds[-1][case.label] = self.measure(stage, case)
-                except PeerFailed as error:
-                    results.skipped[case.label] = f"failed: {error}"
+            self._round(stage, results)
         return results
+
+    def _round(self, stage: Stage, results: Results) -> None:
+        cases = [case for case in self.cases if case.label not in results.skipped]
+        if self.measure_all is not None:
+            try:
+                results.rounds[-1].update(self.measure_all(stage, cases))
+            except PeerFailed as error:
+                results.skipped |= {case.label: f"failed, or another beside it: {error}" for case in cases}
+            return
+        assert self.measure is not None
+        for case in cases:
+            try:
+                results.rounds[-1][case.label] = self.measure(stage, case)
+            except PeerFailed as error:
+                results.skipped[case.label] = f"failed: {error}"

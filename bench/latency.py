@@ -1,13 +1,24 @@
 """How old a notification is when it is taken, one at a time.
 
 This process notes the time, sends, and waits until the listener has said how old it was; then comes the next.
-It is the time of sending, of the server, and of the listener's waking up.
+It is the time of sending, of the server, and of the listener's waking up. The cases take turns every few
+milliseconds, in an order that is drawn: how fast a machine wakes a process up changes within a second, and
+with what ran before, by more than what is to be seen here. Whose turn it is not stands still, since not all
+are quiet when nothing comes. Each has a database of its own, for the server wakes every listener in one. And
+all listeners run on one core that nothing else here runs on: where the kernel puts a process, and leaves it,
+makes a difference of half as much again.
 """
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 import statistics
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 from bench.benchmark import Benchmark, Stage
 from bench.cases import ASYNCPG, GEVENT, LIB_PQ, OURS_2, OURS_8, PG8000, PGNOTIFY, PSYCOPG2, PSYCOPG3, Case
@@ -16,25 +27,77 @@ from bench.results import Metric, Run
 
 CASES = (PSYCOPG2, GEVENT, PG8000, PSYCOPG3, ASYNCPG, PGNOTIFY, LIB_PQ, OURS_2, OURS_8)
 METRICS = tuple(Metric(f"p{percent}", f"p{percent}, µs", 1e6) for percent in (50, 90, 99))
-WARM_UP = 50
+TURN = 50
+"""Notifications in a row; before the first that counts there is one turn more."""
+
 BUSY = 100
+
+
+@contextmanager
+def _on(cores: set[int]) -> Iterator[None]:
+    """Have this process run on *cores*, and what it starts meanwhile for as long as it lives."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class _Lane:
+    """A listener, on a core of its own, and a connection to send to it, on the others."""
+
+    def __init__(self, stack: ExitStack, stage: Stage, case: Case, cores: list[int], **options: Any) -> None:
+        database = f"{case.program}_{'_'.join(case.options)}".replace("-", "")
+        stage.server.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+        stage.server.execute(f'CREATE DATABASE "{database}"')
+        self._cursor = stack.enter_context(closing(stage.server.connect(database))).cursor()
+        with _on(set(cores[-1:])):
+            self._peer = stack.enter_context(stage.start(case, "latency", database=database, **options))
+        self._peer.expect("ready")
+        self._cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        for (pid,) in self._cursor.fetchall():
+            os.sched_setaffinity(pid, cores[:-1] or cores)
+        os.kill(self._peer.pid, signal.SIGSTOP)
+        self._taken: list[float] = []
+
+    def turn(self) -> None:
+        """Send one after the other, each when the one before was taken."""
+        os.kill(self._peer.pid, signal.SIGCONT)
+        for _ in range(TURN):
+            self._cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(time.time_ns())))
+            self._taken.append(self._peer.expect("latency")["latency"])
+        os.kill(self._peer.pid, signal.SIGSTOP)
+
+    def run(self) -> Run:
+        """Return the figures."""
+        cuts = statistics.quantiles(self._taken[TURN:], n=100)
+        return {f"p{percent}": cuts[percent - 1] for percent in (50, 90, 99)}
 
 
 def _latency(
     name: str, title: str, cases: tuple[Case, ...] = CASES, *, tls: bool = False, busy: int = 0
 ) -> Benchmark:
-    def measure(stage: Stage, case: Case) -> Run:
-        count = WARM_UP + stage.scale.latency
-        taken: list[float] = []
-        with stage.start(case, "latency", tls=tls, count=count, busy=busy) as peer:
-            peer.expect("ready")
-            for _ in range(count):
-                stage.server.execute("SELECT pg_notify(%s, %s)", CHANNEL, str(time.time_ns()))
-                taken.append(peer.expect("latency")["latency"])
-        cuts = statistics.quantiles(taken[WARM_UP:], n=100)
-        return {f"p{percent}": cuts[percent - 1] for percent in (50, 90, 99)}
+    def in_turn(stage: Stage, cases: Sequence[Case]) -> dict[str, Run]:
+        cores, dice, count = sorted(os.sched_getaffinity(0)), random.Random(0), TURN + stage.scale.latency
+        with ExitStack() as stack:
+            stack.enter_context(_on(set(cores[:-1] or cores)))
+            lanes = {
+                case.label: _Lane(stack, stage, case, cores, tls=tls, busy=busy, count=count)
+                for case in cases
+            }
+            for _ in range(0, count, TURN):
+                for lane in dice.sample(list(lanes.values()), len(lanes)):
+                    lane.turn()
+            return {label: lane.run() for label, lane in lanes.items()}
 
-    return Benchmark(name, title, cases, METRICS, measure, cases[0], tls)
+    def alone(stage: Stage, case: Case) -> Run:
+        return in_turn(stage, [case])[case.label]
+
+    # Busy ones at the same time would be busy with each other.
+    return Benchmark(
+        name, title, cases, METRICS, alone if busy else None, cases[0], tls, None if busy else in_turn
+    )
 
 
 BENCHMARKS = (

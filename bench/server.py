@@ -18,6 +18,8 @@ from pglisten._demo.postgres import PrivatePostgres
 APPLICATION = "bench-peer"
 """The ``application_name`` of what is measured, by which its sessions are found."""
 
+DATABASE = "postgres"
+
 KINDS: tuple[Kind, ...] = ("wheel", "local")
 """Where to look for a server's programs: a wheel has a newer version than most distributions."""
 
@@ -34,15 +36,20 @@ class Server:
         self._port = postgres.port
         # The password is in nothing else that is public.
         self._password = psycopg2.extensions.parse_dsn(postgres.dsn())["password"]
-        self.control = psycopg2.connect(self.uri(tls=False))
-        self.control.autocommit = True
+        self.control = self.connect()
 
-    def uri(self, *, tls: bool) -> str:
+    def uri(self, *, tls: bool, database: str = DATABASE) -> str:
         """Return a connection string that all peers understand."""
         return (
-            f"postgresql://postgres:{quote(self._password, safe='')}@127.0.0.1:{self._port}/postgres"
+            f"postgresql://postgres:{quote(self._password, safe='')}@127.0.0.1:{self._port}/{database}"
             f"?sslmode={'require' if tls else 'disable'}&application_name={APPLICATION}"
         )
+
+    def connect(self, database: str = DATABASE) -> psycopg2.extensions.connection:
+        """Return a connection that is not measured."""
+        made = psycopg2.connect(self.uri(tls=False, database=database))
+        made.autocommit = True
+        return made
 
     def execute(self, sql: str, *values: object) -> None:
         """Run one statement on the connection that gives orders."""
