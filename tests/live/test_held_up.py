@@ -16,6 +16,9 @@ from pglisten_server import Server
 
 MakeProxy = Callable[..., Proxy]
 
+READY = b"Z\0\0\0\5I"
+"""ReadyForQuery, outside a transaction: the last message of an answer."""
+
 
 def _hold_up_the_hub(seconds: float) -> None:
     # What a request does that computes: nothing else runs meanwhile.
@@ -68,16 +71,18 @@ def test_a_heartbeat_answered_while_the_hub_was_held_up_is_no_loss_whatever_stan
         event_callback=events,
     )
     listener.listen("full", timeout=20)
+    between.hold(DOWN)
+    queries = between.queries
     server.query(
         f"select pg_notify('full', lpad(i::text, 1000, 'x')) from generate_series(0, {kilobytes + 1}) i"
     )
-    # The heartbeat has been sent, and its answer comes with all of this while nobody can look.
-    between.hold(DOWN)
-    queries = between.queries
+    # The heartbeat has been sent, and its answer comes behind all of this while nobody can look.
     between.wait_until(lambda: between.queries > queries)
-    holding = gevent.spawn(_hold_up_the_hub, 1.5)
+    between.wait_until(lambda: between.held(DOWN).endswith(READY))
+    other = gevent.spawn(lambda: None)
     between.release(DOWN)
-    holding.join()
+    assert not other.ready(), "the kernel did not take all of it at once"
+    _hold_up_the_hub(1.5)
     for number in range(kilobytes + 2):
         item = listener.get(timeout=20)
         assert item is not None
