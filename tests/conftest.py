@@ -11,6 +11,7 @@ pytest_plugins = [
     "pglisten_gunicorn",
     "pglisten_leaks",
     "pglisten_listeners",
+    "pglisten_diagnosis",
     "pglisten_programs",
     "pglisten_examples",
     "pglisten_demo",
