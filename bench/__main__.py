@@ -17,11 +17,13 @@ from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from bench import burst, golang, latency, machine, server, table, targets
+from bench import burst, golang, idle, latency, losses, machine, server, stalls, table, targets
 from bench.benchmark import FULL, QUICK, Benchmark, Scale, Stage
 from bench.results import Results
 
-BENCHMARKS = (*burst.BENCHMARKS, *latency.BENCHMARKS)
+BENCHMARKS = (
+    *burst.BENCHMARKS, *latency.BENCHMARKS, *losses.BENCHMARKS, *stalls.BENCHMARKS, *idle.BENCHMARKS
+)  # fmt: skip
 
 
 def options() -> argparse.Namespace:

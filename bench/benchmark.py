@@ -21,10 +21,14 @@ class Scale:
     """Notifications of 60 bytes in a burst; of the large ones a tenth."""
     latency: int
     """Notifications one at a time."""
+    losses: int
+    channels: int
+    idle: float
+    """Seconds in which nothing happens."""
 
 
-FULL = Scale(rounds=7, burst=200_000, latency=3000)
-QUICK = Scale(rounds=1, burst=20_000, latency=300)
+FULL = Scale(rounds=7, burst=200_000, latency=3000, losses=20, channels=10_000, idle=10.0)
+QUICK = Scale(rounds=1, burst=20_000, latency=300, losses=5, channels=1000, idle=2.0)
 
 
 @dataclass(frozen=True)

@@ -47,14 +47,15 @@ def _burst(name: str, title: str, *, size: int, held: bool = False, tls: bool = 
         count = max(100, int(whole * case.share))
         with stage.start(case, "burst", tls=tls, count=count) as peer:
             peer.expect("ready")
-            _send(stage, peer, count, size, held=held)
+            send(stage, peer, count, size, held=held)
             said = peer.expect("seconds", "cpu")
         return {"rate": count / said["seconds"], "cpu": said["cpu"] / count}
 
     return Benchmark(name, title, CASES, METRICS, measure, COUNTING, tls)
 
 
-def _send(stage: Stage, peer: Process, count: int, size: int, *, held: bool) -> None:
+def send(stage: Stage, peer: Process, count: int, size: int, *, held: bool) -> None:
+    """Send *count* notifications from a process beside *peer*, which stands still meanwhile if *held*."""
     if held:
         os.kill(peer.pid, signal.SIGSTOP)
     # Of the sender nothing is measured, and so it may have its connection in clear.

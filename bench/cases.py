@@ -34,7 +34,12 @@ class Case:
     def command(self, task: str, uri: str, go: Path | None, **options: object) -> list[str]:
         """Return what to run. *go* is the program in Go; options that are empty are left out."""
         words = [str(go)] if self.program == LIBPQ else [sys.executable, "-m", f"bench.peers.{self.program}"]
-        given = [word for name, value in options.items() if value for word in (f"--{name}", str(value))]
+        given = [
+            word
+            for name, value in options.items()
+            if value
+            for word in ((f"--{name}",) if value is True else (f"--{name}", str(value)))
+        ]
         return [*words, task, uri, *given, *self.options]
 
 

@@ -6,10 +6,13 @@ package main
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"log"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -77,7 +80,87 @@ func latency() {
 	}
 }
 
+// back returns an event callback, and what it tells: when the connection is back.
+func back() (pq.EventCallbackType, chan int64) {
+	came := make(chan int64, 1)
+	return func(event pq.ListenerEventType, err error) {
+		if event == pq.ListenerEventReconnected {
+			came <- time.Now().UnixNano()
+		}
+	}, came
+}
+
+func losses() {
+	events, came := back()
+	listener := listening(events)
+	go drain(listener)
+	for i := 0; i < *count; i++ {
+		say(fields{"back": <-came})
+	}
+}
+
+func drain(listener *pq.Listener) {
+	for range listener.Notify {
+	}
+}
+
+func channelName(number int) string {
+	return fmt.Sprintf("channel_%d", number)
+}
+
+func channels() {
+	events, came := back()
+	listener := listening(events)
+	go drain(listener)
+	wall, used := time.Now(), cpu()
+	var waiting sync.WaitGroup
+	for i := 0; i < *count; i++ {
+		waiting.Add(1)
+		go func(number int) {
+			defer waiting.Done()
+			check(listener.Listen(channelName(number)))
+		}(i)
+	}
+	waiting.Wait()
+	seconds, since := time.Since(wall).Seconds(), cpu()
+	say(fields{"seconds": seconds, "cpu": since - used})
+	at := <-came
+	say(fields{"back": at, "cpu": cpu() - since})
+}
+
+// resident returns the bytes of memory that this process has in use (proc(5), VmRSS).
+func resident() int64 {
+	debug.FreeOSMemory()
+	status, err := os.ReadFile("/proc/self/status")
+	check(err)
+	kilobytes := strings.Fields(strings.SplitN(string(status), "VmRSS:", 2)[1])[0]
+	size, err := strconv.ParseInt(kilobytes, 10, 64)
+	check(err)
+	return size * 1024
+}
+
+func memory() {
+	listener := listening(nil)
+	before := resident()
+	for i := 0; i < *count; i++ {
+		check(listener.Listen(channelName(i)))
+	}
+	say(fields{"bytes": resident() - before})
+}
+
+func idle() {
+	for i := 0; i < *count; i++ {
+		listener := pq.NewListener(uri, 10*time.Millisecond, time.Second, nil)
+		check(listener.Listen(channel))
+		go drain(listener)
+	}
+	say(fields{"ready": true})
+	time.Sleep(time.Hour)
+}
+
 func main() {
 	check(flags.Parse(os.Args[3:]))
-	map[string]func(){"burst": burst, "latency": latency}[os.Args[1]]()
+	map[string]func(){
+		"burst": burst, "latency": latency, "losses": losses, "channels": channels, "memory": memory, "idle": idle,
+	}[os.Args[1]]()
 }

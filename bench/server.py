@@ -56,6 +56,12 @@ class Server:
         with self.control.cursor() as cursor:
             cursor.execute(sql, values or None)
 
+    def query(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        """Return the rows of a query on that connection."""
+        with self.control.cursor() as cursor:
+            cursor.execute(sql, values or None)
+            return cursor.fetchall()
+
 
 @contextmanager
 def running() -> Iterator[Server]:

@@ -61,6 +61,18 @@ TARGETS = (
         for ours in (OURS_2, OURS_8)
         for metric, limit in (("p50", 1.1), ("p99", 1.5))
     ),
+    *(
+        target
+        for ours in (OURS_2, OURS_8)
+        for target in (
+            Target("reconnect", "median", ours, LIB_PQ, "<=", 1.0),
+            Target("channels", "again", ours, LIB_PQ, "<=", 0.4),
+            Target("channels", "memory", ours, None, "<=", 5, 1e-6, " MB"),
+            Target("stalls", "burst", ours, None, "<=", 5, 1e3, " ms"),
+            Target("idle", "cpu", ours, None, "<=", 0.1, 100, " % of a core"),
+            Target("idle", "waits", ours, None, "<=", 0, 1, " a second"),
+        )
+    ),
 )
 
 

@@ -39,7 +39,7 @@ class Ticker:
     def __init__(self) -> None:
         self.worst = self.worst_cpu = 0.0
         """Seconds late by the clock, and of this thread's CPU time in between."""
-        self._greenlet = gevent.spawn(self._run)
+        gevent.spawn(self._run)
 
     def _run(self) -> None:
         while True:
@@ -48,7 +48,8 @@ class Ticker:
             self.worst = max(self.worst, time.perf_counter() - now - TICK)
             self.worst_cpu = max(self.worst_cpu, time.thread_time() - cpu)
 
-    def stop(self) -> dict[str, float]:
-        """End it, and return what it has noted."""
-        self._greenlet.kill()
-        return {"stall": self.worst, "stall_cpu": self.worst_cpu}
+    def lap(self) -> dict[str, float]:
+        """Return what it has noted since the last time."""
+        noted = {"stall": self.worst, "stall_cpu": self.worst_cpu}
+        self.worst = self.worst_cpu = 0.0
+        return noted

@@ -12,8 +12,12 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 CHANNEL = "bench"
+
+LONG = 3600.0
+"""Seconds after which whoever started a peer has ended it."""
 
 
 def main(**tasks: Callable[[argparse.Namespace], None]) -> None:
@@ -54,3 +58,14 @@ class Burst:
 def arrived(payload: str) -> None:
     """Say how old a notification is, whose payload is its time: nanoseconds of the machine's clock."""
     say(latency=(time.time_ns() - int(payload)) / 1e9)
+
+
+def channels_of(options: argparse.Namespace) -> list[str]:
+    """Return as many names of channels as the command line asks for."""
+    return [f"channel_{number}" for number in range(options.count)]
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has in use (proc(5), VmRSS)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024

@@ -20,7 +20,7 @@ def _bench(*words: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=110,
         check=False,
     )
 
@@ -41,6 +41,22 @@ def test_a_benchmark_measures_pglisten_and_writes_every_round(tmp_path: Path) ->
     }
     for backend in ("psycopg2", "pg8000"):
         assert f"| pglisten, {backend} " in done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_the_others_measure_something_of_everything(tmp_path: Path) -> None:
+    names = ("latency", "reconnect", "channels", "stalls", "idle")
+    chosen = [word for name in names for word in ("--only", name)]
+    done = _bench("--quick", *chosen, "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        (runs,) = json.loads((tmp_path / f"{name}.json").read_text())["rounds"]
+        for backend in ("psycopg2", "pg8000"):
+            figures = runs[f"pglisten, {backend}"]
+            assert figures
+            assert all(figure > 0 for figure in figures.values()) or name == "idle"
+            if name == "idle":
+                assert figures["waits"] == 0
 
 
 def test_an_unknown_benchmark_is_refused_with_the_names_of_those_there_are() -> None:

@@ -1,0 +1,60 @@
+"""How long other greenlets have to wait, at the worst, while a listener is busy.
+
+A greenlet would like to run every millisecond, and notes how late it was: by the clock, to which other
+processes add, and by the CPU that its own thread used meanwhile.
+"""
+
+from __future__ import annotations
+
+from bench import burst
+from bench.benchmark import Benchmark, Stage
+from bench.cases import OURS_2, OURS_8, Case
+from bench.losses import listen_and_lose, lose
+from bench.results import Metric, Run
+
+
+def _during_a_burst(stage: Stage, case: Case, *, tls: bool) -> Run:
+    with stage.start(case, "burst", tls=tls, count=stage.scale.burst, ticker=True) as peer:
+        peer.expect("ready")
+        burst.send(stage, peer, stage.scale.burst, 60, held=False)
+        peer.expect("seconds")
+        noted: Run = peer.expect("stall", "stall_cpu")
+    return noted
+
+
+def _stalls(stage: Stage, case: Case) -> Run:
+    noted = {"burst": _during_a_burst(stage, case, tls=False)}
+    if stage.server.tls:
+        noted["tls"] = _during_a_burst(stage, case, tls=True)
+    with stage.start(case, "channels", count=stage.scale.channels, ticker=True) as peer:
+        noted["listen"], noted["again"] = listen_and_lose(stage, peer)
+    with stage.start(case, "losses", count=stage.scale.losses, ticker=True) as peer:
+        peer.expect("ready")
+        for _ in range(stage.scale.losses):
+            lose(stage)
+            peer.expect("back")
+        noted["losses"] = peer.expect("stall", "stall_cpu")
+    figures = {during: run["stall"] for during, run in noted.items()}
+    return figures | {f"{during}_cpu": run["stall_cpu"] for during, run in noted.items()}
+
+
+BENCHMARKS = (
+    Benchmark(
+        "stalls",
+        "the longest wait of other greenlets, in ms",
+        (OURS_2, OURS_8),
+        tuple(
+            Metric(name + suffix, title + unit, 1e3, 1)
+            for name, title in (
+                ("burst", "burst"),
+                ("tls", "burst, TLS"),
+                ("listen", "10,000 channels"),
+                ("again", "and again"),
+                ("losses", "losses"),
+            )
+            for suffix, unit in (("", ""), ("_cpu", ", CPU"))
+        ),
+        _stalls,
+        OURS_2,
+    ),
+)
