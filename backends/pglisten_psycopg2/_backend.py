@@ -66,7 +66,7 @@ class Psycopg2Backend(Backend):
     """PostgreSQL through psycopg2, and so through libpq."""
 
     name: ClassVar[str] = "psycopg2"
-    rank: ClassVar[int] = 10  # Before pg8000: it is the faster, and the more widely used.
+    rank: ClassVar[int] = 10  # Before pg8000: it is the more widely used, and libpq itself.
 
     def description(self) -> str:
         major, minor = divmod(libpq_version(), 10000)
