@@ -49,7 +49,7 @@ def test_a_ping_whose_answer_is_there_when_the_hub_comes_back_is_no_loss(
     listener: Listener, timeout: float
 ) -> None:
     pid = listener.stats().server_pid
-    for _ in range(5):
+    for _ in range(3):
         pinging = gevent.spawn(listener.ping, timeout)
         gevent.sleep(0)
         _hold_up_the_hub(0.3)
@@ -58,7 +58,7 @@ def test_a_ping_whose_answer_is_there_when_the_hub_comes_back_is_no_loss(
     assert listener.stats().server_pid == pid
 
 
-@pytest.mark.parametrize("kilobytes", [0, 30, 300])
+@pytest.mark.parametrize("kilobytes", [0, 300])
 def test_a_heartbeat_answered_while_the_hub_was_held_up_is_no_loss_whatever_stands_before_the_answer(
     make_listener: MakeListener, proxy: MakeProxy, server: Server, kilobytes: int
 ) -> None:
