@@ -7,9 +7,9 @@ import argparse
 from gevent.socket import wait_read
 from psycopg2.extensions import connection
 
-from bench.peers.busy import busy_greenlets
+from bench.peers.busy import Ticker, busy_greenlets
 from bench.peers.psycopg2_loop import listening
-from bench.peers.script import Burst, arrived, main
+from bench.peers.script import Burst, arrived, main, say
 
 
 def wait(on: connection) -> None:
@@ -20,6 +20,7 @@ def wait(on: connection) -> None:
 
 def burst(options: argparse.Namespace) -> None:
     conn = listening(options.uri)
+    ticker = Ticker() if options.ticker else None
     wait(conn)
     watch, taken = Burst(), 0
     while taken < options.count:
@@ -28,6 +29,8 @@ def burst(options: argparse.Namespace) -> None:
         for _ in items:
             taken += 1
     watch.done(taken, items[-1].payload)
+    if ticker is not None:
+        say(**ticker.lap())
 
 
 def latency(options: argparse.Namespace) -> None:
