@@ -1,8 +1,8 @@
 """What a hundred listeners cost to whom nothing comes: CPU, and how often their process wakes up.
 
 Asked of the kernel, for all threads of the process (proc(5): schedstat, and voluntary context switches: each
-is a wait that began, and so one that had ended). It begins when all are connected, and ends long before the
-first heartbeat is due.
+is a wait that began, and so one that had ended). It begins when all are connected. In "idle" nobody has a
+heartbeat; in "heartbeat" it is the default, and each listener's comes once in the whole of a full run.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import time
 from pathlib import Path
 
 from bench.benchmark import Benchmark, Stage
-from bench.cases import LIB_PQ, OURS_2, OURS_8, Case
+from bench.cases import LIB_PQ, MUTE_2, MUTE_8, OURS_2, OURS_8, Case
 from bench.results import Metric, Run
 
 LISTENERS = 100
 SETTLED = 1.0
 """Seconds until what the start has left behind is done."""
 
+PERIOD = 3
+"""Times as long as without: in a full run a heartbeat's default interval, so that each has exactly one."""
 
-def _used(pid: int) -> tuple[float, int]:
+
+def used(pid: int) -> tuple[float, int]:
     """Return the seconds of CPU that a process has used, and how often it began to wait."""
     cpu = waits = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -29,23 +32,27 @@ def _used(pid: int) -> tuple[float, int]:
     return cpu / 1e9, waits
 
 
-def _idle(stage: Stage, case: Case) -> Run:
+def _idle(stage: Stage, case: Case, seconds: float) -> Run:
     with stage.start(case, "idle", count=LISTENERS) as peer:
         peer.expect("ready")
         time.sleep(SETTLED)
-        cpu, waits = _used(peer.pid)
-        time.sleep(stage.scale.idle)
-        cpu_after, waits_after = _used(peer.pid)
-    return {"cpu": (cpu_after - cpu) / stage.scale.idle, "waits": (waits_after - waits) / stage.scale.idle}
+        cpu, waits = used(peer.pid)
+        time.sleep(seconds)
+        cpu_after, waits_after = used(peer.pid)
+    return {"cpu": (cpu_after - cpu) / seconds, "waits": (waits_after - waits) / seconds}
+
+
+def _benchmark(name: str, title: str, cases: tuple[Case, ...], reference: Case, times: int) -> Benchmark:
+    def measure(stage: Stage, case: Case) -> Run:
+        return _idle(stage, case, times * stage.scale.idle)
+
+    metrics = (Metric("cpu", "% of a core", 100, 3), Metric("waits", "wake-ups a second", 1, 2))
+    return Benchmark(
+        name, f"{LISTENERS} listeners to whom nothing comes{title}", cases, metrics, measure, reference
+    )
 
 
 BENCHMARKS = (
-    Benchmark(
-        "idle",
-        f"{LISTENERS} listeners to whom nothing comes",
-        (LIB_PQ, OURS_2, OURS_8),
-        (Metric("cpu", "% of a core", 100, 3), Metric("waits", "wake-ups a second", 1, 2)),
-        _idle,
-        LIB_PQ,
-    ),
+    _benchmark("idle", "", (LIB_PQ, MUTE_2, MUTE_8), LIB_PQ, 1),
+    _benchmark("heartbeat", ", with heartbeats", (OURS_2, OURS_8), OURS_2, PERIOD),
 )

@@ -118,7 +118,8 @@ def memory(options: argparse.Namespace) -> None:
 
 def idle(options: argparse.Namespace) -> None:
     """Have many listeners, each with a consumer, and nothing come."""
-    listeners = [connecting(options) for _ in range(options.count)]
+    more = {"heartbeat_interval": None} if options.mute else {}
+    listeners = [connecting(options, **more) for _ in range(options.count)]
     for listener in listeners:
         listener.listen(CHANNEL)
         gevent.spawn(listener.get)

@@ -28,6 +28,7 @@ def main(**tasks: Callable[[argparse.Namespace], None]) -> None:
     parser.add_argument("--count", type=int, default=1, help="notifications, losses or channels")
     parser.add_argument("--style", default="each", help="count, each, or take: see docs/benchmarks.md")
     parser.add_argument("--backend", default=None)
+    parser.add_argument("--mute", action="store_true", help="no heartbeat")
     parser.add_argument("--busy", type=int, default=0, help="other greenlets, which work as well")
     parser.add_argument("--ticker", action="store_true", help="measure how late the hub is")
     options = parser.parse_args()

@@ -13,6 +13,11 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
+LIMITS = {"memory": 5e6}
+"""What is beyond belief for a thousand channels, in bytes. Everything else is in seconds."""
+
+WAITS = 50
+
 
 def _bench(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -45,7 +50,7 @@ def test_a_benchmark_measures_pglisten_and_writes_every_round(tmp_path: Path) ->
 
 @pytest.mark.timeout(120)
 def test_the_others_measure_something_of_everything(tmp_path: Path) -> None:
-    names = ("latency", "reconnect", "channels", "stalls", "idle")
+    names = ("latency", "reconnect", "channels", "stalls")
     chosen = [word for name in names for word in ("--only", name)]
     done = _bench("--quick", *chosen, "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -54,9 +59,31 @@ def test_the_others_measure_something_of_everything(tmp_path: Path) -> None:
         for backend in ("psycopg2", "pg8000"):
             figures = runs[f"pglisten, {backend}"]
             assert figures
-            assert all(figure > 0 for figure in figures.values()) or name == "idle"
-            if name == "idle":
-                assert figures["waits"] == 0
+            assert all(0 < figure < LIMITS.get(metric, 30) for metric, figure in figures.items()), figures
+
+
+def test_idle_listeners_wake_up_for_nothing(tmp_path: Path) -> None:
+    done = _bench("--quick", "--only", "idle", "--only", "heartbeat", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for name, suffix in (("idle", ", no heartbeat"), ("heartbeat", "")):
+        (runs,) = json.loads((tmp_path / f"{name}.json").read_text())["rounds"]
+        for backend in ("psycopg2", "pg8000"):
+            figures = runs[f"pglisten, {backend}{suffix}"]
+            assert figures["waits"] == 0
+            assert figures["cpu"] < 0.01
+
+
+def test_every_wait_of_a_process_counts_as_a_wake_up() -> None:
+    script = f"""
+import os, time
+from bench.idle import used
+_, before = used(os.getpid())
+for _ in range({WAITS}):
+    time.sleep(0.001)
+print(used(os.getpid())[1] - before)
+"""
+    counted = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True, timeout=60)
+    assert WAITS <= int(counted) < 2 * WAITS
 
 
 def test_an_unknown_benchmark_is_refused_with_the_names_of_those_there_are() -> None:
