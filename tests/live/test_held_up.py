@@ -10,7 +10,7 @@ import pytest
 
 import pglisten
 from pglisten import Listener
-from pglisten.testing import DOWN, Proxy
+from pglisten.testing import DOWN, UP, Proxy
 from pglisten_listeners import Events, MakeListener, fence
 from pglisten_server import Server
 
@@ -71,18 +71,21 @@ def test_a_heartbeat_answered_while_the_hub_was_held_up_is_no_loss_whatever_stan
         event_callback=events,
     )
     listener.listen("full", timeout=20)
-    between.hold(DOWN)
+    between.hold()
     queries = between.queries
     server.query(
         f"select pg_notify('full', lpad(i::text, 1000, 'x')) from generate_series(0, {kilobytes + 1}) i"
     )
-    # The heartbeat has been sent, and its answer comes behind all of this while nobody can look.
-    between.wait_until(lambda: between.queries > queries)
+    # The heartbeat has been sent, and the server is not asked before all of this has come: the answer
+    # stands behind it, and all of it comes while nobody can look.
+    last = f"x{kilobytes + 1}\0".encode()
+    between.wait_until(lambda: last in between.held(DOWN) and between.queries > queries)
+    between.release(UP)
     between.wait_until(lambda: between.held(DOWN).endswith(READY))
     other = gevent.spawn(lambda: None)
     between.release(DOWN)
     assert not other.ready(), "the kernel did not take all of it at once"
-    _hold_up_the_hub(1.5)
+    _hold_up_the_hub(1.1)
     for number in range(kilobytes + 2):
         item = listener.get(timeout=20)
         assert item is not None

@@ -134,7 +134,7 @@ def test_the_heartbeat_finds_a_link_that_is_frozen(
     listener = make_listener(
         server.dsn(host=between.host, port=between.port),
         heartbeat_interval=0.2,
-        heartbeat_timeout=0.2,
+        heartbeat_timeout=0.5,
         event_callback=events,
     )
     listener.listen("x", timeout=20)
@@ -156,7 +156,7 @@ def test_the_heartbeat_finds_a_frozen_link_while_the_queue_is_full(
         server.dsn(host=between.host, port=between.port),
         queue_size=1,
         heartbeat_interval=0.2,
-        heartbeat_timeout=0.2,
+        heartbeat_timeout=0.5,
         event_callback=events,
     )
     listener.listen("full", timeout=20)
@@ -172,8 +172,8 @@ def test_a_command_that_is_never_answered_is_a_loss_too(
     between, events = proxy(server), Events()
     listener = make_listener(
         server.dsn(host=between.host, port=between.port),
-        heartbeat_interval=0.3,
-        heartbeat_timeout=0.2,
+        heartbeat_interval=0.1,
+        heartbeat_timeout=0.5,
         event_callback=events,
     )
     listener.wait_connected(20)
