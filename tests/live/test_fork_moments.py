@@ -88,9 +88,9 @@ def counting(module, name):
 for module in psycopg2_waits, pg8000_waits:
     for name in "wait_read", "wait_readwrite":
         counting(module, name)
-pglisten.ListenerConnection(dsn, backend=backend).close()
+while not waits:  # On a busy machine every answer may be there before anybody waits for it.
+    pglisten.ListenerConnection(dsn, backend=backend).close()
 total = waits
-assert total
 for number in range(1, total + 1):
     waits, fork_at = 0, number
     listener = pglisten.Listener(
