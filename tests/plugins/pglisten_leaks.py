@@ -66,7 +66,11 @@ def warm_hub() -> None:
     """Have gevent open for itself what it opens at first use."""
     gevent.get_hub().threadpool.apply(int)
     gevent.get_hub().resolver.getaddrinfo("127.0.0.1", 0)
-    # What is there by now stays: looked through twice for each test, it would take most of the time.
+
+
+@pytest.fixture(scope="module")
+def few_objects(warm_hub: None) -> None:
+    """Set aside what is there by now: looked through twice for each test, it would take most of the time."""
     gc.collect()
     gc.freeze()
 
@@ -76,7 +80,7 @@ def leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if not set(WATCHED) & {parent.name for parent in Path(request.node.path).parents}:
         yield
         return
-    request.getfixturevalue("warm_hub")
+    request.getfixturevalue("few_objects")
     servers: list[Server] = [
         request.getfixturevalue(name) for name in SERVERS if name in request.fixturenames
     ]

@@ -29,9 +29,19 @@ def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
         yield made
 
 
+@pytest.fixture
+def few_objects_of_others() -> Iterator[None]:
+    """Set aside what is there already, for a test that collects garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class TestSubscribing:
     """What ends it before it has returned."""
 
+    @pytest.mark.usefixtures("few_objects_of_others")
     @pytest.mark.parametrize("connected", [False, True])
     @pytest.mark.parametrize("error", [gevent.GreenletExit, gevent.Timeout])
     def test_ended_at_any_moment_it_leaves_nothing(
