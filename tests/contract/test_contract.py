@@ -164,5 +164,5 @@ def test_the_contract_notices_a_session_that(
         check(make(_FakeSession), make(_FakeSession))
     noticed = (AssertionError, pytest.fail.Exception, gevent.Timeout)
     # What waits for something that never comes need not wait as long as the contract does.
-    with pytest.raises(noticed), gevent.Timeout(1):
+    with pytest.raises(noticed), gevent.Timeout(0.5):
         check(make(kind), make(_FakeSession))

@@ -192,10 +192,14 @@ def test_a_single_connection_closes_in_time_idle(make_connection: MakeConnection
     _closes_in_time(connection, connection.get, lambda: [*connection])
 
 
-def test_a_single_connection_closes_in_time_while_a_query_runs(make_connection: MakeConnection) -> None:
+def test_a_single_connection_closes_in_time_while_a_query_runs(
+    make_connection: MakeConnection, server: Server
+) -> None:
     connection = make_connection()
-    # The server goes on with it until the end.
-    _closes_in_time(connection, lambda: connection.execute("select pg_sleep(2)"), connection.ping)
+    pid = connection.server_pid
+    _closes_in_time(connection, lambda: connection.execute("select pg_sleep(20)"), connection.ping)
+    # The server would go on with it until the end.
+    server.terminate(pid)
 
 
 def test_a_single_connection_closes_in_time_with_its_queue_full(

@@ -81,9 +81,11 @@ def test_a_listen_that_runs_out_of_time_leaves_nothing_behind(make_listener: Mak
 
 
 def test_wait_connected_names_the_last_failure(make_listener: MakeListener) -> None:
-    with make_listener("host=127.0.0.1 port=1 user=nobody") as listener:
+    events = Events()
+    with make_listener("host=127.0.0.1 port=1 user=nobody", event_callback=events) as listener:
+        events.wait_for("CONNECTION_ATTEMPT_FAILED")
         with pytest.raises(pglisten.OperationTimeout) as caught:
-            listener.wait_connected(timeout=2)
+            listener.wait_connected(timeout=0.01)
         assert isinstance(caught.value.__cause__, pglisten.ConnectionFailed)
 
 

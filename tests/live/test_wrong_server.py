@@ -41,8 +41,11 @@ from pglisten_wrong_server import (
 PATIENCE = 20.0
 """Seconds for what takes milliseconds."""
 
-SHORT = 0.5
+SHORT = 0.2
 """Seconds for what a silent server is to be given up after."""
+
+HEARTBEAT = 0.5
+"""Seconds that are enough for an answer on a busy machine."""
 
 FATAL = error("FATAL", "57P01", "terminating connection due to administrator command")
 
@@ -176,7 +179,7 @@ def test_a_listener_comes_back_from_what_is_said_unasked(
     with wrong_server(first, GOOD) as server:
         # A message that never ends is found out by the heartbeat alone: its answer is part of it.
         listener = make_listener(
-            server.dsn(), event_callback=events, heartbeat_interval=SHORT, heartbeat_timeout=SHORT
+            server.dsn(), event_callback=events, heartbeat_interval=HEARTBEAT, heartbeat_timeout=HEARTBEAT
         )
         listener.wait_connected(PATIENCE)
         listener.listen("orders", timeout=PATIENCE)
