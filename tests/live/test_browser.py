@@ -10,7 +10,7 @@ import pytest
 from pglisten_browser import Browser
 from pglisten_demo import Remains, Start, Stream, WebDemo, the_rest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(180)]
 
 HOSTILE = """<script>window.hacked=1</script><img src=x onerror="window.hacked=1">"""
 

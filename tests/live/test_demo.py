@@ -11,7 +11,7 @@ from pglisten_demo import Remains, Start, the_rest, up_to
 from pglisten_environment import chosen_backends
 from pglisten_server import Server
 
-pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test: on one Python.
 
 WITHOUT_PROGRAMS = """\
 import sys

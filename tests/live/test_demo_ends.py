@@ -9,7 +9,7 @@ import pytest
 
 from pglisten_demo import Remains, Start, Stream, WebDemo, stop, the_rest, up_to
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
 
 
 @pytest.fixture

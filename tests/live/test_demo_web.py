@@ -14,7 +14,7 @@ from pglisten_demo import Remains, Start, Stream, WebDemo, stop, the_rest, up_to
 from pglisten_environment import chosen_backends
 from pglisten_server import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
 
 WITHOUT_GUNICORN = """\
 import importlib.util, sys

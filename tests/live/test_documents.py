@@ -19,7 +19,7 @@ import pytest
 
 from pglisten_servers import Server
 
-pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test: on one Python.
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(

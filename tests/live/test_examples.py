@@ -12,7 +12,7 @@ import pytest
 from pglisten._demo.processes import free_port
 from pglisten_examples import EXAMPLES, ROOT, Browser, Database, Example, StartExample, seconds_to_end
 
-pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test: on one Python.
 
 WEB = {
     "flask_stream.py": "flask_stream:app",

@@ -19,7 +19,7 @@ import pytest
 
 from pglisten_servers import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
 
 APPLICATIONS = Path(__file__).parent / "applications"
 

@@ -11,7 +11,7 @@ from gevent import socket
 from pglisten_gunicorn import PROMPTLY, Gunicorn, StartGunicorn
 from pglisten_server import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
 
 
 def _behind(gunicorn: Gunicorn, server: Server) -> socket.socket:

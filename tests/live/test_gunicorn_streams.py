@@ -15,7 +15,7 @@ from pglisten_event_source import EventSource
 from pglisten_gunicorn import PROMPTLY, Gunicorn, StartGunicorn
 from pglisten_server import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
 
 SOON = 3.0
 """Seconds in which all streams end: gunicorn's master, and its worker's main loop, may sleep for one each."""
