@@ -34,11 +34,12 @@ def test_a_ping_that_never_had_its_turn_proves_nothing_while_others_are_answered
     listener = make_listener(server.dsn(host=between.host, port=between.port))
     listener.wait_connected(20)
     pid = listener.stats().server_pid
-    between.delay(0.01)
-    callers = [gevent.spawn(listener.notify, "x", str(n)) for n in range(30)]
+    # An answer every 60 ms, and the last of these after 0.9 s.
+    between.delay(0.03)
+    callers = [gevent.spawn(listener.notify, "x", str(n)) for n in range(15)]
     gevent.sleep(0)
     with pytest.raises(pglisten.OperationTimeout):
-        listener.ping(timeout=0.1)
+        listener.ping(timeout=0.5)
     gevent.joinall(callers, raise_error=True)
     assert listener.ping(timeout=20)
     assert listener.stats().server_pid == pid
