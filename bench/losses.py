@@ -23,9 +23,11 @@ def lose(stage: Stage) -> int:
     """Terminate the session of the one listener there is, once it is old enough; return when, in ns."""
     found: list[tuple[object, ...]] = []
     while not found:
+        # Not before it is the only one: a listener may be back while the process of its last session still
+        # ends, and who terminated that once more would wait for a loss that never comes.
         found = stage.server.query(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()"
-            " AND backend_start < clock_timestamp() - %s::interval",
+            "SELECT min(pid) FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()"
+            " HAVING count(*) = 1 AND min(backend_start) < clock_timestamp() - %s::interval",
             APPLICATION,
             AGE,
         )

@@ -85,6 +85,34 @@ print(used(os.getpid())[1] - before)
     assert WAITS <= int(counted) < 2 * WAITS
 
 
+def test_a_session_that_still_ends_is_not_taken_for_the_listeners() -> None:
+    script = """
+import select
+from bench import losses, server
+from bench.benchmark import QUICK, Stage
+
+AGED = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND backend_start < clock_timestamp() - %s::interval"
+
+with server.running() as running:
+    look = running.query
+    ending = running.connect()
+    while not look(AGED, ending.info.backend_pid, losses.AGE):
+        pass
+    listener = running.connect()
+
+    def end_it_after_the_first_look(sql, *values):
+        rows = look(sql, *values)
+        ending.close()
+        return rows
+
+    running.query = end_it_after_the_first_look
+    losses.lose(Stage(running, None, QUICK))
+    print(select.select([listener], [], [], 10)[0] == [listener])  # nothing comes over it but its end
+"""
+    lost = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True, timeout=60)
+    assert lost == "True\n"
+
+
 def test_an_unknown_benchmark_is_refused_with_the_names_of_those_there_are() -> None:
     done = _bench("--only", "brust")
     assert done.returncode == 2
