@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,23 @@ class Stage:
         return Process(case.command(task, self.server.uri(tls=tls, database=database), self.go, **options))
 
 
+Round = Callable[[Stage, Sequence[Case]], Iterable[tuple[Case, Run | PeerFailed]]]
+"""Measures each case once."""
+
+
+def one_by_one(measure: Callable[[Stage, Case], Run]) -> Round:
+    """Make a round of what measures one case; who fails does not keep the others from their turn."""
+
+    def measure_each(stage: Stage, cases: Sequence[Case]) -> Iterator[tuple[Case, Run | PeerFailed]]:
+        for case in cases:
+            try:
+                yield case, measure(stage, case)
+            except PeerFailed as error:
+                yield case, error
+
+    return measure_each
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Cases that take turns, and what is measured about each."""
@@ -54,13 +71,11 @@ class Benchmark:
     title: str
     cases: tuple[Case, ...]
     metrics: tuple[Metric, ...]
-    measure: Callable[[Stage, Case], Run] | None
+    measure: Round
     reference: Case
     """What the others are divided by."""
     tls: bool = False
     """Whether it needs a server with TLS."""
-    measure_all: Callable[[Stage, Sequence[Case]], dict[str, Run]] | None = None
-    """Instead of ``measure``: a round of all cases, which it has take turns within it."""
 
     def run(self, stage: Stage, progress: Callable[[str], None]) -> Results:
         """Run every case once, and all of it again for each round."""
@@ -73,20 +88,10 @@ class Benchmark:
         for number in range(stage.scale.rounds):
             progress(f"{self.name}, round {number + 1} of {stage.scale.rounds}")
             results.rounds.append({})
-            self._round(stage, results)
+            cases = [case for case in self.cases if case.label not in results.skipped]
+            for case, run in self.measure(stage, cases):
+                if isinstance(run, PeerFailed):
+                    results.skipped[case.label] = f"failed: {run}"
+                else:
+                    results.rounds[-1][case.label] = run
         return results
-
-    def _round(self, stage: Stage, results: Results) -> None:
-        cases = [case for case in self.cases if case.label not in results.skipped]
-        if self.measure_all is not None:
-            try:
-                results.rounds[-1].update(self.measure_all(stage, cases))
-            except PeerFailed as error:
-                results.skipped |= {case.label: f"failed, or another beside it: {error}" for case in cases}
-            return
-        assert self.measure is not None
-        for case in cases:
-            try:
-                results.rounds[-1][case.label] = self.measure(stage, case)
-            except PeerFailed as error:
-                results.skipped[case.label] = f"failed: {error}"

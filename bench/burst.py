@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 
-from bench.benchmark import Benchmark, Stage
+from bench.benchmark import Benchmark, Stage, one_by_one
 from bench.cases import (
     ASYNCPG,
     COUNTING,
@@ -51,7 +51,7 @@ def _burst(name: str, title: str, *, size: int, held: bool = False, tls: bool = 
             said = peer.expect("seconds", "cpu")
         return {"rate": count / said["seconds"], "cpu": said["cpu"] / count}
 
-    return Benchmark(name, title, CASES, METRICS, measure, COUNTING, tls)
+    return Benchmark(name, title, CASES, METRICS, one_by_one(measure), COUNTING, tls)
 
 
 def send(stage: Stage, peer: Process, count: int, size: int, *, held: bool) -> None:

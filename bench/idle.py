@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from bench.benchmark import Benchmark, Stage
+from bench.benchmark import Benchmark, Stage, one_by_one
 from bench.cases import LIB_PQ, MUTE_2, MUTE_8, OURS_2, OURS_8, Case
 from bench.results import Metric, Run
 
@@ -48,7 +48,12 @@ def _benchmark(name: str, title: str, cases: tuple[Case, ...], reference: Case, 
 
     metrics = (Metric("cpu", "% of a core", 100, 3), Metric("waits", "wake-ups a second", 1, 2))
     return Benchmark(
-        name, f"{LISTENERS} listeners to whom nothing comes{title}", cases, metrics, measure, reference
+        name,
+        f"{LISTENERS} listeners to whom nothing comes{title}",
+        cases,
+        metrics,
+        one_by_one(measure),
+        reference,
     )
 
 

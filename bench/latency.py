@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-from bench.benchmark import Benchmark, Stage
+from bench.benchmark import Benchmark, Stage, one_by_one
 from bench.cases import ASYNCPG, GEVENT, LIB_PQ, OURS_2, OURS_8, PG8000, PGNOTIFY, PSYCOPG2, PSYCOPG3, Case
 from bench.peers.script import CHANNEL
 from bench.results import Metric, Run
@@ -78,26 +78,21 @@ class _Lane:
 def _latency(
     name: str, title: str, cases: tuple[Case, ...] = CASES, *, tls: bool = False, busy: int = 0
 ) -> Benchmark:
-    def in_turn(stage: Stage, cases: Sequence[Case]) -> dict[str, Run]:
+    def in_turns(stage: Stage, cases: Sequence[Case]) -> Iterator[tuple[Case, Run]]:
         cores, dice, count = sorted(os.sched_getaffinity(0)), random.Random(0), TURN + stage.scale.latency
         with ExitStack() as stack:
             stack.enter_context(_on(set(cores[:-1] or cores)))
             lanes = {
-                case.label: _Lane(stack, stage, case, cores, tls=tls, busy=busy, count=count)
-                for case in cases
+                case: _Lane(stack, stage, case, cores, tls=tls, busy=busy, count=count) for case in cases
             }
             for _ in range(0, count, TURN):
                 for lane in dice.sample(list(lanes.values()), len(lanes)):
                     lane.turn()
-            return {label: lane.run() for label, lane in lanes.items()}
-
-    def alone(stage: Stage, case: Case) -> Run:
-        return in_turn(stage, [case])[case.label]
+            yield from ((case, lane.run()) for case, lane in lanes.items())
 
     # Busy ones at the same time would be busy with each other.
-    return Benchmark(
-        name, title, cases, METRICS, alone if busy else None, cases[0], tls, None if busy else in_turn
-    )
+    alone = one_by_one(lambda stage, case: dict(in_turns(stage, [case]))[case])
+    return Benchmark(name, title, cases, METRICS, alone if busy else in_turns, cases[0], tls)
 
 
 BENCHMARKS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from bench.benchmark import Benchmark, Stage
+from bench.benchmark import Benchmark, Stage, one_by_one
 from bench.cases import LIB_PQ, OURS_2, OURS_8, Case
 from bench.process import Process
 from bench.results import Metric, Run
@@ -79,7 +79,7 @@ BENCHMARKS = (
         "from the end of a session to RECONNECTED",
         CASES,
         (Metric("median", "median, ms", 1e3, 2), Metric("most", "the longest, ms", 1e3, 2)),
-        _reconnect,
+        one_by_one(_reconnect),
         LIB_PQ,
     ),
     Benchmark(
@@ -93,7 +93,7 @@ BENCHMARKS = (
             Metric("again_cpu", "CPU, s", 1, 3),
             Metric("memory", "memory, MB", 1e-6, 1),
         ),
-        _channels,
+        one_by_one(_channels),
         LIB_PQ,
     ),
 )

@@ -8,7 +8,7 @@ comes back nor has many channels.
 from __future__ import annotations
 
 from bench import burst
-from bench.benchmark import Benchmark, Stage
+from bench.benchmark import Benchmark, Stage, one_by_one
 from bench.cases import GEVENT, OURS_2, OURS_8, Case
 from bench.losses import listen_and_lose, lose
 from bench.results import Metric, Run
@@ -62,7 +62,7 @@ BENCHMARKS = (
             )
             for suffix, unit in (("", ""), ("_cpu", ", CPU"))
         ),
-        _stalls,
+        one_by_one(_stalls),
         GEVENT,
     ),
 )
