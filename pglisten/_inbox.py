@@ -101,11 +101,9 @@ class Inbox(Queue):
         return True
 
     def finish(self, error: Error) -> None:
-        """Let nothing more in: who takes gets what is queued, then *error*."""
-        if self.end is None:
-            self.end = error
-            self.wake()
-            self.make_room()
+        """Let nothing more in: nor does the broadcaster wait to put it there."""
+        super().finish(error)
+        self.make_room()
 
     def make_room(self) -> None:
         """Have the broadcaster look again, if it waits."""

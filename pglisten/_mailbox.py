@@ -14,7 +14,6 @@ from greenlet import greenlet
 from ._process import abandon_after_fork
 from ._queue import Queue
 from .backend import Notification
-from .errors import Error
 
 
 class Mailbox(Queue):
@@ -22,9 +21,6 @@ class Mailbox(Queue):
 
     A taker takes from ``items`` itself, and calls `taken` for a marker, and where ``reader_waits``.
     """
-
-    __slots__ = ("__weakref__", "_drop_oldest", "_markers", "dropped", "on_room", "overflows", "reader_waits",
-                 "received", "size")  # fmt: skip
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
         super().__init__()
@@ -75,12 +71,6 @@ class Mailbox(Queue):
         if self.end is None:
             self.items.append(None)
             self._markers += 1
-            self.wake()
-
-    def finish(self, error: Error) -> None:
-        """Accept no more: who takes gets what is queued, then *error*."""
-        if self.end is None:
-            self.end = error
             self.wake()
 
     def get(self, timeout: float | None) -> Notification | None:

@@ -54,33 +54,33 @@ class Replaced(Error):
     """Tell copies of the parent's greenlets that the listener goes on with another supervisor."""
 
 
-class Parents(Protocol):
-    """What is the parent's, and nothing in a forked child."""
+class Abandonable(Protocol):
+    """What is the process's own, and in a forked child nothing but a copy."""
 
     def abandon(self) -> None:
         """Let go of it. Never waits."""
 
 
 _homes: weakref.WeakSet[Home] = weakref.WeakSet()
-_parents: weakref.WeakSet[Parents] = weakref.WeakSet()
+_abandonable: weakref.WeakSet[Abandonable] = weakref.WeakSet()
 
 
-def abandon_after_fork(parents: Parents) -> None:
-    """Have a forked child drop its copy of *parents* at once: a session, what is queued.
+def abandon_after_fork(owned: Abandonable) -> None:
+    """Have a forked child drop its copy of *owned* at once: a session, or what is queued.
 
     For a session the check before each use would be enough for the child. But as long as a child holds the
     descriptor the connection outlives the parent, and the server keeps its session.
     """
-    _parents.add(parents)
+    _abandonable.add(owned)
 
 
 def _forked() -> None:
     for home in list(_homes):
         home.thread = 0
     _homes.clear()
-    for each in list(_parents):
+    for each in list(_abandonable):
         each.abandon()
-    _parents.clear()
+    _abandonable.clear()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -95,10 +95,9 @@ class Pump:
         self._hub = gevent.get_hub()
         loop = self._hub.loop
         self._readable, self._soon = loop.io(session.fileno(), _READ), loop.timer(0.0)
-        self._later = loop.timer(0.0)
-        """For the next heartbeat. Not started anew with every pause: it may come too early, once."""
-        self._comes_later = False
-        """Whether ``_later`` is running."""
+        self._alarm = loop.timer(0.0)
+        """For the next heartbeat. Not set anew with every pause: it may ring too early, once."""
+        self._alarm_is_set = False
         self._called = False
         """Whether `wake` was called since the last pause."""
         self._waiter: Waiter[bool] | None = None
@@ -220,11 +219,11 @@ class Pump:
 
         Returns whether there is something to read and nothing else.
         """
-        if beat_in is not None and not self._comes_later:
-            self._comes_later = True
-            self._later.close()
-            self._later = self._hub.loop.timer(beat_in)
-            self._later.start(self._it_is_later, update=True)
+        if beat_in is not None and not self._alarm_is_set:
+            self._alarm_is_set = True
+            self._alarm.close()
+            self._alarm = self._hub.loop.timer(beat_in)
+            self._alarm.start(self._ring, update=True)
         waiter = self._waiter = Waiter(self._hub)
         if self._gate.has_room():
             # Straight from the event loop, without a callback in between: this is what latency is made of.
@@ -238,8 +237,8 @@ class Pump:
         self._stay_home()
         return readable
 
-    def _it_is_later(self) -> None:
-        self._comes_later = False
+    def _ring(self) -> None:
+        self._alarm_is_set = False
         self.wake()
 
     def _beat_in(self) -> float | None:
@@ -276,7 +275,7 @@ class Pump:
     def close(self) -> None:
         """End the session; in a forked child, without a word to the server."""
         # The watcher goes before the descriptor, whose number may be somebody else's at once.
-        for watcher in (self._readable, self._soon, self._later):
+        for watcher in (self._readable, self._soon, self._alarm):
             watcher.close()
         if self._home.forked:
             self._session.abandon()

@@ -38,6 +38,12 @@ class Queue:
         """Why nothing more comes; what is queued can still be taken."""
         self.waiting: list[greenlet] = []
 
+    def finish(self, error: Error) -> None:
+        """Let nothing more in: who takes gets what is queued, then *error*. The first one counts."""
+        if self.end is None:
+            self.end = error
+            self.wake()
+
     def wake(self) -> None:
         """Have those who wait look again."""
         if self.waiting:

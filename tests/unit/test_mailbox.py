@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gevent
+import greenlet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 import pglisten
 from pglisten import Notification
 from pglisten._mailbox import Mailbox
+from pglisten.testing.contract._forking import in_a_forked_child
 
 
 def _numbered(*numbers: int) -> list[Notification]:
@@ -161,9 +163,15 @@ def test_one_item_wakes_one_of_those_who_wait() -> None:
     mailbox = Mailbox(2)
     takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
     gevent.idle()
-    mailbox.deliver(_numbered(1))
-    gevent.idle()
-    assert [taker.ready() for taker in takers] == [True, False, False]
+    woken: list[object] = []
+    before = greenlet.settrace(lambda _, greenlets: woken.append(greenlets[1]))
+    try:
+        mailbox.deliver(_numbered(1))
+        gevent.idle()
+    finally:
+        greenlet.settrace(before)
+    assert [taker for taker in woken if taker in takers] == takers[:1]
+    assert takers[0].ready()
     assert len(mailbox.waiting) == 2
     gevent.killall(takers)
     assert mailbox.waiting == []
@@ -182,3 +190,20 @@ def test_who_is_next_is_switched_to_and_the_others_are_woken_for_the_rest() -> N
     assert [taker.ready() for taker in takers] == [True, True, False]
     assert [taker.value.payload for taker in takers[:2]] == ["1", "2"]
     gevent.killall(takers)
+
+
+def test_a_forked_child_hands_out_nothing_that_its_parent_has_queued() -> None:
+    mailbox = Mailbox(5)
+    taker = gevent.spawn(mailbox.get, None)
+    gevent.idle()
+    mailbox.deliver(_numbered(1))
+    # A copy of the taker is about to be woken in the child as well.
+    in_a_forked_child(lambda: _assert_never_taken(mailbox, taker))
+    assert taker.get(timeout=5) == Notification(1, "c", "1")
+
+
+def _assert_never_taken(mailbox: Mailbox, taker: gevent.Greenlet[..., object]) -> None:
+    gevent.reinit()
+    gevent.idle()
+    assert not taker.ready()
+    assert len(mailbox) == 0
