@@ -19,9 +19,6 @@ __all__ = ["Pg8000Session"]
 CHUNK = 32768
 """How much is received by one system call, in bytes."""
 
-SHORT = 1024
-"""See `Pg8000Session._receive`; in bytes."""
-
 BUDGET = 32768
 """How much is parsed before others get their turn, in bytes: about 430 short notifications, half a
 millisecond. TLS hands out a record of up to 16 kB at a time, so a call may take several."""
@@ -64,7 +61,7 @@ class Pg8000Session(Session):
         if self._lost is None and self._wire.state is not State.IDLE:
             self._lose(ConnectionLost("a query was interrupted: its reply would be taken for the next one's"))
         if self._lost is None:
-            self._receive(short=0)  # What comes before the question is no answer to it.
+            self._receive()  # What comes before the question is no answer to it.
         self._raise_if_lost()
         try:
             self._converse(self._wire.query(sql, rows), Deadline(timeout))
@@ -136,12 +133,8 @@ class Pg8000Session(Session):
         except ConnectionAbortedError as exc:
             self._lose(ConnectionLost(str(exc)))
 
-    def _receive(self, short: int = SHORT) -> int:
-        """Feed what has arrived to the wire, until nothing is left or `BUDGET` is spent; return how much.
-
-        It ends with what comes in fewer than *short* bytes: that is no burst, a look for more takes a system
-        call, and whoever reads comes back anyway.
-        """
+    def _receive(self) -> int:
+        """Feed what has arrived to the wire, until nothing is left or `BUDGET` is spent; return how much."""
         received = 0
         while received < BUDGET and self._lost is None:
             try:
@@ -156,7 +149,9 @@ class Pg8000Session(Session):
                 break
             self._feed(data)
             received += len(data)
-            if len(data) < short:
+            # It has emptied the socket, and a look for more would take as long again. But TLS hands out a
+            # record at a time.
+            if len(data) < CHUNK and not self._transport.is_tls:
                 break
         return received
 

@@ -166,14 +166,11 @@ class Wire:
                 return
             data = bytes(self._partial)
             self._partial.clear()
-        end = len(data)
-        at = min(self._skip, end)
+        at = min(self._skip, len(data))
         self._skip -= at
-        while at < end:
+        while at < len(data):
             start = at
             at = self._notifications(data, at)
-            if at == end:
-                return
             if self.state is State.BUSY and self._rows is None:
                 at = self._skip_rows(data, at)
             at = self._message(data, at)
@@ -212,7 +209,9 @@ class Wire:
         # The server checks what it sends, unless somebody set client_encoding to SQL_ASCII: better a
         # replacement character then than a connection that every such payload ends.
         parts = body.decode("utf-8", "replace").split("\0")
-        return parts if len(parts) == 3 else ["", "", "malformed"]
+        if len(parts) != 3:
+            raise self._violation("a malformed notification")
+        return parts
 
     def _skip_rows(self, data: bytes, at: int) -> int:
         """Skip the run of rows at *at*; return where it ends. One by one, they would hold up the hub."""

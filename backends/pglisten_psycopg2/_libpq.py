@@ -121,11 +121,6 @@ class Tap:
             _libpq.set_error_verbosity(pgconn, PQERRORS_VERBOSE)
             _libpq.set_notice_receiver(pgconn, _notice_receiver, pgconn)
 
-    @property
-    def has_notices(self) -> bool:
-        """Whether `notices` would return any."""
-        return bool(self._notices if self._pgconn else self._connection.notices)
-
     def notices(self) -> list[Said]:
         """Return what the server said beside its replies since the last call, the last 50 at most."""
         if self._pgconn:

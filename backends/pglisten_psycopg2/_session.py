@@ -23,7 +23,7 @@ from pglisten.errors import ConnectionLost, ServerError, again
 
 from ._libpq import Tap
 from ._reasons import Said, why
-from ._wait import close, deadline_in, divert, in_any_encoding, poll, wait
+from ._wait import close, deadline_in, divert, poll, wait
 
 __all__ = ["Psycopg2Session"]
 
@@ -137,7 +137,7 @@ class Psycopg2Session(Session):
                 # A poll reads what there is, up to the size of libpq's buffer, and over TLS a record at a
                 # time. One that brings nothing has emptied it: a read that stops short of a record's end
                 # has filled at least 8 kB (pqReadData), and no notification is as long as that.
-                conn.poll()
+                poll(conn)
                 fresh = conn.notifies
                 if not fresh:
                     break
@@ -145,13 +145,11 @@ class Psycopg2Session(Session):
                 arrived.extend(make_notifications(map(_fields, fresh)))
                 if len(fresh) == 1:
                     break  # No burst. Its consumer waits for it, and a look for more takes a system call.
-        except (psycopg2.Error, UnicodeDecodeError) as failed:
-            error = in_any_encoding(failed)
+        except psycopg2.Error as error:
             self._lose(str(error), error)
             self._arrived[:0] = arrived
             return self._received_before_the_loss()
-        if self._tap.has_notices:
-            self._heed_notices()
+        self._heed_notices()
         if len(arrived) > BATCH:
             self._arrived = arrived[BATCH:]
             del arrived[BATCH:]

@@ -29,22 +29,15 @@ def deadline_in(timeout: float | None) -> float | None:
 
 
 def poll(conn: connection) -> int:
-    """Return what ``conn.poll()`` does. Raises psycopg2's errors, and nothing else."""
-    try:
-        return conn.poll()
-    except UnicodeDecodeError as error:
-        raise in_any_encoding(error) from None
-
-
-def in_any_encoding(error: psycopg2.Error | UnicodeDecodeError) -> psycopg2.Error:
-    """Return an error of ``conn.poll()`` as one of psycopg2's.
+    """Return what ``conn.poll()`` does. Raises psycopg2's errors, and nothing else.
 
     psycopg2 takes what the server or libpq says for text in the connection's encoding, and fails over it. But
     what comes before ``client_encoding`` is in force is in any: a refusal in the server's own language.
     """
-    if isinstance(error, psycopg2.Error):
-        return error
-    return psycopg2.OperationalError(error.object.decode("utf-8", "replace"))
+    try:
+        return conn.poll()
+    except UnicodeDecodeError as error:
+        raise psycopg2.OperationalError(error.object.decode("utf-8", "replace")) from None
 
 
 def wait(
