@@ -23,7 +23,7 @@ from pglisten._options import target
 from pglisten_listeners import MakeListener, fence
 from pglisten_servers import Server
 
-COUNT = 10_000
+COUNT, SINGLES = 10_000, 100
 BURST = "SELECT count(pg_notify('burst', i || repeat('x', 60))) FROM generate_series(1, %s) i"
 
 
@@ -47,19 +47,20 @@ def _calls(function: Callable[[], object]) -> Counter[str]:
     return calls
 
 
-def _switches(function: Callable[[], object]) -> int:
-    """Return how often greenlets were switched."""
+def _switches(function: Callable[[], object], *, to: list[greenlet.greenlet] | None = None) -> int:
+    """Return how often greenlets were switched: all, or to certain ones."""
     switches = 0
 
-    def note(*_: object) -> None:
+    def note(_: str, greenlets: tuple[greenlet.greenlet, greenlet.greenlet]) -> None:
         nonlocal switches
-        switches += 1
+        switches += to is None or greenlets[1] in to
 
     before = greenlet.settrace(note)
     try:
         function()
     finally:
         greenlet.settrace(before)
+    print("switches:", switches)
     return switches
 
 
@@ -109,36 +110,52 @@ def test_how_often_greenlets_are_switched_in_a_burst(listener: Listener, server:
     listener.listen("burst", timeout=20)
     server.query(BURST, COUNT)
     switches = _switches(lambda: _take(listener, COUNT))
-    print("switches:", switches)
     assert switches < COUNT / 20
+
+
+def _one_at_a_time(listener: Listener, server: Server) -> None:
+    for _ in range(SINGLES):
+        server.query(BURST, 1)
+        _take(listener, 1)
+
+
+def test_what_is_done_for_one_at_a_time(listener: Listener, server: Server) -> None:
+    listener.listen("burst", timeout=20)
+    pump = listener._supervisor.require_link()._pump
+    alarm = pump._alarm
+    calls = _calls(lambda: _one_at_a_time(listener, server))
+    # Once for it, and once more, which finds nothing; but not before its consumer has it.
+    assert calls["poll"] + calls["read"] < 2.5 * SINGLES
+    assert pump._alarm is alarm, "the heartbeat's timer was set anew"
 
 
 def test_how_often_greenlets_are_switched_for_one_at_a_time(listener: Listener, server: Server) -> None:
     listener.listen("burst", timeout=20)
-
-    def one_at_a_time() -> None:
-        for _ in range(100):
-            server.query(BURST, 1)
-            _take(listener, 1)
-
-    switches = _switches(one_at_a_time)
-    print("switches:", switches)
+    switches = _switches(lambda: _one_at_a_time(listener, server))
     # To the hub, to the greenlet that reads, to the consumer; and the former looks for more, and waits.
-    assert switches < 100 * 9
+    assert switches < 9 * SINGLES
 
 
 @pytest.mark.parametrize("heartbeat", [None, 3600.0])
-def test_idle_listeners_wake_nobody_up(make_listener: MakeListener, heartbeat: float | None) -> None:
-    listeners = [make_listener(heartbeat_interval=heartbeat) for _ in range(5)]
-    for listener in listeners:
-        listener.listen("idle", timeout=20)
-        fence(listener, "idle")
-    for listener in listeners:
-        # What the other fences have sent here.
-        while listener.stats().queue_depth:
-            listener.get(timeout=20)
-    waiting = [gevent.spawn(listener.get) for listener in listeners]
-    gevent.sleep(0.2)
-    switches = _switches(lambda: gevent.sleep(0.5))
-    gevent.killall(waiting)
-    assert switches == 2, "to the hub and back: this test's own"
+def test_idle_listeners_never_run_while_another_is_busy(
+    make_listener: MakeListener, heartbeat: float | None
+) -> None:
+    idle = [make_listener(heartbeat_interval=heartbeat) for _ in range(5)]
+    for number, listener in enumerate(idle):
+        listener.listen(f"idle {number}", timeout=20)
+        fence(listener, f"idle {number}")
+    theirs: list[greenlet.greenlet] = [gevent.spawn(listener.get) for listener in idle]
+    for listener in idle:
+        link = listener._supervisor.require_link()
+        theirs += [link._greenlet, listener._supervisor._greenlet]
+    busy = make_listener()
+    busy.listen("busy", timeout=20)
+
+    def exchange(count: int) -> None:
+        for _ in range(count):
+            fence(busy, "busy")
+
+    exchange(5)  # What the idle ones have begun is over by then.
+    switches = _switches(lambda: exchange(50), to=theirs)
+    gevent.killall(theirs[: len(idle)])
+    assert switches == 0

@@ -256,7 +256,7 @@ class TestTheEnd:
         try:
             consuming.kill()
             del consuming
-            gevent.sleep(0.001)
+            settle(broadcaster)
             assert broadcaster.stats().subscriptions == 0
         finally:
             gc.enable()
