@@ -83,3 +83,13 @@ def test_it_has_its_licence_entry_points_and_extras(wheel: Path) -> None:
     assert [
         line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line
     ] == ["Requires-Dist: gevent>=23.9"]
+
+
+def test_a_package_page_shows_who_made_it_and_links_that_work_there(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = next(name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name)
+        headers, _, readme = archive.read(f"{info}/METADATA").decode().partition("\n\n")
+    assert "Author: pglisten maintainers" in headers
+    for label in ("Homepage", "Documentation", "Changelog", "Issues"):
+        assert f"Project-URL: {label}, https://github.com/pglisten/pglisten" in headers
+    assert "](docs/" not in readme
