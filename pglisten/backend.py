@@ -36,6 +36,7 @@ class Notification(NamedTuple):
     pid: int
     """Process id of the server process that sent it."""
     channel: str
+    """The channel, as LISTEN named it."""
     payload: str
     """``""`` where none was given."""
 

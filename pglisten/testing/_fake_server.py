@@ -101,7 +101,7 @@ class FakeServer:
     def wait_listened(self, channel: str, timeout: float | None = None) -> None:
         """Wait until some session listens to *channel*.
 
-        Raises `TimeoutError` after *timeout* seconds; ``None`` waits for ever.
+        Raises ``TimeoutError`` after *timeout* seconds; ``None`` waits for ever.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.listeners(channel):
