@@ -43,6 +43,7 @@ MEANINGS = {
 }
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # furo's own underlines every module's name
 html_title = f"pglisten {release}"
 html_static_path = ["_static"]
 html_css_files = ["pglisten.css"]
