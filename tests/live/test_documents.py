@@ -1,4 +1,4 @@
-"""Every fenced Python block of the README and the docs runs, as it stands.
+"""Every fenced Python block of the README, CONTRIBUTING.md and the docs runs, as it stands.
 
 A block that ends by itself just has to end well. One that runs for ever is preceded by a comment that says
 what happens to it and what it prints: ``<!-- test: notify CHANNEL PAYLOAD -> line, line -->``, or ``gap``
@@ -28,7 +28,7 @@ BLOCK = re.compile(
 
 
 def _blocks() -> Iterator[object]:
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
         for number, match in enumerate(BLOCK.finditer(path.read_text()), 1):
             yield pytest.param(match["code"], match["test"], id=f"{path.name}-{number}")
 

@@ -33,3 +33,12 @@ def _in_the_guide() -> dict[str, set[str]]:
 def test_the_table_of_loggers_is_complete() -> None:
     assert len(_in_the_code()) >= 6
     assert _in_the_guide() == _in_the_code()
+
+
+def test_the_contributors_page_names_each_of_them() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [
+        name
+        for name in _in_the_code()
+        if f"`{name.removeprefix('pglisten')}`" not in text.replace("`pglisten.", "`.")
+    ] == []

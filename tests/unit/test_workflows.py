@@ -1,4 +1,4 @@
-"""The public CI runs what `tox` runs, with actions that cannot change under it."""
+"""CI runs what `tox` runs, as CONTRIBUTING.md lists it, with actions that cannot change under it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CI = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def _environments() -> list[str]:
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    return sorted(name.strip() for name in tox["tox"]["env_list"].split(","))
 
 
 def test_it_runs_every_environment_once_and_no_other() -> None:
-    tox = configparser.ConfigParser(interpolation=None)
-    tox.read(ROOT / "tox.ini")
-    listed = [name.strip() for name in tox["tox"]["env_list"].split(",")]
     run = [name for names in re.findall(r'env: "([\w,]+)"', CI) for name in names.split(",")]
-    assert sorted(run) == sorted(listed)
+    assert sorted(run) == _environments()
+
+
+def test_contributors_find_every_environment_with_its_duration() -> None:
+    rows = re.findall(r"^\| `tox -e ([^|]*)\| [^|]+ \| \d+ (?:s|min) \|$", CONTRIBUTING, re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"\w+", row)) == _environments()
 
 
 def test_it_runs_on_every_python_that_is_declared() -> None:
