@@ -13,7 +13,6 @@ from psycopg2.extensions import connection, libpq_version, make_dsn, parse_dsn
 from pglisten.backend import Backend, ConnInfo
 from pglisten.errors import ConfigurationError, ConnectionFailed
 
-from ._codec import poll_connecting
 from ._libpq import Tap
 from ._reasons import why
 from ._session import Psycopg2Session
@@ -122,7 +121,7 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
     try:
         tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
         try:
-            wait(conn, deadline, owner=owner, poll=poll_connecting)
+            wait(conn, deadline, owner=owner)
         except psycopg2.Error as error:
             if not str(error) and (text := tap.error_message()):
                 raise psycopg2.OperationalError(text) from None

@@ -40,13 +40,7 @@ def poll(conn: connection) -> int:
         raise psycopg2.OperationalError(error.object.decode("utf-8", "replace")) from None
 
 
-def wait(
-    conn: connection,
-    deadline: float | None = None,
-    *,
-    owner: int | None = None,
-    poll: Callable[[connection], int] = poll,
-) -> None:
+def wait(conn: connection, deadline: float | None = None, *, owner: int | None = None) -> None:
     """Drive *conn* until what it was asked to do, connecting or a query, is done.
 
     *deadline* is a moment on the monotonic clock; once it has passed, `TimeoutError` is raised and the
