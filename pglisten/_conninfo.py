@@ -13,6 +13,7 @@ from typing import Literal
 from . import _passfile
 from ._hosts import DEFAULT_PORT, joined, places, socket_path
 from ._keywords import KEYWORDS, integer, printable
+from ._privatekey import is_encrypted
 from ._sources import DEFAULT_SSLMODE, effective
 from .errors import ConfigurationError
 
@@ -268,9 +269,10 @@ class ConnInfo:
         return path if self._home and os.path.exists(path) else ""
 
     def check_files(self) -> None:
-        """Raise `ConfigurationError` if a TLS file that is named, or that ``sslmode`` needs, is missing."""
+        """Raise `ConfigurationError` if a TLS file that is named, or that ``sslmode`` needs, will not do."""
         if all(target.effective_sslmode == "disable" for target in self.targets()):
             return
+        self.check_key()
         for keyword in _TLS_PATHS:
             path = self[keyword]
             if path and (keyword, path) != ("sslrootcert", "system") and not os.path.exists(path):
@@ -282,6 +284,14 @@ class ConnInfo:
             raise ConfigurationError(
                 f"sslmode={self.sslmode} needs a root certificate: set sslrootcert (or PGSSLROOTCERT) to its "
                 "file or to system, or put it into ~/.postgresql/root.crt"
+            )
+
+    def check_key(self) -> None:
+        """Raise `ConfigurationError` if the private key is encrypted and there is no ``sslpassword``."""
+        key = self.tls_file("sslcert") and self.tls_file("sslkey")
+        if key and not self["sslpassword"] and is_encrypted(key):
+            raise ConfigurationError(
+                f"the private key '{printable(key)}' is encrypted: set sslpassword, or sslkey to another key"
             )
 
     def _integer(self, keyword: str, default: int) -> int:

@@ -20,7 +20,7 @@ from ._process import Home, abandon_after_fork
 from ._remedies import with_remedy
 from ._server_state import NO_STATE, STATE_QUERY, ServerState
 from .backend import Backend, Session
-from .errors import ConnectionFailed, ConnectionLost, Error, ServerError
+from .errors import ConfigurationError, ConnectionFailed, ConnectionLost, Error, ServerError
 
 logger = logging.getLogger("pglisten.listener")
 
@@ -113,7 +113,7 @@ class Route:
         started = time.monotonic()
         target = address.with_password()
         try:
-            session = self._backend.connect(target, self._timeout)
+            session = connect(self._backend, target, self._timeout)
         except ConnectionFailed as error:
             self._failed(error, target)
             return None, None
@@ -169,6 +169,20 @@ class Route:
         )
         failed.__cause__ = distinct[-1]
         return failed
+
+
+def connect(backend: Backend, target: ConnInfo, timeout: float | None) -> Session:
+    """Return a session with *target*, which has its password: what every attempt goes through.
+
+    Raises `ConnectionFailed`, also for a private key that has been replaced by an encrypted one since the
+    connection string was read: it may be replaced again.
+    """
+    if target.effective_sslmode != "disable":
+        try:
+            target.check_key()
+        except ConfigurationError as error:
+            raise ConnectionFailed(f"{target.description}: {error}") from None
+    return backend.connect(target, timeout)
 
 
 def resolve(conninfo: ConnInfo, timeout: float | None) -> list[ConnInfo]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from gevent.socket import wait_read
 
 from . import _doctor_verdicts as verdicts
+from ._dial import connect
 from ._doctor_hosts import Chosen
 from ._doctor_verdicts import Verdict, milliseconds
 from ._pump import STATUS_LOST
@@ -65,7 +66,7 @@ def prove(
     """
     target = chosen.address.with_password()
     try:
-        sender = backend.connect(target, target.connect_timeout or timeout)
+        sender = connect(backend, target, target.connect_timeout or timeout)
     except ConnectionFailed as error:
         advice = remedy(error.sqlstate, str(error), target.password_source)
         return verdicts.warning(f"not proven, there is no second connection to send from: {error}", advice)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from . import _doctor_verdicts as verdicts
 from ._conninfo import ConnInfo
-from ._dial import FINAL, resolve
+from ._dial import FINAL, connect, resolve
 from ._doctor_verdicts import Verdict, milliseconds
 from ._remedies import remedy
 from ._server_state import NO_STATE, STATE_QUERY, ServerState
@@ -108,7 +108,7 @@ class _Visit:
         started = time.monotonic()
         target = address.with_password()
         try:
-            session = self._backend.connect(target, target.connect_timeout or self._timeout)
+            session = connect(self._backend, target, target.connect_timeout or self._timeout)
             self._keep(session)
             took = time.monotonic() - started
             state = ServerState.read(session.fetch(STATE_QUERY, self._timeout))

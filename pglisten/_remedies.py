@@ -71,6 +71,7 @@ _ADVICE = (
         "does not support SSL|does not do TLS",
         "turn ssl on at the server, or write sslmode=disable if the network is to be trusted",
     ),
+    _Advice(None, "private key file .*: bad decrypt", "correct sslpassword: it does not open sslkey"),
     _Advice(
         None, "no password supplied|wants a password", "set PGPASSWORD, or add a line to the password file"
     ),

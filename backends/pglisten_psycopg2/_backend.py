@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 from typing import ClassVar
 
 import psycopg2
@@ -57,6 +58,14 @@ UNSET = {
 """What to say where nothing is said, so that libpq looks at neither its variables nor a service for it:
 its own defaults, but for the first two. ``""`` is nothing, where libpq takes that."""
 
+NO_PASSWORD = secrets.token_hex()
+"""The ``sslpassword`` that libpq gets if the user gives none.
+
+With any password, OpenSSL never asks on the terminal, neither for an encrypted key nor for an encrypted
+certificate (initialize_SSL in fe-secure-openssl.c). It is random, so that it opens nothing. A libpq before
+version 13 does not know the setting; there, `ConnInfo.check_key` alone prevents a prompt.
+"""
+
 SEEN_TO = ("passfile", "target_session_attrs", "load_balance_hosts")
 """What the core has seen to."""
 
@@ -78,6 +87,9 @@ class Psycopg2Backend(Backend):
         if conninfo["sslrootcert"] == "system" and version < SYSTEM_ROOTS:
             # It would be taken for a file that is not there, and sslmode=require then verifies nothing.
             unknown.append("sslrootcert=system")
+        if ":" in conninfo["sslkey"]:
+            # libpq takes it for one in an OpenSSL engine, and an engine may ask for a PIN on the terminal.
+            raise ConfigurationError("sslkey: no file with ':' in its path is possible here: rename it")
         if unknown:
             raise ConfigurationError(
                 f"{', '.join(unknown)}: not known to the libpq {version // 10000} that psycopg2 uses here; "
@@ -169,6 +181,8 @@ def _settings(conninfo: ConnInfo) -> dict[str, str]:
         "keepalives_count": str(conninfo.keepalives_count),
         "tcp_user_timeout": str(conninfo.tcp_user_timeout),
     }
+    if "sslpassword" in unset and not settings["sslpassword"]:
+        settings["sslpassword"] = NO_PASSWORD
     # libpq looks PGSERVICE up by itself, and fails if that is not defined: so it gets the name that counts,
     # whose file adds nothing to all the rest. Without the variable it needs no file.
     service = settings.pop("service", "")

@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -137,6 +138,12 @@ class TestSettings(Psycopg2Fixtures):
         with pytest.raises(ConfigurationError, match=r"^sslrootcert=system: not known to the libpq 15 "):
             Psycopg2Backend().check(ConnInfo({"user": "system", "sslrootcert": "system"}))
         Psycopg2Backend().check(ConnInfo({"user": "system", "sslrootcert": "/etc/roots.pem"}))
+
+    def test_a_key_in_an_openssl_engine_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "engine:key").touch()
+        keywords = f"host=db sslkey='{tmp_path}/engine:key'"
+        with pytest.raises(ConfigurationError, match=r"^sslkey: no file with ':' in its path is possible"):
+            Psycopg2Backend().check(ConnInfo.parse(keywords, {}))
 
     def test_client_encoding_is_utf8_whatever_the_options_say(
         self, connect: Connect, other: Psycopg2Session, channel: str

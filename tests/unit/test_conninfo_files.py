@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,51 @@ def test_the_default_revocation_list_steps_back_for_a_directory_of_them(home: Pa
 
 def test_without_a_home_directory_there_are_no_default_files() -> None:
     assert ConnInfo({"host": "db"}).tls_file("sslrootcert") == ""
+
+
+PKCS8 = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIH...\n-----END ENCRYPTED PRIVATE KEY-----\n"
+TRADITIONAL = (
+    b"-----BEGIN EC PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\nDEK-Info: AES-256-CBC,AB\r\n\r\nMIH...\r\n"
+)
+PLAIN = b"-----BEGIN PRIVATE KEY-----\nMIH...\n-----END PRIVATE KEY-----\n"
+CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nMIH...\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("before", [b"", CERTIFICATE, b"Bag Attributes\n"])
+@pytest.mark.parametrize(
+    ("key", "encrypted"),
+    [
+        (PKCS8, True),
+        (TRADITIONAL, True),
+        (PLAIN, False),
+        (PLAIN + PKCS8, False),
+        (b"\x30\x81", False),
+        (b"", False),
+    ],
+)
+def test_an_encrypted_key_needs_sslpassword(
+    home: Path, before: bytes, key: bytes, *, encrypted: bool
+) -> None:
+    put(home, "postgresql.crt")
+    path = put(home, "postgresql.key")
+    Path(path).write_bytes(before + key)
+    if encrypted:
+        with pytest.raises(
+            ConfigurationError, match=f"^the private key '{path}' is encrypted: set sslpassword"
+        ):
+            parse(home, "host=db")
+    else:
+        parse(home, "host=db")
+    for unused in ("sslpassword=x", "sslmode=disable", "sslcertmode=disable", "host=/run/pg"):
+        parse(home, f"host=db {unused}")
+
+
+def test_a_key_without_a_certificate_is_not_looked_at(home: Path) -> None:
+    Path(put(home, "postgresql.key")).write_bytes(PKCS8)
+    parse(home, "host=db")
+
+
+def test_what_is_no_regular_file_is_not_read_for_a_key(home: Path) -> None:
+    put(home, "postgresql.crt")
+    os.mkfifo(home / ".postgresql" / "postgresql.key")
+    parse(home, "host=db")
