@@ -27,7 +27,15 @@ from typing import ClassVar, NamedTuple, cast
 
 from ._conninfo import ConnInfo
 
-__all__ = ["MAX_RESULT", "Backend", "ConnInfo", "Notification", "Session", "make_notifications"]
+__all__ = [
+    "MAX_RESULT",
+    "Backend",
+    "ConnInfo",
+    "Notification",
+    "Session",
+    "make_notifications",
+    "server_text",
+]
 
 
 class Notification(NamedTuple):
@@ -53,6 +61,20 @@ def make_notifications(fields: Iterable[tuple[int, str, str]]) -> Iterator[Notif
     In a burst it is noticed: no function written in Python runs for each.
     """
     return map(_new, repeat(Notification), fields)
+
+
+def server_text(data: bytes) -> str:
+    r"""Return what the server says in an error or a notice, for people to read.
+
+    Before ``client_encoding`` is in force the text may be in any encoding, and nothing tells which. If it is
+    not UTF-8, the result is its ASCII with ``\xd0`` and the like for the other bytes: nothing is lost, and
+    nothing is guessed. If it was cut within a character, that is so for this character alone.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        good = error.start if error.reason == "unexpected end of data" else 0
+        return data[:good].decode() + data[good:].decode("ascii", "backslashreplace")
 
 
 MAX_RESULT = 1 << 20

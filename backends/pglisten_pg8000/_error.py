@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pglisten.backend import server_text
 from pglisten.errors import ServerError
 
 __all__ = ["read_error"]
@@ -11,7 +12,7 @@ def read_error(body: bytes) -> ServerError:
     """Read the body of either (PostgreSQL docs, 55.8), possibly cut short."""
     fields: dict[bytes, str] = {}
     for field in body.split(b"\0"):
-        fields.setdefault(field[:1], str(field[1:], "utf-8", "replace"))
+        fields.setdefault(field[:1], server_text(field[1:]))
     return ServerError(
         fields.get(b"M", "no message"),
         # V is never translated; a pooler may know S alone.

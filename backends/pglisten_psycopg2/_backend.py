@@ -135,8 +135,7 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
         try:
             wait(conn, deadline, owner=owner)
         except psycopg2.Error as error:
-            if not str(error) and (text := tap.error_message()):
-                raise psycopg2.OperationalError(text) from None
+            error.args = (tap.reason(error),)
             raise
         return Psycopg2Session(conn, tap)
     except BaseException:

@@ -9,7 +9,8 @@ ones, in the library that psycopg2 itself is linked to. Three things need them:
 * What had arrived when a connection was lost. psycopg2's poll reads before it looks at what libpq has
   parsed. If that reading finds the end of the stream, what came in behind the last reply is out of
   psycopg2's reach: notifications, and the server's reason with them.
-* Why an attempt failed where psycopg2 (2.9.9, say) has no text, since that is in the server's encoding.
+* Why an attempt failed, in bytes: the text may be in any encoding, and psycopg2 then has a damaged one or
+  none (2.9.9).
 
 Where the functions cannot be had (a libpq linked in statically, its symbols hidden), these are missing
 and nothing else changes.
@@ -25,9 +26,9 @@ from weakref import WeakValueDictionary
 from psycopg2 import _psycopg  # pyright: ignore[reportPrivateUsage]
 from psycopg2.extensions import connection
 
-from pglisten.backend import Notification
+from pglisten.backend import Notification, server_text
 
-from ._reasons import Said, said_by_server
+from ._reasons import Said, one_line, said_by_server
 
 __all__ = ["Tap"]
 
@@ -134,9 +135,18 @@ class Tap:
         self._notices.append(said)
         del self._notices[:-NOTICES_KEPT]
 
-    def error_message(self) -> str:
-        """Return libpq's own text for what went wrong last, ``""`` if there is none."""
-        return _text(_libpq.error_message(self._pgconn)) if _libpq is not None and self._pgconn else ""
+    def reason(self, error: Exception) -> str:
+        """Return the text of *error*, which has just been raised, as libpq has it if it is libpq's.
+
+        psycopg2's has U+FFFD for what is not UTF-8, or is empty.
+        """
+        text = str(error)
+        if _libpq is None or not self._pgconn:
+            return text
+        data = _libpq.error_message(self._pgconn) or b""
+        # psycopg2 leaves the severity out, if it is in English.
+        damaged = data.decode("utf-8", "replace").strip()
+        return server_text(data) if damaged.endswith(text.strip()) else text
 
     def leftovers(self) -> list[Notification]:
         """Return the notifications that libpq has read and psycopg2 does not know of. Reads nothing more."""
@@ -164,7 +174,8 @@ def _receive_notice(pgconn: int, result: int) -> None:
         severity, localised, sqlstate, message = (
             _libpq.result_error_field(result, ord(field)) for field in "VSCM"
         )
-        tap.hear(Said(_text(severity or localised), _text(sqlstate) or None, _text(message)))
+        said = (server_text(field or b"") for field in (severity or localised, sqlstate, message))
+        tap.hear(Said(next(said), next(said) or None, one_line(next(said))))
 
 
 # One for all connections, and never freed: libpq could not be told that it is gone.
@@ -172,5 +183,5 @@ _notice_receiver = _NoticeReceiver(_receive_notice)
 
 
 def _text(data: bytes | None) -> str:
-    # Notices that come before client_encoding is in force may be in any encoding.
+    # As psycopg2 does with channels and payloads.
     return (data or b"").decode("utf-8", "replace")

@@ -15,11 +15,21 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["Said", "said_by_libpq", "said_by_server", "why"]
+__all__ = ["Said", "one_line", "said_by_libpq", "said_by_server", "why"]
 
-# A SQLSTATE of the server's own has a digit in it; "DETAIL:  ERROR: ..." must not pass for one.
-_CODED = re.compile(r"(\w+):  (?=[A-Z]*\d)([0-9A-Z]{5}): (.*)")
-_UNCODED = re.compile(r"(FATAL|PANIC):  (.*)")
+# Severities are in any language, and may have blanks in them. A SQLSTATE of the server's own has a digit in
+# it: "FATAL:  ERROR: ..." without codes must not pass for one.
+_CODED = re.compile(r"(?:^|: )([^\s:][^:]*):  (?=[A-Z]*\d)([0-9A-Z]{5}): (.*)")
+_UNCODED = re.compile(r"(?:^|: )(FATAL|PANIC):  (.*)")
+_END = re.compile(
+    # In libpq's language, which is English unless the application has called setlocale().
+    r"LINE \d+: |(DETAIL|HINT|QUERY|CONTEXT|(SCHEMA|TABLE|COLUMN|DATATYPE|CONSTRAINT) NAME|LOCATION):  "
+    # LOCATION in any: a function of the server, its file and line.
+    r"|[^:]+:  (\w+, )?[\w./\\-]+\.\w+:\d+$"
+    # What libpq says after the server's last words.
+    r"|server closed the connection unexpectedly"
+)
+"""What follows a message's own lines."""
 _ATTEMPT = re.compile(r"^connection to server .*? failed: ")
 _INTERVENTION = "57P"
 """SQLSTATEs of an administrator's doings: shutdowns, crashes, timeouts (PostgreSQL docs, appendix A)."""
@@ -46,11 +56,37 @@ class Said(NamedTuple):
 def said_by_server(text: str) -> list[Said]:
     """Return the server's messages in *text*, without repetitions, in order; ``[]`` if there is none.
 
-    Where verbosity could not be set there are no codes, and only FATAL and PANIC are recognised.
+    All lines of a message are in it, as one line, without its detail and its hint. Where verbosity could not
+    be set there are no codes, and only FATAL and PANIC are recognised.
     """
-    coded = [Said(*found) for found in _CODED.findall(text)]
-    uncoded = [Said(severity, None, message) for severity, message in _UNCODED.findall(text)]
-    return list(dict.fromkeys(coded or uncoded))
+    coded = any(map(_CODED.search, text.split("\n")))
+    found: list[Said] = []
+    unfinished = False
+    for line in text.split("\n"):
+        said = _read(line, coded=coded)
+        attempt = _ATTEMPT.match(line) is not None
+        # Within a message, what looks like the beginning of another is part of it, unless it repeats it.
+        if said is not None and (not unfinished or attempt or said[:2] == found[-1][:2]):
+            found.append(said)
+            unfinished = True
+        elif attempt or _END.match(line):
+            unfinished = False
+        elif unfinished:
+            found[-1] = found[-1]._replace(message=f"{found[-1].message}\n{line}")
+    return list(dict.fromkeys(said._replace(message=one_line(said.message)) for said in found))
+
+
+def _read(line: str, *, coded: bool) -> Said | None:
+    """Return the message that begins in *line*, ``None`` if none does."""
+    if coded:
+        found = None if _END.match(line) else _CODED.search(line)
+        return Said(*found.groups()) if found else None
+    return Said(found[1], None, found[2]) if (found := _UNCODED.search(line)) else None
+
+
+def one_line(text: str) -> str:
+    """Return *text* with a blank for each break and run of blanks."""
+    return " ".join(text.split())
 
 
 def said_by_libpq(text: str) -> str:

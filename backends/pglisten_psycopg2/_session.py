@@ -57,6 +57,8 @@ class Psycopg2Session(Session):
         self._lost: ConnectionLost | None = None
         self._arrived: list[Notification] = []
         """What has arrived and was not returned yet; after a loss, what is received before the loss is."""
+        self._refusal = ""
+        """What libpq said of the last query that was refused. It puts what it says of a loss behind that."""
         self._last_words: Said | None = None
         """The server's announcement that it will end the session."""
 
@@ -117,7 +119,8 @@ class Psycopg2Session(Session):
                 return  # An empty query. The server did answer it.
             raise self._lose("COPY is not possible here: the session is in the middle of it", error)
         if error.pgcode is None or status not in _DONE:
-            raise self._lose(str(error), error)
+            raise self._lose(self._tap.reason(error), error)
+        self._refusal = self._tap.reason(error)
         raise ServerError(
             diag.message_primary or str(error),
             severity=diag.severity_nonlocalized or diag.severity or "ERROR",
@@ -146,7 +149,7 @@ class Psycopg2Session(Session):
                 if len(fresh) == 1:
                     break  # No burst. Its consumer waits for it, and a look for more takes a system call.
         except psycopg2.Error as error:
-            self._lose(str(error), error)
+            self._lose(self._tap.reason(error), error)
             self._arrived[:0] = arrived
             return self._received_before_the_loss()
         self._heed_notices()
@@ -169,7 +172,7 @@ class Psycopg2Session(Session):
         self._arrived += self._tap.leftovers()
         conn.notifies = []
         self._heed_notices()
-        message, sqlstate = why(text)
+        message, sqlstate = why((self._refusal and text.rpartition(self._refusal)[2]) or text)
         if sqlstate is None and self._last_words is not None:
             message, sqlstate = self._last_words.message, self._last_words.sqlstate
         self._lost = ConnectionLost(message, sqlstate=sqlstate)

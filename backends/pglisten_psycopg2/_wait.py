@@ -11,6 +11,8 @@ from gevent import monkey
 from gevent.socket import wait_read, wait_readwrite
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
 
+from pglisten.backend import server_text
+
 __all__ = ["close", "deadline_in", "divert", "make_green", "poll", "wait"]
 
 close: Callable[[int], None] = monkey.get_original("os", "close")
@@ -37,7 +39,7 @@ def poll(conn: connection) -> int:
     try:
         return conn.poll()
     except UnicodeDecodeError as error:
-        raise psycopg2.OperationalError(error.object.decode("utf-8", "replace")) from None
+        raise psycopg2.OperationalError(server_text(error.object)) from None
 
 
 def wait(conn: connection, deadline: float | None = None, *, owner: int | None = None) -> None:

@@ -113,7 +113,7 @@ def test_a_refusal_in_the_servers_own_encoding_keeps_its_sqlstate(backend_name: 
     text = b"Passwort f\xfcr Benutzer \xbbapp\xab falsch"
     refusal = message(b"E", b"SFATAL\0VFATAL\0C28P01\0M" + text + b"\0\0")
     with wrong_server(Script(startup=(refusal, Then.CLOSE))) as server:
-        with pytest.raises(ConnectionFailed, match=r"Passwort f.r Benutzer") as caught:
+        with pytest.raises(ConnectionFailed, match=r"Passwort f\\xfcr Benutzer") as caught:
             ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
         assert caught.value.sqlstate == "28P01"
 
