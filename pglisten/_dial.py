@@ -20,7 +20,7 @@ from ._process import Home, abandon_after_fork
 from ._remedies import with_remedy
 from ._server_state import NO_STATE, STATE_QUERY, ServerState
 from .backend import Backend, Session
-from .errors import ConfigurationError, ConnectionFailed, ConnectionLost, Error, ServerError
+from .errors import ConfigurationError, ConnectionFailed, ConnectionLost, Error, ServerError, told
 
 logger = logging.getLogger("pglisten.listener")
 
@@ -214,6 +214,14 @@ def as_failed_attempt(error: Exception) -> ConnectionFailed:
     if isinstance(error, ConnectionFailed):
         return error
     failed = ConnectionFailed(str(error), sqlstate=_sqlstate(error))
+    failed.__cause__ = error
+    return failed
+
+
+def as_bug(error: Exception, backend: Backend) -> ConnectionFailed:
+    """Log *error*, which no backend may raise, and return it as a failed attempt."""
+    logger.error("backend %s has a bug\n%s", backend.name, told(error))
+    failed = ConnectionFailed(f"backend {backend.name} has a bug: {error!r}")
     failed.__cause__ = error
     return failed
 

@@ -17,7 +17,7 @@ from ._process import abandon_after_fork
 from ._pump import Forked, Heartbeat, Pump
 from ._sql import PING
 from .backend import Session
-from .errors import ConnectionLost, Error, OperationTimeout, ServerError, again
+from .errors import ConnectionLost, Error, OperationTimeout, ServerError, again, told
 
 logger = logging.getLogger("pglisten.connection")
 
@@ -151,8 +151,8 @@ class Link:
         except ConnectionLost as error:
             self._set_cause(error)
             self._pump.collect_the_rest()
-        except Exception as error:
-            logger.exception("the connection to server process %d ended by a bug", self.pid)
+        except Exception as error:  # noqa: BLE001 - the end of the greenlet, and callers are told
+            logger.error("the connection to server process %d ended by a bug\n%s", self.pid, told(error))
             lost = ConnectionLost(f"ended by a bug: {error!r}")
             lost.__cause__ = error
             self._set_cause(lost)

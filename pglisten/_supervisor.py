@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from ._backoff import Backoff
 from ._channels import ChannelTable, Waiter
-from ._dial import Route, as_failed_attempt
+from ._dial import Route, as_bug, as_failed_attempt
 from ._events import Dispatcher, ListenerEvent
 from ._greenlet import Greenlet, spawn
 from ._link import Link
@@ -28,7 +28,6 @@ from ._settings import Pace, Settings
 from ._states import TRANSITIONS, Happening, State
 from .backend import Session
 from .errors import (
-    ConnectionFailed,
     ConnectionLost,
     Error,
     ListenerClosed,
@@ -210,12 +209,8 @@ class Supervisor:
             return route.next(), None
         except Error as error:
             return None, error
-        except Exception as error:
-            name = self._settings.backend.name
-            logger.exception("backend %s has a bug", name)
-            failure = ConnectionFailed(f"backend {name} has a bug: {error!r}")
-            failure.__cause__ = error
-            return None, failure
+        except Exception as error:  # noqa: BLE001 - one bad attempt must not end the listener
+            return None, as_bug(error, self._settings.backend)
 
     def _settled(self) -> None:
         """Take note that the server has every channel: the first time on a connection, it counts as made."""

@@ -36,6 +36,7 @@ class ListenerConnection:
         connect_timeout: float | None = 10.0,
     ) -> None:
         chosen, conninfo = _options.target(dsn, backend)
+        del dsn  # Error trackers record the variables of this frame if the connection fails.
         self._mailbox = Mailbox(_options.queue_size(queue_size))
         self._channels = ChannelTable()
         limit = _options.connect_timeout(connect_timeout, conninfo)

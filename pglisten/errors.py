@@ -23,6 +23,7 @@ The driver's own exception, where there was one, is the ``__cause__``.
 from __future__ import annotations
 
 import copy
+import traceback
 from typing import TypeVar
 
 __all__ = [
@@ -168,3 +169,24 @@ def again(error: _E) -> _E:
     fresh.__cause__ = error.__cause__
     fresh.__suppress_context__ = True
     return fresh
+
+
+def without_frames(error: _E) -> _E:
+    """Strip *error*, and all that led to it, of their tracebacks; return *error*.
+
+    The variables in their frames are passwords and payloads, and error trackers (Sentry, Elastic APM)
+    record those of an error, of its causes and of a log record's ``exc_info``.
+    """
+    links: list[BaseException] = [error]
+    for link in links:
+        link.__traceback__ = None
+        led_to_it = (link.__cause__, link.__context__)
+        links += [each for each in led_to_it if each is not None and each not in links]
+    return error
+
+
+def told(error: BaseException) -> str:
+    """Return *error* with its traceback as text, for a log; then strip it as `without_frames` does."""
+    text = "".join(traceback.format_exception(error))
+    without_frames(error)
+    return text

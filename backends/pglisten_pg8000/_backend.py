@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import ClassVar
 
 from pglisten.backend import Backend, ConnInfo
-from pglisten.errors import ConfigurationError, ConnectionFailed
+from pglisten.errors import ConfigurationError, ConnectionFailed, without_frames
 
 from . import _tls
 from ._failure import StartupFailed
@@ -90,14 +90,6 @@ def _establish(conninfo: ConnInfo, timeout: float | None) -> Established | Conne
         return ConnectionFailed(f"{where}: no answer within {timeout:g} s")
     except StartupFailed as exc:
         failed = ConnectionFailed(f"{where}: {exc}", sqlstate=exc.sqlstate)
-        failed.__cause__ = _without_frames(exc.__cause__)
+        # pg8000's frames hold the password.
+        failed.__cause__ = exc.__cause__ and without_frames(exc.__cause__)
         return failed
-
-
-def _without_frames(error: BaseException | None) -> BaseException | None:
-    """Strip *error* and what led to it of their tracebacks: pg8000's frames hold the password."""
-    link = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    return error

@@ -175,7 +175,7 @@ def test_no_failed_attempt_shows_one(
         dsn, events, limit = reach(**changes), Events(), 0.1 if name == "silence" else 20.0
         failed = raised(functools.partial(make_connection, dsn, connect_timeout=limit))
         assert isinstance(failed, pglisten.ConnectionFailed)
-        searched.error(failed, own=(dsn,))
+        searched.error(failed)
         with make_listener(dsn, connect_timeout=limit, event_callback=events) as listener:
             events.wait_for("CONNECTION_ATTEMPT_FAILED")
             searched.show(listener, listener.stats(), *events[0])
@@ -217,7 +217,7 @@ def test_no_dial_that_is_killed_shows_one(
         dialling.kill(end)
         assert dialling.value is end
         searched.show(dialling)
-        searched.error(end, own=(dsn,))
+        searched.error(end)
     between, events = proxy(vault), Events()
     listener = make_listener(reach(port=between.port, method="password"), event_callback=events)
     moment(between)
