@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import gevent
-
 from . import _options
+from ._greenlet import Greenlet, current
 from ._streams import streams
 from .backend import Notification
 from .broadcast import Subscription
@@ -139,7 +138,7 @@ class EventStream:
             self._first += form.gap_event(self._identity())
         self._over = False
         """Whether nothing more comes."""
-        self._sender: gevent.Greenlet[..., object] | None = None
+        self._sender: Greenlet | None = None
         """Who iterates it, until it is over."""
         self._siblings = siblings
         if siblings is not None:
@@ -152,8 +151,7 @@ class EventStream:
     def __next__(self) -> bytes:
         if self._over:
             raise StopIteration
-        sender = gevent.getcurrent()
-        self._sender = sender if isinstance(sender, gevent.Greenlet) else None
+        self._sender = current()
         try:
             if self._first:
                 first, self._first = self._first, ""

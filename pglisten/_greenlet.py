@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import gevent
+from greenlet import getcurrent
 
 Greenlet: TypeAlias = "gevent.Greenlet[..., None]"
 
@@ -15,3 +16,12 @@ def spawn(name: str, run: Callable[..., None], *args: object) -> Greenlet:
     greenlet: Greenlet = gevent.spawn(run, *args)  # pyright: ignore[reportUnknownVariableType]
     greenlet.name = name  # pyright: ignore[reportAttributeAccessIssue] - the stubs lack the setter
     return greenlet
+
+
+def current() -> Greenlet | None:
+    """Return the running greenlet if it can be killed; ``None`` for a hub or a thread's main greenlet.
+
+    By its method, not by its class: an APM agent (ddtrace) puts a subclass in place of `gevent.Greenlet`.
+    """
+    running: Any = getcurrent()
+    return running if hasattr(running, "kill") else None

@@ -142,6 +142,25 @@ def test_who_is_stuck_with_a_chunk_is_killed_and_who_has_none_is_not(
     holders[1].get(timeout=PATIENCE)
 
 
+def test_who_is_stuck_is_killed_also_where_an_agent_has_put_a_class_of_its_own_in_place_of_greenlets(
+    broadcaster: Broadcaster, stopping: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, never = sse.stream(broadcaster.subscribe("orders")), gevent.event.Event()
+
+    def hold() -> None:
+        next(body)
+        never.wait()
+
+    holder = gevent.spawn(hold)  # As a server does, which has kept gevent's own class.
+    monkeypatch.setattr(gevent, "Greenlet", type("TracedGreenlet", (gevent.Greenlet,), {}))
+    gevent.idle()
+    streams.end()
+    gevent.idle()
+    streams.abort()
+    holder.join(PATIENCE)
+    assert holder.dead
+
+
 def test_a_forked_worker_begins_without_the_streams_of_its_master(
     broadcaster: Broadcaster, subscription: Subscription, stopping: None
 ) -> None:

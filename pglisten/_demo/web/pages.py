@@ -12,10 +12,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import gevent
 from gevent.queue import Full, Queue
 
-from ..._greenlet import spawn
+from ..._greenlet import Greenlet, current, spawn
 from ..._streams import streams
 from ...backend import Notification
 from ...broadcast import Broadcaster
@@ -57,7 +56,7 @@ class Page:
         self._listening = False
         self._told = ""
         self._stream: EventStream | None = None
-        self._sender: gevent.Greenlet[..., object] | None = None
+        self._sender: Greenlet | None = None
         bulletin.readers.add(self._tell)
         self._pump = spawn("demo-page", self._run)
         streams.add(self)
@@ -66,8 +65,7 @@ class Page:
         return self
 
     def __next__(self) -> bytes:
-        sender = gevent.getcurrent()
-        self._sender = sender if isinstance(sender, gevent.Greenlet) else None
+        self._sender = current()
         chunk = self._queue.get()
         if chunk is None:
             self.close()
