@@ -34,8 +34,8 @@ if TYPE_CHECKING:
             """Return what *function* returns, computed without holding up the hub."""
             ...
 
-    class Connection:
-        """All that is used of ``pg8000.native.Connection``, private names included.
+    class CoreConnection:
+        """All that is used of ``pg8000.core.CoreConnection``, private names included.
 
         Its constructor writes the start-up message into the stream, reads messages up to
         ReadyForQuery and hands each to its ``handle_`` method.
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
         def _send_message(self, code: bytes, data: bytes) -> None: ...
 
 else:
-    from pg8000.native import Connection
+    # Not `pg8000.native.Connection`: an APM agent may have put a function in its place.
+    from pg8000.core import CoreConnection
 
 __all__ = ["LogIn", "Stream"]
 
@@ -82,7 +83,7 @@ _KEY_SIZE = 8
 """BackendKeyData holds a pid and a key of four bytes each, from PostgreSQL 18 on a longer key."""
 
 
-class LogIn(Connection):
+class LogIn(CoreConnection):
     """One start-up and authentication, done in the constructor; to be dropped afterwards.
 
     Raises `StartupFailed`, or whatever the stream raised that is not an `OSError`.

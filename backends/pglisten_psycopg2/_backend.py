@@ -120,7 +120,11 @@ class Psycopg2Backend(Backend):
 
 
 class _Connection(connection):
-    """psycopg2's own shows its DSN, with ``sslpassword`` in it, to whoever looks at a frame's variables."""
+    """psycopg2's own class, made without ``psycopg2.connect()``.
+
+    APM agents wrap that function: they record payloads, and put proxies in place of connections and cursors.
+    The repr is ours because psycopg2's shows the DSN, ``sslpassword`` included, and error trackers record it.
+    """
 
     def __repr__(self) -> str:
         return f"<psycopg2 connection at {id(self):#x}, closed: {self.closed}>"
@@ -129,7 +133,7 @@ class _Connection(connection):
 def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
     owner = os.getpid()
     # In no variable: frames that are left by an error hold them.
-    conn = psycopg2.connect(make_dsn(**_settings(conninfo)), connection_factory=_Connection, async_=True)
+    conn = _Connection(make_dsn(**_settings(conninfo)), async_=True)
     try:
         tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket
-from pg8000.native import Connection
+from pg8000.core import CoreConnection
 
 from pg8000_sessions import (
     PATIENCE,
@@ -71,7 +71,7 @@ class Stream:
 class TestWhatIsTakenForGrantedOfPg8000:
     def connect(self, answer: bytes) -> tuple[Stream, Any]:
         stream = Stream(answer)
-        return stream, Connection(
+        return stream, CoreConnection(
             "app", ssl_context=False, sock=stream, startup_params={"client_encoding": "UTF8"}
         )
 
@@ -92,14 +92,14 @@ class TestWhatIsTakenForGrantedOfPg8000:
         before = (stream.written, list(stream.calls))
         del connection
         assert (stream.written, stream.calls) == before
-        assert not hasattr(Connection, "__del__")
+        assert not hasattr(CoreConnection, "__del__")
 
     def test_messages_reach_the_methods_that_are_overridden(self) -> None:
         overridden = [name for name in vars(LogIn) if name == "close" or name.startswith("handle_")]
         assert len(overridden) == 7
         for name in overridden:
             assert list(inspect.signature(getattr(LogIn, name)).parameters) == list(
-                inspect.signature(getattr(Connection, name)).parameters
+                inspect.signature(getattr(CoreConnection, name)).parameters
             )
 
     def test_a_message_of_ours_is_framed_and_written(self) -> None:
