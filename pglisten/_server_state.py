@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ._sql import READ_COMMITTED
+
 __all__ = ["NO_STATE", "STATE_QUERY", "ServerState"]
 
 STATE_QUERY = (
-    "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, "
+    READ_COMMITTED + "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, "
     "pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_backend_pid()::pg_catalog.text"
 )
 """One round trip. Newer servers report the first two by themselves, and poolers do not pass that on."""

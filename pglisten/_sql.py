@@ -15,10 +15,21 @@ LISTEN cuts a longer name with a mere notice, while pg_notify refuses it: the tw
 MAX_PAYLOAD = 7999
 """Longest payload, in bytes of UTF-8: "shorter than 8000 bytes" (PostgreSQL docs, NOTIFY)."""
 
-PING = "SELECT 1"
-"""The cheapest round trip that every driver lets through: psycopg2 refuses an empty query."""
+PING = ";"
+"""A round trip that the server answers without a snapshot (EmptyQueryResponse).
 
-TRIM_QUEUE = "SELECT pg_catalog.pg_notification_queue_usage()"
+``SELECT 1`` needs one: where ``default_transaction_isolation`` is serializable, ``_read_only`` and
+``_deferrable`` are on, it waits until the transactions of all serializable writers have ended.
+"""
+
+READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+"""Goes before a query of this library's own that needs a snapshot: then the snapshot is there at once.
+
+The role's default may be serializable: a deferrable transaction waits for it, a standby refuses it. The
+statements of one simple query are one transaction, and the setting ends with that.
+"""
+
+TRIM_QUEUE = READ_COMMITTED + "SELECT pg_catalog.pg_notification_queue_usage()"
 """Has the server look at its notification queue and drop what every listener has read."""
 
 
