@@ -19,11 +19,11 @@ A channel that is part of the plan under way is judged when the answer is there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple, Protocol
 
 from ._sql import UNLISTEN_ALL, sync_statement
-from .errors import ChannelAlreadyOpen, ChannelNotOpen, ServerError
+from .errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ServerError
 
 _NOT_THE_CHANNEL = ("08", "25", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE (PostgreSQL docs, appendix A) that say nothing against a channel's name: connection,
@@ -55,6 +55,10 @@ class Plan(NamedTuple):
     def sql(self) -> str:
         """The query's text."""
         return UNLISTEN_ALL if self.everything else sync_statement(self.listen, self.unlisten)
+
+    def without(self, channels: Container[str]) -> Plan:
+        """Return the plan that adds none of *channels*."""
+        return self._replace(listen=tuple(channel for channel in self.listen if channel not in channels))
 
     def halves(self) -> tuple[Plan, Plan]:
         """Return two smaller plans that do the same."""
@@ -215,7 +219,7 @@ class ChannelTable:
             return True
         return error.sqlstate[:2] not in _NOT_THE_CHANNEL
 
-    def refused(self, plan: Plan, error: ServerError) -> list[str]:
+    def refused(self, plan: Plan, error: Error) -> list[str]:
         """Note that the server refused *plan*; return the channels that are out of the set for it.
 
         A refusal undoes the whole query, so a plan of several is tried again in halves until the one

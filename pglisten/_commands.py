@@ -10,8 +10,18 @@ from ._outcome import Outcome
 class Command:
     """One query and its outcome."""
 
-    def __init__(self, queue: deque[Command], sql: str, *, open_ended: bool, limit: float | None) -> None:
+    def __init__(
+        self,
+        queue: deque[Command],
+        sql: str,
+        *,
+        channel: str | None,
+        open_ended: bool,
+        limit: float | None,
+    ) -> None:
         self.sql = sql
+        self.channel = channel
+        """The channel that it names, which the database has to keep as it is written."""
         self.open_ended = open_ended
         """The user's own SQL: it may run for as long as it likes, and its silence proves nothing."""
         self.begun = False
@@ -52,9 +62,16 @@ class CommandQueue:
         """Whether an open-ended query runs now."""
         return self._current is not None and self._current.open_ended
 
-    def put(self, sql: str, *, open_ended: bool = False, limit: float | None = None) -> Command:
+    def put(
+        self,
+        sql: str,
+        *,
+        channel: str | None = None,
+        open_ended: bool = False,
+        limit: float | None = None,
+    ) -> Command:
         """Queue a query; *limit* is the seconds from its beginning that its answer may take."""
-        command = Command(self._waiting, sql, open_ended=open_ended, limit=limit)
+        command = Command(self._waiting, sql, channel=channel, open_ended=open_ended, limit=limit)
         self._waiting.append(command)
         return command
 

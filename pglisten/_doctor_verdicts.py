@@ -139,7 +139,11 @@ def encoding(rows: Rows) -> Verdict:
             "SQL_ASCII: the server ends a listener's session over each payload that is not UTF-8",
             "use a database that was created with ENCODING 'UTF8'",
         )
-    return ok(f"{name}" if name == "UTF8" else f"{name}: channels and payloads can hold no other characters")
+    if name == "UTF8":
+        return ok(name)
+    return ok(
+        f"{name}: channels and payloads can hold no other characters; a channel has 63 bytes in it at most"
+    )
 
 
 # The queue

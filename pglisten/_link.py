@@ -85,13 +85,20 @@ class Link:
         self._gate.open()
         self._pump.wake()
 
-    def execute(self, sql: str, timeout: float | None, what: str, *, open_ended: bool = False) -> None:
-        """Run *sql* after what others queued before.
+    def execute(self, sql: str, timeout: float | None, what: str) -> None:
+        """Run *sql*, the user's own, after what others queued before; it may take as long as it likes.
 
         Raises `ServerError`, the cause of death, or `OperationTimeout` naming *what*; a query that has
         begun by then ends without its caller.
         """
-        self._submit(sql, open_ended=open_ended).wait(timeout, what)
+        self._submit(sql, open_ended=True).wait(timeout, what)
+
+    def notify(self, sql: str, channel: str, timeout: float | None) -> None:
+        """Run *sql*, a NOTIFY on *channel*, in its turn; raises what ``execute`` does.
+
+        Raises `InvalidChannelName` instead if the database would not keep the channel's name as it is.
+        """
+        self._submit(sql, channel=channel).wait(timeout, f"NOTIFY {channel!r}")
 
     def ping(self, timeout: float | None) -> float:
         """Return the seconds of a round trip. If no answer comes in time the connection counts as lost.
@@ -127,10 +134,17 @@ class Link:
         if self._pump.asking and not self._commands.open_ended and self._pump.heard < since:
             self.stop(ConnectionLost("no answer to a command, nor to the ping behind it"), wait=False)
 
-    def _submit(self, sql: str, *, open_ended: bool = False, limit: float | None = None) -> Command:
+    def _submit(
+        self,
+        sql: str,
+        *,
+        channel: str | None = None,
+        open_ended: bool = False,
+        limit: float | None = None,
+    ) -> Command:
         if self.cause is not None:
             raise again(self.cause)
-        command = self._commands.put(sql, open_ended=open_ended, limit=limit)
+        command = self._commands.put(sql, channel=channel, open_ended=open_ended, limit=limit)
         self._pump.wake()
         return command
 

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 import gevent
 from gevent.hub import Waiter
@@ -23,9 +23,10 @@ from ._channels import ChannelTable, Plan
 from ._commands import Command, CommandQueue
 from ._mailbox import Gate
 from ._process import Home
+from ._server_names import ServerNames
 from ._sql import PING, TRIM_QUEUE
 from .backend import Session
-from .errors import ConnectionLost, ServerError
+from .errors import ConnectionLost, Error, ServerError
 
 logger = logging.getLogger("pglisten.connection")
 
@@ -35,6 +36,8 @@ RECOVERY = "25006"
 STATUS_LOST = "58P01"
 """``could not access status of transaction`` (undefined_file): LISTEN fails so on servers before the minor
 releases of February 2026 when the queue begins with a notification whose transaction is long forgotten."""
+
+T = TypeVar("T")
 
 _READ = 1  # gevent's and libev's EV_READ
 
@@ -89,6 +92,7 @@ class Pump:
         self._patience = None if heartbeat is None else heartbeat.interval + heartbeat.timeout
         self._returns = returns
         self._on_settled = on_settled
+        self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._patience))
         self._home = Home()
         self._drained = False
         self._in_agreement = False
@@ -141,14 +145,22 @@ class Pump:
     def _synchronise(self, plan: Plan) -> None:
         self._in_agreement = False
         try:
-            self._listen(plan.sql)
+            # Before LISTEN: under an altered name, notifications would come that no caller asked for.
+            for channel, refusal in (altered := self._names.altered(plan.listen)).items():
+                self._refuse(Plan((channel,), ()), refusal)
+            plan = plan.without(altered)
+            if plan.listen or plan.unlisten:
+                self._listen(plan.sql)
         except ServerError as error:
             if self._returns and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
                 raise ConnectionLost(str(error), sqlstate=error.sqlstate) from error
-            for channel in self._channels.refused(plan, error):
-                logger.error("channel %r is refused, and out of the set now: %s", channel, error)
+            self._refuse(plan, error)
         else:
             self._channels.applied(plan)
+
+    def _refuse(self, plan: Plan, error: Error) -> None:
+        for channel in self._channels.refused(plan, error):
+            logger.error("channel %r is refused, and out of the set now: %s", channel, error)
 
     def _listen(self, sql: str) -> None:
         """Run a plan's query; once more if the queue had to be healed."""
@@ -163,9 +175,12 @@ class Pump:
             self._query(sql, self._patience)
 
     def _run_command(self, command: Command) -> None:
-        error: ServerError | None = None
+        error: Error | None = None
         try:
-            self._query(command.sql, command.patience(self._patience))
+            if command.channel is not None:
+                error = self._names.altered((command.channel,)).get(command.channel)
+            if error is None:
+                self._query(command.sql, command.patience(self._patience))
         except ServerError as refusal:
             error = refusal
         try:
@@ -177,11 +192,14 @@ class Pump:
             self._commands.finish(error)
 
     def _query(self, sql: str, patience: float | None) -> None:
+        self._ask(self._session.execute, sql, patience)
+
+    def _ask(self, run: Callable[[str, float | None], T], sql: str, patience: float | None) -> T:
         self._stay_home()
         self._drained = False
         self.asking = True
         try:
-            self._session.execute(sql, patience)
+            return run(sql, patience)
         finally:
             self.asking = False
             self._stay_home()

@@ -32,6 +32,8 @@ statements of one simple query are one transaction, and the setting ends with th
 TRIM_QUEUE = READ_COMMITTED + "SELECT pg_catalog.pg_notification_queue_usage()"
 """Has the server look at its notification queue and drop what every listener has read."""
 
+ENCODING_QUERY = "SHOW server_encoding"
+
 
 def _encoded(text: str) -> bytes | None:
     """Return *text* in UTF-8, or ``None`` if it cannot be sent: a NUL, or half of a surrogate pair."""
@@ -97,10 +99,20 @@ def notify_statement(channel: str, payload: str) -> str:
     """Return the NOTIFY for a checked channel and payload."""
     statement = f"NOTIFY {quote_identifier(channel)}"
     if payload:
-        # E'' means the same whatever standard_conforming_strings says; a plain literal does not.
-        escaped = payload.replace("\\", "\\\\").replace("'", "''")
-        statement += f", E'{escaped}'"
+        statement += f", {_quote_literal(payload)}"
     return statement
+
+
+def _quote_literal(text: str) -> str:
+    # E'' means the same whatever standard_conforming_strings says; a plain literal does not.
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
+
+
+def names_query(channels: Iterable[str]) -> str:
+    """Return the query for what the database makes of each name: converted, cut and converted back."""
+    rows = (f"({_quote_literal(channel)}::pg_catalog.name::pg_catalog.text)" for channel in channels)
+    return f"{READ_COMMITTED}VALUES {','.join(rows)}"
 
 
 def sync_statement(listen: Iterable[str], unlisten: Iterable[str]) -> str:

@@ -169,6 +169,8 @@ class StreamApp:
             subscription = self._broadcaster.subscribe(
                 *channels, queue_size=self._limits.queue_size, timeout=self._limits.timeout
             )
+        except InvalidChannelName as error:  # The database would alter it.
+            raise _bad_request(f"{error}.") from error
         except (OperationTimeout, ServerError) as error:
             logger.warning("a stream was refused: %s", error)
             raise self._later("The database is not available.") from error

@@ -57,9 +57,8 @@ class ListenerConnection:
     def listen(self, channel: str, timeout: float | None = None) -> None:
         """Listen to *channel*; return when the server has acknowledged it.
 
-        Raises `InvalidChannelName`, `ChannelAlreadyOpen`, `ServerError` or `OperationTimeout` (*timeout*
-        seconds; ``None``: never), after which it is not in the set; `ChannelNotOpen` if ``unlisten`` was
-        called for it meanwhile; or why the connection ended.
+        Raises what `Listener.listen` does: after `InvalidChannelName`, `ServerError` or `OperationTimeout`
+        (*timeout* seconds; ``None``: never) it is not in the set. Or raises why the connection ended.
         """
         check_channel(channel)
         _subscribe.listen(self._here(), channel, check_timeout(timeout))
@@ -80,13 +79,13 @@ class ListenerConnection:
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification; return when the server has committed it.
 
-        Raises `InvalidChannelName` and `PayloadTooLong` (over 7999 bytes of UTF-8) before anything is sent,
+        Raises `InvalidChannelName` and `PayloadTooLong` (over 7999 bytes of UTF-8) before it is sent,
         `ServerError`, `OperationTimeout` after *timeout* seconds (``None``: never), or why the connection
         ended.
         """
         statement = notify_statement(check_channel(channel), check_payload(payload))
         check_timeout(timeout)
-        self._here().execute(statement, timeout, f"NOTIFY {channel!r}")
+        self._here().notify(statement, channel, timeout)
 
     def execute(self, sql: str, timeout: float | None = None) -> None:
         """Run one simple query, which may hold several statements, and discard its results.
@@ -99,7 +98,7 @@ class ListenerConnection:
         """
         check_statement(sql)
         check_timeout(timeout)
-        self._here().execute(sql, timeout, "execute", open_ended=True)
+        self._here().execute(sql, timeout, "execute")
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds.

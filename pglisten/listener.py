@@ -116,10 +116,10 @@ class Listener:
 
         Waits through reconnections, *timeout* seconds at most (``None``: for ever). Case counts. Raises
 
-        * `InvalidChannelName`: empty, NUL, over 63 bytes of UTF-8, or not encodable;
-        * `ChannelAlreadyOpen`: it is in the set, acknowledged or not;
-        * `ServerError`: the server refuses; `OperationTimeout`: no acknowledgement in time. The channel
-          is not in the set then;
+        * `InvalidChannelName`: empty, NUL, over 63 bytes of UTF-8, or not encodable; or, after the server
+          was asked, a name that a database whose encoding is not UTF-8 would cut or change;
+        * `ChannelAlreadyOpen`: it is in the set, acknowledged or not; after any other error it is not;
+        * `ServerError`: the server refuses; `OperationTimeout`: no acknowledgement in time;
         * `ChannelNotOpen`: ``unlisten`` was called for it meanwhile; `ListenerClosed`.
         """
         check_channel(channel)
@@ -149,13 +149,13 @@ class Listener:
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification over this connection; return when the server has committed it.
 
-        Raises `InvalidChannelName` and `PayloadTooLong` (over 7999 bytes of UTF-8) before anything is sent,
-        `NotConnected`, `ServerError`, `ListenerClosed`. After `ConnectionLost`, and after `OperationTimeout`
-        (*timeout* seconds, ``None``: never), it may have been sent or not.
+        Raises `InvalidChannelName` (see ``listen``) and `PayloadTooLong` (over 7999 bytes of UTF-8) before it
+        is sent, `NotConnected`, `ServerError`, `ListenerClosed`. After `ConnectionLost`, and after
+        `OperationTimeout` (*timeout* seconds, ``None``: never), it may have been sent or not.
         """
         statement = notify_statement(check_channel(channel), check_payload(payload))
         check_timeout(timeout)
-        self._here().require_link().execute(statement, timeout, f"NOTIFY {channel!r}")
+        self._here().require_link().notify(statement, channel, timeout)
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds.

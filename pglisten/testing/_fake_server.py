@@ -149,7 +149,11 @@ class FakeServer:
         dbname = conninfo["dbname"]
         if self._databases is not None and dbname not in self._databases:
             raise ConnectionFailed(f'database "{dbname}" does not exist', sqlstate="3D000")
-        settings = {"client_encoding": "UTF8", "application_name": conninfo["application_name"]}
+        settings = {
+            "client_encoding": "UTF8",
+            "server_encoding": "UTF8",
+            "application_name": conninfo["application_name"],
+        }
         process = FakeProcess(next(self._pids), settings, self._running)
         self._mine()[process.pid] = process
         return process

@@ -10,7 +10,7 @@ import pytest
 
 import pglisten
 from pglisten import ListenerConnection
-from pglisten._sql import READ_COMMITTED, TRIM_QUEUE
+from pglisten._sql import READ_COMMITTED, TRIM_QUEUE, names_query
 from pglisten.testing import Proxy
 from pglisten_listeners import MakeConnection, MakeListener, fence
 from pglisten_pgbouncer import StartPgBouncer
@@ -64,7 +64,8 @@ def test_the_librarys_own_questions_do_not_wait_for_the_writer(
 ) -> None:
     with writer(connection):
         deferrable = make_connection(server.dsn(options=DEFERRABLE), connect_timeout=PATIENCE)
-        deferrable.execute(TRIM_QUEUE, timeout=PATIENCE)
+        for sql in (TRIM_QUEUE, names_query(["é"])):
+            deferrable.execute(sql, timeout=PATIENCE)
         # As a query does.
         with pytest.raises(pglisten.OperationTimeout):
             deferrable.execute(TRIM_QUEUE.removeprefix(READ_COMMITTED), timeout=SHORT)
