@@ -18,8 +18,9 @@ A channel that is part of the plan under way is judged when the answer is there.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Container, Iterable
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from ._sql import UNLISTEN_ALL, sync_statement
@@ -62,17 +63,12 @@ class Plan(NamedTuple):
 
     def halves(self) -> tuple[Plan, Plan]:
         """Return two smaller plans that do the same."""
-        changes = [(True, c) for c in self.unlisten] + [(False, c) for c in self.listen]
-        middle = len(changes) // 2
-        return _plan(changes[:middle]), _plan(changes[middle:])
-
-
-def _plan(changes: Iterable[tuple[bool, str]]) -> Plan:
-    changes = list(changes)
-    return Plan(
-        listen=tuple(channel for leaving, channel in changes if not leaving),
-        unlisten=tuple(channel for leaving, channel in changes if leaving),
-    )
+        middle = (len(self.unlisten) + len(self.listen)) // 2
+        rest = max(0, middle - len(self.unlisten))
+        return (
+            Plan(self.listen[:rest], self.unlisten[:middle]),
+            Plan(self.listen[rest:], self.unlisten[middle:]),
+        )
 
 
 class _Last:
@@ -102,18 +98,21 @@ class ChannelTable:
 
     def __init__(self, channels: Iterable[tuple[str, Waiter]] = ()) -> None:
         self._wanted: dict[str, Waiter] = dict(channels)
-        self._waiting: dict[str, Waiter] = {c: w for c, w in self._wanted.items() if not w.done}
+        # Ordered by links: the first of a dict is behind the places of all that were taken from it before.
+        self._waiting = OrderedDict((c, w) for c, w in self._wanted.items() if not w.done)
         self._leaving: dict[str, list[Waiter]] = {}
         self._held: set[str] = set()
         self._under_way: set[str] = set()
-        self._to_listen: dict[str, None] = dict.fromkeys(self._wanted)
-        self._to_unlisten: dict[str, None] = {}
+        self._to_listen: OrderedDict[str, None] = OrderedDict.fromkeys(self._wanted)
+        self._to_unlisten: OrderedDict[str, None] = OrderedDict()
         self._suspects: deque[Plan] = deque()
         self._settled = False
         self.orphans: set[str] = set()
         """Channels whose ``listen()`` was given up before its answer: nobody expects what they bring."""
         self._left: set[str] = set()
         """Channels that were open and left, and may have something to deliver yet: they cannot be orphans."""
+        self._dropped: set[str] = set()
+        """Of both, those that bring nothing more once all that has arrived is read."""
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._wanted
@@ -193,8 +192,8 @@ class ChannelTable:
             return None
         if not self._wanted and len(self._to_unlisten) == len(self._held):
             return self._start(Plan((), tuple(self._to_unlisten), everything=True))
-        changes = [(True, c) for c in self._to_unlisten] + [(False, c) for c in self._to_listen]
-        return self._start(_plan(changes[:BATCH]))
+        unlisten = tuple(islice(self._to_unlisten, BATCH))
+        return self._start(Plan(tuple(islice(self._to_listen, BATCH - len(unlisten))), unlisten))
 
     def _start(self, plan: Plan) -> Plan:
         self._under_way.update(plan.listen, plan.unlisten)
@@ -250,10 +249,11 @@ class ChannelTable:
 
     def drained(self) -> None:
         """Note that all that has arrived is read: channels that the server has dropped bring nothing more."""
-        if self.orphans or self._left:
-            there = self._held | self._under_way
-            self.orphans &= there
-            self._left &= there
+        for channel in self._dropped:
+            if channel not in self._held and channel not in self._under_way:
+                self.orphans.discard(channel)
+                self._left.discard(channel)
+        self._dropped.clear()
 
     def disconnected(self) -> None:
         """Note that the connection is gone and with it all that the server had."""
@@ -264,7 +264,8 @@ class ChannelTable:
         self._to_unlisten.clear()
         self.orphans.clear()
         self._left.clear()
-        self._to_listen = dict.fromkeys(self._wanted)
+        self._dropped.clear()
+        self._to_listen = OrderedDict.fromkeys(self._wanted)
         for channel in list(self._leaving):
             self._judge(channel)
 
@@ -292,6 +293,8 @@ class ChannelTable:
         elif wanted and self._settled and channel in self._waiting:
             # Until a new connection has caught up, nobody is told: it might be lost before it counts.
             self._waiting.pop(channel).resolve()
+        if not held and (channel in self.orphans or channel in self._left):
+            self._dropped.add(channel)
         if not (held and not wanted):
             for waiter in self._leaving.pop(channel, ()):
                 waiter.resolve()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 
 from ._outcome import Outcome
 
@@ -12,7 +12,7 @@ class Command:
 
     def __init__(
         self,
-        queue: deque[Command],
+        queue: OrderedDict[Command, None],
         sql: str,
         *,
         channel: str | None,
@@ -43,15 +43,16 @@ class Command:
         try:
             self.outcome.wait(timeout, what)
         finally:
-            if not self.outcome.done and self in self._queue:
-                self._queue.remove(self)
+            if not self.outcome.done:
+                self._queue.pop(self, None)
 
 
 class CommandQueue:
     """Commands in the order they came, and the one that runs."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Command] = deque()
+        self._waiting: OrderedDict[Command, None] = OrderedDict()
+        """In order; a caller that gives up is found at once, however many others wait."""
         self._current: Command | None = None
 
     def __bool__(self) -> bool:
@@ -72,12 +73,12 @@ class CommandQueue:
     ) -> Command:
         """Queue a query; *limit* is the seconds from its beginning that its answer may take."""
         command = Command(self._waiting, sql, channel=channel, open_ended=open_ended, limit=limit)
-        self._waiting.append(command)
+        self._waiting[command] = None
         return command
 
     def next(self) -> Command:
         """Begin the next one."""
-        self._current = self._waiting.popleft()
+        self._current, _ = self._waiting.popitem(last=False)
         self._current.begun = True
         return self._current
 
@@ -91,4 +92,5 @@ class CommandQueue:
         """End all of them with *error*."""
         self.finish(error)
         while self._waiting:
-            self._waiting.popleft().outcome.resolve(error)
+            command, _ = self._waiting.popitem(last=False)
+            command.outcome.resolve(error)

@@ -38,10 +38,11 @@ LAST = 0.2
 class _Topic(Outcome):
     """A channel that somebody has; in the listener's channel table, who waits for it."""
 
-    __slots__ = ("channel", "inboxes", "refusal")
+    __slots__ = ("_refused", "channel", "inboxes", "refusal")
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, refused: list[_Topic]) -> None:
         super().__init__()
+        self._refused = refused
         self.channel = channel
         self.inboxes: dict[Inbox, None] = {}
         self.refusal: Exception | None = None
@@ -51,6 +52,8 @@ class _Topic(Outcome):
         """Take note of the server's answer: to the claim, or later on the way back from a loss."""
         if self.done:
             self.refusal = error
+            if self.inboxes:  # Not on their way out.
+                self._refused.append(self)
             return
         super().resolve(error)
         for inbox in self.inboxes:
@@ -68,6 +71,8 @@ class Fan:
         self.dropped = 0
         """Notifications that gave way in inboxes that are gone."""
         self._topics: dict[str, _Topic] = {}
+        self._refused: list[_Topic] = []
+        """Those that the server has refused, on the way back from a loss, since the last gap."""
         self._greenlet: Greenlet | None = None
         self._ends_at: float | None = None
         """When, by the monotonic clock, nothing more is handed out; ``None`` until it is closed."""
@@ -129,7 +134,7 @@ class Fan:
             self._give_up(topic)
         if topic is None or topic.failed or topic.refusal is not None:
             # Also where a refusal has yet to reach those who waited before: this one asks anew.
-            topic = _Topic(channel)
+            topic = _Topic(channel, self._refused)
             self.feed.claim(channel, topic)
             self._topics[channel] = topic
         topic.inboxes[inbox] = None
@@ -235,8 +240,11 @@ class Fan:
 
     def _mark_gap(self) -> None:
         """Tell everybody; and whose channel the server has refused on the way back, that it ends."""
-        for topic in [topic for topic in self._topics.values() if topic.refusal is not None]:
-            self._give_up(topic)
+        refused = self._refused.copy()
+        self._refused.clear()
+        for topic in refused:
+            if self._topics.get(topic.channel) is topic:
+                self._give_up(topic)
         for number, inbox in enumerate(tuple(self.inboxes), 1):
             inbox.mark_gap()
             if not number % PORTION:

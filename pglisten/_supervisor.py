@@ -111,6 +111,8 @@ class Supervisor:
         deadline = None if timeout is None else time.monotonic() + timeout
         waiting = self.channels.waiting
         while True:
+            while waiting and waiting[-1].done:  # So each is looked at once, in whatever order they end.
+                waiting.pop()
             if self.mailbox.end is not None:
                 raise again(self.mailbox.end)
             if self.link is None:
@@ -124,10 +126,8 @@ class Supervisor:
             else:
                 arrived = waiting[-1].join(remaining)
             if not arrived:
-                raise OperationTimeout(
-                    f"not connected within {timeout:g} s ({self.state.value})"
-                ) from self._last_failure
-            waiting = [claim for claim in waiting if not claim.done]
+                late = f"not connected within {timeout:g} s ({self.state.value})"
+                raise OperationTimeout(late) from self._last_failure
 
     def close(self, grace: float | None) -> None:
         """End everything and wait until it has ended. A running callback has *grace* seconds to return."""

@@ -1,0 +1,173 @@
+"""A step costs what it takes or changes, however many channels and callers there are beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+
+from pglisten import Listener, OperationTimeout
+from pglisten._channels import BATCH, ChannelTable
+from pglisten._commands import CommandQueue
+from pglisten._fan import Fan, _Topic
+from pglisten._feed import Feed
+from pglisten._outcome import Outcome
+from pglisten.testing import FakeBackend, FakeServer
+
+FEW, MANY = 10_000, 100_000
+NO_MORE = 4.0
+"""Ten times the channels may cost a step so many times as much: caches hold fewer of them."""
+ROUNDS, STEPS = 5, 20
+
+
+class Claim(Outcome):
+    """Counts how often it is looked at."""
+
+    looks = 0
+
+    @property
+    def done(self) -> bool:
+        Claim.looks += 1
+        return super().done
+
+
+class Waiter:
+    """As small as can be: its cost is not what is measured."""
+
+    done = False
+
+    def resolve(self, error: Exception | None = None) -> None:
+        self.done = True
+
+    def join(self, timeout: float | None) -> bool:
+        raise NotImplementedError
+
+
+def wanted(count: int) -> ChannelTable:
+    """A table at the beginning of a connection."""
+    return ChannelTable((f"c{number}", Waiter()) for number in range(count))
+
+
+def listening(count: int) -> ChannelTable:
+    """A table with all channels acknowledged."""
+    table = wanted(count)
+    agree(table)
+    return table
+
+
+def agree(table: ChannelTable) -> None:
+    """Do what a connection does after a change."""
+    while plan := table.plan():
+        table.applied(plan)
+    table.settled()
+    table.drained()
+
+
+def seconds(step: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def first_plan(count: int) -> Iterator[float]:
+    table = wanted(count)
+    for _ in range(ROUNDS):
+        yield seconds(table.plan)
+        table.disconnected()
+
+
+def last_plan(count: int) -> Iterator[float]:
+    table = wanted(count)
+    for _ in range(ROUNDS):
+        for _ in range(count // BATCH - 1):
+            plan = table.plan()
+            assert plan is not None
+            table.applied(plan)
+        yield seconds(table.plan)
+        table.disconnected()
+
+
+def one_more(count: int) -> Iterator[float]:
+    table = listening(count)
+    for number in range(ROUNDS):
+
+        def step(number: int = number) -> None:
+            for channel in range(STEPS):
+                table.open(f"more {number} {channel}", Waiter())
+                agree(table)
+
+        yield seconds(step)
+
+
+def one_less(count: int, *, already: int = 0) -> Iterator[float]:
+    table = listening(count)
+    for channel in range(already):
+        table.close(f"c{channel}", Waiter())
+    agree(table)
+    for number in range(ROUNDS):
+
+        def step(number: int = number) -> None:
+            for channel in range(number * STEPS, (number + 1) * STEPS):
+                table.close(f"c{already + channel}", Waiter())
+                table.drained()
+                agree(table)
+
+        yield seconds(step)
+
+
+def the_last_ones(count: int) -> Iterator[float]:
+    return one_less(count, already=count - ROUNDS * STEPS - 1)
+
+
+def a_gap(count: int) -> Iterator[float]:
+    fan = Fan(Feed(backend=FakeBackend()))
+    fan._topics.update((f"c{number}", _Topic(f"c{number}", fan._refused)) for number in range(count))
+    for _ in range(ROUNDS):
+        yield seconds(lambda: [fan._mark_gap() for _ in range(STEPS)])
+
+
+@pytest.mark.parametrize("cost", [first_plan, last_plan, one_more, one_less, the_last_ones, a_gap])
+def test_a_step_costs_no_more_beside_ten_times_the_channels(cost: Callable[[int], Iterator[float]]) -> None:
+    few, many = min(cost(FEW)), min(cost(MANY))
+    print(f"{few * 1e6:.0f} µs, {many * 1e6:.0f} µs")
+    assert many < NO_MORE * few
+
+
+def test_wait_connected_looks_at_each_claim_twice_at_most_in_any_order() -> None:
+    count = 500
+    server = FakeServer()
+    with Listener(backend=FakeBackend(server)) as listener:
+        listener.wait_connected(20)
+        server.freeze()
+        supervisor = listener._supervisor
+        claims = [Claim() for _ in range(count)]
+        for number, claim in enumerate(claims):
+            supervisor.channels.open(f"c{number}", claim)
+        Claim.looks = 0
+        waiting = gevent.spawn(listener.wait_connected, 20)
+        gevent.idle()
+        for claim in reversed(claims):
+            claim.resolve()
+            gevent.idle()  # The caller that waits goes on.
+        waiting.get(timeout=20)
+        assert Claim.looks <= 2 * count
+        server.thaw()
+
+
+def test_callers_that_give_up_cost_the_same_each_however_many_wait() -> None:
+    def give_up_from_the_end(count: int) -> Callable[[], object]:
+        queue = CommandQueue()
+        commands = [queue.put("SELECT 1") for _ in range(count)]
+
+        def step() -> None:
+            for command in reversed(commands):
+                with pytest.raises(OperationTimeout):
+                    command.wait(0, "it")
+            assert not queue
+
+        return step
+
+    few, many = (min(seconds(give_up_from_the_end(count)) for _ in range(3)) for count in (500, 5000))
+    assert many < 10 * NO_MORE * few
