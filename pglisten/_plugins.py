@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from importlib.metadata import EntryPoint, entry_points
@@ -14,15 +15,16 @@ VARIABLE = "PGLISTEN_BACKEND"
 """Environment variable that names the backend where the program does not."""
 
 
+_loaded: dict[str, EntryPoint] = {}
+"""The entry points that have made a backend, by name: to find one reads the metadata of all distributions.
+
+A failure is not kept: the next call finds what was installed since.
+"""
+
+
 def available_backends() -> tuple[str, ...]:
     """Return the names of the backends that can be loaded, the one that is chosen by default first."""
-    found: list[Backend] = []
-    for name in _registered():
-        try:
-            found.append(_load(name))
-        except BackendNotFound:
-            continue
-    return tuple(backend.name for backend in sorted(found, key=lambda b: (b.rank, b.name)))
+    return tuple(backend.name for backend in _available(_registered()))
 
 
 def load_backend(name: str | None = None) -> Backend:
@@ -36,12 +38,10 @@ def load_backend(name: str | None = None) -> Backend:
     chosen = name or os.environ.get(VARIABLE) or None
     if chosen is not None:
         return _load(chosen)
-    available = available_backends()
-    if available:
-        return _load(available[0])
-    lines = [_pip_line(point) for point in _registered().values()] or [
-        "pip install --force-reinstall pglisten"
-    ]
+    registered = _registered()
+    if available := _available(registered):
+        return available[0]
+    lines = [_pip_line(point) for point in registered.values()] or ["pip install --force-reinstall pglisten"]
     raise BackendNotFound(f"no database driver is installed: run {', or '.join(lines)}")
 
 
@@ -49,7 +49,22 @@ def _registered() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
+def _available(registered: dict[str, EntryPoint]) -> list[Backend]:
+    found: list[Backend] = []
+    for point in registered.values():
+        with contextlib.suppress(BackendNotFound):
+            found.append(_make(point))
+    return sorted(found, key=lambda backend: (backend.rank, backend.name))
+
+
 def _load(name: str) -> Backend:
+    point = _loaded.pop(name, None) or _find(name)
+    made = _make(point)
+    _loaded[name] = point
+    return made
+
+
+def _find(name: str) -> EntryPoint:
     registered = _registered()
     point = registered.get(name)
     if point is None:
@@ -57,6 +72,11 @@ def _load(name: str) -> Backend:
         # A connection string may have got here by mistake, and with it a password.
         wanted = f"backend {name!r}" if re.fullmatch(r"[\w.-]{1,40}", name) else "backend of that name"
         raise BackendNotFound(f"there is no {wanted}; known are: {known}")
+    return point
+
+
+def _make(point: EntryPoint) -> Backend:
+    name = point.name
     try:
         made = point.load()()
     except ModuleNotFoundError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from pathlib import Path
 
 import pytest
 
 import pglisten
+from pglisten import _plugins
 
 BACKEND = """
 from pglisten.testing import FakeBackend
@@ -95,3 +97,52 @@ def test_a_connection_string_in_place_of_a_name_is_not_repeated() -> None:
     with pytest.raises(pglisten.BackendNotFound, match="no backend of that name; known are: ") as caught:
         pglisten.load_backend("postgresql://app:s3cret@db/app")
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_metadata_of_all_distributions_is_read_once_for_a_name(
+    distribution: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(distribution, "repeated", BACKEND.format(name="repeated", rank=1000))
+    first = pglisten.load_backend("repeated")
+    reads = _count_reads(monkeypatch)
+    again = pglisten.load_backend("repeated")
+    assert (again.name, reads) == ("repeated", [])
+    assert again is not first
+    pglisten.load_backend()
+    assert len(reads) == 1
+
+
+def test_what_is_installed_later_is_found_though_it_was_asked_for_before(distribution: Path) -> None:
+    with pytest.raises(pglisten.BackendNotFound, match="no backend 'later'"):
+        pglisten.load_backend("later")
+    _install(distribution, "later", "import no_such_driver")
+    with pytest.raises(pglisten.BackendNotFound, match="needs 'no_such_driver'"):
+        pglisten.load_backend("later")
+    (distribution / "no_such_driver.py").write_text("")
+    (distribution / "made_up_later.py").write_text(BACKEND.format(name="later", rank=1000))
+    importlib.invalidate_caches()
+    assert pglisten.load_backend("later").name == "later"
+    assert "later" in pglisten.available_backends()
+
+
+def test_what_breaks_later_is_looked_up_anew(distribution: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(distribution, "breaks", BACKEND.format(name="breaks", rank=1000))
+    pglisten.load_backend("breaks")
+    monkeypatch.delattr(sys.modules["made_up_breaks"], "Made")
+    reads = _count_reads(monkeypatch)
+    for reads_by_then in (0, 1):
+        with pytest.raises(pglisten.BackendNotFound, match="installed but broken"):
+            pglisten.load_backend("breaks")
+        assert len(reads) == reads_by_then
+
+
+def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with each look at the entry points of all distributions."""
+    reads: list[str] = []
+
+    def entry_points(group: str) -> object:
+        reads.append(group)
+        return importlib.metadata.entry_points(group=group)
+
+    monkeypatch.setattr(_plugins, "entry_points", entry_points)
+    return reads
