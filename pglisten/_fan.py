@@ -67,7 +67,8 @@ class Fan:
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
         self.home = Home()
-        self.inboxes: dict[Inbox, None] = {}
+        self.inboxes: dict[Inbox, bool] = {}
+        """Those that are not released, and whether the server has acknowledged their first channels."""
         self.dropped = 0
         """Notifications that gave way in inboxes that are gone."""
         self._topics: dict[str, _Topic] = {}
@@ -125,6 +126,11 @@ class Fan:
         for channel in channels:
             if inbox.channels.get(channel) is join:
                 inbox.channels[channel] = None
+
+    def opened(self, inbox: Inbox) -> None:
+        """Count *inbox* as open, unless it was released meanwhile."""
+        if inbox in self.inboxes:
+            self.inboxes[inbox] = True
 
     def _enter(self, inbox: Inbox, channel: str, join: Join) -> None:
         if channel in inbox.channels:

@@ -39,9 +39,11 @@ class BroadcasterStats(Stats):
     """Those of the listener below, and what became of its stream."""
 
     subscriptions: int = 0
-    """Subscriptions that are open."""
+    """Subscriptions that are open: the server has acknowledged the channels that they began with."""
     subscriptions_dropped: int = 0
     """Notifications that gave way in subscriptions' queues, of those that are closed as well."""
+    subscriptions_waiting: int = 0
+    """Calls of ``subscribe()`` that wait until the server has acknowledged their channels."""
 
 
 class Broadcaster:
@@ -94,10 +96,11 @@ class Broadcaster:
         names = dict.fromkeys(map(check_channel, channels))
         fan = self._here()
         fan.start()
-        fan.inboxes[inbox] = None
+        fan.inboxes[inbox] = False
         subscription = Subscription(fan, inbox, on_gap)
         try:
             fan.join(inbox, names, timeout)
+            fan.opened(inbox)
         except BaseException as error:
             fan.release(inbox, ListenerClosed(f"subscribe() failed: {error}"))
             raise
@@ -148,10 +151,11 @@ class Broadcaster:
         fan = self._fan
         if fan.home.forked:
             return BroadcasterStats()
-        figures, inboxes = fan.feed.stats(), tuple(fan.inboxes)
+        figures, inboxes = fan.feed.stats(), dict(fan.inboxes)
         return BroadcasterStats(
             **{field.name: getattr(figures, field.name) for field in dataclasses.fields(figures)},
-            subscriptions=len(inboxes),
+            subscriptions=sum(inboxes.values()),
+            subscriptions_waiting=len(inboxes) - sum(inboxes.values()),
             subscriptions_dropped=fan.dropped + sum(inbox.dropped for inbox in inboxes),
         )
 

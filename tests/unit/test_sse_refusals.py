@@ -184,7 +184,8 @@ def test_a_database_that_does_not_answer_in_time_puts_off(
         assert response.headers["Retry-After"] == "3"
         assert refused(response) == "The database is not available."
     assert "a stream was refused: LISTEN 'orders': not done within" in caplog.text
-    assert broadcaster.stats().subscriptions == 0
+    stats = broadcaster.stats()
+    assert (stats.subscriptions, stats.subscriptions_waiting) == (0, 0)
     server.thaw()
 
 
@@ -194,7 +195,8 @@ def test_a_channel_that_the_database_refuses_puts_off(
     server.refuse_listen["orders"] = ServerError("out of memory", sqlstate="53200")
     response = client.ask(sse.app(broadcaster, anyone))
     assert response.status == "503 Service Unavailable"
-    assert broadcaster.stats().subscriptions == 0
+    stats = broadcaster.stats()
+    assert (stats.subscriptions, stats.subscriptions_waiting) == (0, 0)
 
 
 def test_a_broadcaster_that_is_closed_puts_off(broadcaster: Broadcaster, client: WsgiClient) -> None:
