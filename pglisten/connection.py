@@ -94,7 +94,11 @@ class ListenerConnection:
         not be completed: the connection is dead; `OperationTimeout` after *timeout* seconds (``None``:
         never) of waiting for its turn or its end: the query runs on if it has begun; `ListenerClosed`.
 
-        Leave no transaction open: LISTEN takes effect with its commit, and notifications wait for it.
+        Leave no transaction open: LISTEN takes effect with its commit, and notifications wait for it. What
+        *sql* does to the session is not seen here: after ``UNLISTEN``, ``DISCARD ALL``, or a ``ROLLBACK``
+        of the transaction in which ``listen`` was called, ``channels`` still has what the server has no
+        more, and nothing arrives. Call ``unlisten`` and ``listen`` to mend that; better, use ``unlisten``
+        instead of such SQL. Leave ``client_encoding`` as it is.
         """
         check_statement(sql)
         check_timeout(timeout)
@@ -136,7 +140,7 @@ class ListenerConnection:
 
     @property
     def channels(self) -> frozenset[str]:
-        """The set of channels, acknowledged or waiting to be."""
+        """The set of channels, acknowledged or waiting to be: what was asked for here, not by ``execute``."""
         return self._channels.names
 
     @property
