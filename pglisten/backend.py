@@ -26,12 +26,14 @@ from itertools import repeat
 from typing import ClassVar, NamedTuple, cast
 
 from ._conninfo import ConnInfo
+from ._descriptors import OwnedDescriptor
 
 __all__ = [
     "MAX_RESULT",
     "Backend",
     "ConnInfo",
     "Notification",
+    "OwnedDescriptor",
     "Session",
     "make_notifications",
     "server_text",
@@ -129,16 +131,21 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the session politely, without waiting. Idempotent; never raises."""
+        """End the session politely, without waiting. Idempotent; never raises.
+
+        It closes no number that leads elsewhere by now: see `OwnedDescriptor`.
+        """
 
     @abstractmethod
     def abandon(self) -> None:
         """Let go of the connection and say nothing to the server. Idempotent; never raises.
 
         For the child of a fork, where the session is the parent's: not a byte may be sent, not even by a
-        destructor later. The descriptor's number must stay open and lead nowhere (``dup2`` of /dev/null over
-        it): copies of greenlets that waited for it still do, and an event loop aborts on a closed one.
-        A `close` afterwards closes the number.
+        destructor later. The descriptor's number must stay open and lead nowhere: copies of greenlets that
+        waited for it still do, and an event loop aborts on a closed one. A `close` afterwards closes the
+        number. Between the fork and either call the process may have daemonized: it has closed all numbers
+        and opened others in their place. `OwnedDescriptor` closes and diverts by these rules; a driver's own
+        ``close()`` or destructor, which closes by number, must never run in the child.
         """
 
 

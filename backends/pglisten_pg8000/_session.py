@@ -88,6 +88,8 @@ class Pg8000Session(Session):
 
     def close(self) -> None:
         """Say goodbye if the server may be listening, without waiting, and close the descriptor."""
+        if self._transport.forked:
+            self.abandon()
         if self._lost is None and self._wire.state is State.IDLE:
             with contextlib.suppress(OSError):  # it is gone, then, and knows
                 self._transport.send(memoryview(TERMINATE))

@@ -7,17 +7,17 @@ start anew with each call and would let a server that dribbles bytes hold a call
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import socket as numbers  # monkey-patching may have put gevent's classes into it: constants only
 import ssl
 import time
-from collections.abc import Callable
 
-from gevent import monkey, socket
+from gevent import socket
 from gevent.socket import wait_read, wait_readwrite, wait_write
 
-from pglisten.backend import ConnInfo
+from pglisten.backend import ConnInfo, OwnedDescriptor
 
 __all__ = ["YIELD", "Deadline", "DeadlinePassed", "Transport"]
 
@@ -25,7 +25,17 @@ YIELD = 1e-9
 """Seconds to sleep so that timers and other descriptors get their turn. ``sleep(0)`` is no such thing:
 gevent runs up to fifty of those in a row (``CALLBACK_CHECK_COUNT``) before it looks at the clock."""
 
-_close: Callable[[int], None] = monkey.get_original("os", "close")
+_open: dict[socket.socket, int] = {}
+"""Sockets in use, and the process of each. A socket that is collected closes its number, which may lead
+elsewhere in a forked child: so none is collected before its transport has detached it."""
+
+
+@atexit.register
+def _detach_copies() -> None:
+    """Detach what is another process's, before the interpreter's end collects it."""
+    for sock, owner in _open.items():
+        if owner != os.getpid():
+            sock.detach()
 
 
 class DeadlinePassed(Exception):
@@ -59,9 +69,10 @@ class Transport:
     """A connected socket. Whoever makes one closes it."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._fd = sock.fileno()
         self._owner = os.getpid()
+        self._descriptor = OwnedDescriptor(sock.fileno())
+        self._sock = sock
+        _open[sock] = self._owner
         self._tls: ssl.SSLSocket | None = None
 
     @classmethod
@@ -101,7 +112,12 @@ class Transport:
 
     def fileno(self) -> int:
         """Return the descriptor; -1 once it is closed."""
-        return self._fd
+        return self._descriptor.fileno()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child's copy."""
+        return os.getpid() != self._owner
 
     @property
     def is_tls(self) -> bool:
@@ -115,6 +131,7 @@ class Transport:
         """
         # gevent's takes the descriptor over from the socket; the number stays.
         tls = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
+        _open[tls] = _open.pop(self._sock)
         self._sock = self._tls = tls
         while True:
             try:
@@ -141,7 +158,7 @@ class Transport:
         """
         try:
             # As a descriptor: gevent's method does what this does, and looks whether it is to wait.
-            return os.read(self._fd, size) if self._tls is None else self._tls.recv(size)
+            return os.read(self.fileno(), size) if self._tls is None else self._tls.recv(size)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
 
@@ -158,36 +175,29 @@ class Transport:
         In a forked child's copy of the greenlet, `ConnectionAbortedError`: the answer is its parent's.
         """
         wait = wait_readwrite if readable and writable else wait_write if writable else wait_read
-        wait(self._fd, deadline.remaining(), DeadlinePassed)
-        if os.getpid() != self._owner:
+        wait(self.fileno(), deadline.remaining(), DeadlinePassed)
+        if self.forked:
             self.divert()
             raise ConnectionAbortedError("this process was forked: the connection is its parent's")
 
     def close(self) -> None:
         """Close the descriptor, now and without a word, TLS's close_notify included. Idempotent.
 
-        gevent's own ``close()`` and, in a patched process, ``os.close`` put closing off to the loop's next
-        turn, and ``SSLSocket.unwrap`` would talk and wait for the answer.
+        gevent's own ``close()`` postpones closing to the loop's next turn, and ``SSLSocket.unwrap`` would
+        talk and wait for the answer.
         """
-        if self._fd < 0:
-            return
-        self._fd = -1
-        _close(self._sock.detach())
+        self._detach()
+        self._descriptor.close()
 
     def divert(self) -> None:
-        """Let the descriptor lead to nowhere; it stays open, for copies of greenlets may wait for it.
+        """Let the descriptor lead nowhere: see `OwnedDescriptor.divert`."""
+        self._detach()
+        self._descriptor.divert()
 
-        For the child of a fork. Where no descriptor can be had for that, it is closed.
-        """
-        if self._fd < 0:
-            return
-        try:
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            self.close()
-            return
-        os.dup2(null, self._fd, inheritable=False)
-        _close(null)
+    def _detach(self) -> None:
+        """Take the number from the socket, which would close it whatever it leads to."""
+        _open.pop(self._sock, None)
+        self._sock.detach()
 
 
 def _set_tcp_options(sock: socket.socket, conninfo: ConnInfo) -> None:

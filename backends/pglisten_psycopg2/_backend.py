@@ -17,7 +17,7 @@ from pglisten.errors import ConfigurationError, ConnectionFailed
 from ._libpq import Tap
 from ._reasons import why
 from ._session import Psycopg2Session
-from ._wait import deadline_in, divert, wait
+from ._wait import deadline_in, let_go, wait
 
 __all__ = ["Psycopg2Backend"]
 
@@ -143,10 +143,10 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
             raise
         return Psycopg2Session(conn, tap)
     except BaseException:
-        if os.getpid() != owner and not conn.closed:
-            # A forked child's copy, killed there: closing would speak in the parent's TLS session.
-            divert(conn.fileno())
-        conn.close()
+        if os.getpid() == owner:
+            conn.close()
+        else:
+            let_go(conn)
         raise
 
 

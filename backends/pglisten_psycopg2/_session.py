@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from operator import attrgetter
@@ -18,12 +17,12 @@ from psycopg2.extensions import (
     register_type,
 )
 
-from pglisten.backend import MAX_RESULT, Notification, Session, make_notifications
+from pglisten.backend import MAX_RESULT, Notification, OwnedDescriptor, Session, make_notifications
 from pglisten.errors import ConnectionLost, ServerError, again
 
 from ._libpq import Tap
 from ._reasons import Said, why
-from ._wait import close, deadline_in, divert, poll, wait
+from ._wait import deadline_in, let_go, poll, wait
 
 __all__ = ["Psycopg2Session"]
 
@@ -50,9 +49,11 @@ class Psycopg2Session(Session):
         self.server_encoding = conn.info.parameter_status("server_encoding")
         self._connection = conn
         self._tap = tap
+        self._libpqs = OwnedDescriptor(conn.fileno())
         # Ours, not libpq's own: libpq closes its descriptor as soon as it finds the connection broken,
         # whoever waits on it, and the number could be somebody else's the next moment.
-        self._descriptor = os.dup(conn.fileno())
+        self._descriptor = OwnedDescriptor(os.dup(conn.fileno()))
+        self._owner = os.getpid()
         self._closed = self._abandoned = False
         self._lost: ConnectionLost | None = None
         self._arrived: list[Notification] = []
@@ -63,7 +64,7 @@ class Psycopg2Session(Session):
         """The server's announcement that it will end the session."""
 
     def fileno(self) -> int:
-        return self._descriptor
+        return self._descriptor.fileno()
 
     def execute(self, sql: str, timeout: float | None) -> None:
         self._run(sql, timeout)
@@ -193,11 +194,16 @@ class Psycopg2Session(Session):
     def close(self) -> None:
         if self._closed:
             return
+        if os.getpid() != self._owner:
+            self.abandon()
         self._end()
-        # The connection is in libpq's non-blocking mode: what cannot be sent at once is not sent.
-        self._connection.close()
-        with contextlib.suppress(OSError):  # Abandoned, and there was no descriptor to divert it with.
-            close(self._descriptor)
+        if self._abandoned or not self._descriptor.is_ours:
+            let_go(self._connection)
+            self._libpqs.close()
+        else:
+            # The connection is in libpq's non-blocking mode: what cannot be sent at once is not sent.
+            self._connection.close()
+        self._descriptor.close()
 
     def abandon(self) -> None:
         if self._closed or self._abandoned:
@@ -207,9 +213,8 @@ class Psycopg2Session(Session):
         self._lost = self._lost or ConnectionLost("the session is its parent process's")
         # Nothing is closed: copies of the parent's greenlets may wait for either descriptor. Whatever
         # libpq or OpenSSL has to say goodbye with one day must not find the parent's connection.
-        divert(self._descriptor)
-        with contextlib.suppress(psycopg2.InterfaceError):  # Lost, and libpq's own closed with it.
-            divert(self._connection.fileno())
+        self._descriptor.divert()
+        self._libpqs.divert()
 
     def _end(self) -> None:
         self._closed = True

@@ -7,18 +7,15 @@ import time
 from collections.abc import Callable
 
 import psycopg2
-from gevent import monkey
 from gevent.socket import wait_read, wait_readwrite
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
 
-from pglisten.backend import server_text
+from pglisten.backend import OwnedDescriptor, server_text
 
-__all__ = ["close", "deadline_in", "divert", "make_green", "poll", "wait"]
+__all__ = ["deadline_in", "let_go", "make_green", "poll", "wait"]
 
-close: Callable[[int], None] = monkey.get_original("os", "close")
-"""``os.close``, here and now. In a patched process gevent puts it off to the loop's next turn, which may
-never come in a forked child."""
-
+_let_go: list[connection] = []
+"""Connections that are never finished: see `let_go`."""
 
 OVERTIME = 5.0
 """How long, in seconds, what comes without a pause is looked through after the deadline for an answer.
@@ -65,25 +62,26 @@ def wait(conn: connection, deadline: float | None = None, *, owner: int | None =
         # With something to write, wait for either: a server that is itself stuck, sending to us, takes
         # nothing more until we read (PostgreSQL docs, PQflush).
         wait_for = wait_read if state == POLL_READ else wait_readwrite
+        descriptor = None if owner is None else OwnedDescriptor(conn.fileno())
         try:
             wait_for(conn.fileno(), timeout=remaining)
         except TimeoutError:
             # Look once more: after the hub was held up, the time is over and the answer there at once.
             late = True
-        if owner is not None and os.getpid() != owner:
-            divert(conn.fileno())
+        finally:
+            forked = descriptor is not None and os.getpid() != owner
+            if forked and descriptor is not None:
+                descriptor.divert()
+        if forked:
             raise ConnectionAbortedError("this process was forked: the connection is its parent's")
 
 
-def divert(descriptor: int) -> None:
-    """Let *descriptor* lead to nowhere, or close it if even that fails: no descriptor, or no /dev."""
-    try:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        close(descriptor)
-        return
-    os.dup2(null, descriptor, inheritable=False)
-    close(null)
+def let_go(conn: connection) -> None:
+    """Keep *conn* as long as the process lives, so that libpq never finishes it.
+
+    Finishing speaks in the parent's TLS session, and closes a number, whatever that leads to by now.
+    """
+    _let_go.append(conn)
 
 
 def make_green() -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 
 import gevent
-from gevent import monkey
 from gevent.event import Event
 
-from ..backend import Notification
+from ..backend import Notification, OwnedDescriptor
 from ..errors import ConnectionLost, again
 
 __all__ = ["FakeProcess"]
-
-# In a patched process os.close waits for the hub's next turn, which may never come in a forked child.
-_close = monkey.get_original("os", "close")
 
 
 class FakeProcess:
@@ -36,8 +32,8 @@ class FakeProcess:
         self._held: list[Notification] = []  # at the server: it sends to idle sessions only
         self._arrived: list[Notification] = []  # at the client
         self._announced = False  # whether there is a byte in the pipe
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
+        self._read_end, self._write_end = map(OwnedDescriptor, os.pipe())
+        os.set_blocking(self._read_end.fileno(), False)
 
     # The server's side.
 
@@ -80,7 +76,7 @@ class FakeProcess:
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
-        return self._read_end
+        return self._read_end.fileno()
 
     def begin(self) -> None:
         """Mark the session as busy. Raises `ConnectionLost` if it has ended."""
@@ -95,8 +91,8 @@ class FakeProcess:
     def take(self) -> list[Notification]:
         """Return what has arrived. Raises `ConnectionLost` when there is nothing and never will be."""
         arrived, self._arrived = self._arrived, []
-        if self._announced and self.reason is None and self._write_end >= 0:
-            os.read(self._read_end, 1)
+        if self._announced and self.reason is None and self._write_end.fileno() >= 0:
+            os.read(self._read_end.fileno(), 1)
             self._announced = False
         if not arrived:
             self.check()
@@ -104,20 +100,15 @@ class FakeProcess:
 
     def divert(self) -> None:
         """Let the client's descriptor lead nowhere, and keep its number open. Idempotent."""
-        if self._write_end >= 0:
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            os.dup2(null, self._read_end, inheritable=False)
-            _close(null)
-            _close(self._write_end)
-            self._write_end = -1
+        if self._write_end.fileno() >= 0:
+            self._read_end.divert()
+            self._write_end.close()
         self._announced = True  # there is no pipe to write to any more
 
     def vanish(self) -> None:
         """Close the descriptors. Idempotent."""
-        for descriptor in (self._read_end, self._write_end):
-            if descriptor >= 0:
-                _close(descriptor)
-        self._read_end = self._write_end = -1
+        self._read_end.close()
+        self._write_end.close()
         self._announced = True
 
     def _send_held(self) -> None:
@@ -127,4 +118,4 @@ class FakeProcess:
     def _announce(self) -> None:
         if not self._announced:
             self._announced = True
-            os.write(self._write_end, b"!")
+            os.write(self._write_end.fileno(), b"!")

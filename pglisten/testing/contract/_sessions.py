@@ -280,3 +280,20 @@ class EndContract(ContractFixtures):
             session.abandon()
             assert not os.path.samestat(before, os.fstat(session.fileno()))
             session.close()
+
+    @pytest.mark.parametrize("first", ["abandon", "close"])
+    def test_a_forked_child_closes_nothing_else_under_its_number(self, connect: Connect, first: str) -> None:
+        held = [connect()]
+
+        def in_child() -> None:
+            number, session = held[0].fileno(), held.pop()
+            if first == "abandon":
+                session.abandon()
+            with open(os.devnull, "rb") as file:  # As of a daemon, which has closed all and opened others.
+                os.dup2(file.fileno(), number)
+                session.close()
+                del session
+                assert os.path.samestat(os.fstat(file.fileno()), os.fstat(number))
+
+        in_a_forked_child(in_child)
+        held[0].execute("SELECT 1", PATIENCE)
