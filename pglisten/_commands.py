@@ -43,8 +43,18 @@ class Command:
         try:
             self.outcome.wait(timeout, what)
         finally:
-            if not self.outcome.done:
-                self._queue.pop(self, None)
+            self._withdraw()
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait for its end as `wait` does, and return whether it came."""
+        try:
+            return self.outcome.join(timeout)
+        finally:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        if not self.outcome.done:
+            self._queue.pop(self, None)
 
 
 class CommandQueue:

@@ -12,8 +12,9 @@ import socket as numbers  # Constants only: monkey-patching may have put gevent'
 from collections.abc import Callable
 
 from gevent import monkey
+from gevent.socket import wait_read, wait_readwrite, wait_write
 
-__all__ = ["OwnedDescriptor"]
+__all__ = ["OwnedDescriptor", "wait_ready"]
 
 _close: Callable[[int], None] = monkey.get_original("os", "close")
 """``os.close``, now. In a patched process gevent postpones it to the loop's next turn, which may never come
@@ -72,6 +73,30 @@ class OwnedDescriptor:
         os.dup2(nowhere.fileno(), self._number, inheritable=False)
         nowhere.close()
         self._identity = _identity(os.fstat(self._number))
+
+
+class _Late(Exception):
+    """The time that one wait had is over."""
+
+
+def wait_ready(
+    descriptor: int, timeout: float | None, *, readable: bool = True, writable: bool = False
+) -> bool:
+    """Wait cooperatively until *descriptor* is one of what is asked for; return whether it is.
+
+    ``False`` means that *timeout* seconds have passed (``None``: no limit). Every exception that comes out
+    was thrown into this greenlet from outside (`gevent.Timeout`, ``Greenlet.kill``) and is its caller's,
+    whatever its class: let it pass as it is. So call this outside of ``try`` blocks for errors of your own.
+    """
+    wait = wait_readwrite if readable and writable else wait_write if writable else wait_read
+    late = _Late()
+    try:
+        wait(descriptor, timeout, late)
+    except _Late as error:
+        if error is not late:
+            raise
+        return False
+    return True
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

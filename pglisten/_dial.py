@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
 from gevent import socket
 
 from ._conninfo import ConnInfo
+from ._greenlet import spawn
 from ._keywords import is_numeric
 from ._process import Home, abandon_after_fork
 from ._remedies import with_remedy
@@ -38,7 +39,48 @@ def dial(
     `ConnectionFailed`, which says of every host why not. Whoever wants to *look_for_pooler* spends a round
     trip on it, and finds a WARNING in the log if there is one.
     """
-    return Route(backend, conninfo, timeout, look_for_pooler=look_for_pooler).next()
+    route = Route(backend, conninfo, timeout, look_for_pooler=look_for_pooler)
+    return _Attempt(route.next).session()
+
+
+class _Attempt:
+    """Runs *connect* in a greenlet of its own, which its caller owns.
+
+    Whatever is thrown into the caller (`gevent.Timeout`, ``Greenlet.kill``) comes out of the caller's own
+    wait. In the middle of *connect* it would be taken for a failure of the attempt, if it is of such a class.
+    """
+
+    def __init__(self, connect: Callable[[], Session]) -> None:
+        self._connect = connect
+        self._session: Session | None = None
+        self._error: Exception | None = None
+        self._given_up = False
+
+    def session(self) -> Session:
+        """Return what *connect* returns, or raise what it raises. Given up, it leaves nothing behind."""
+        greenlet = spawn("pglisten-dial", self._run)
+        try:
+            greenlet.join()
+        except BaseException:
+            self._given_up = True
+            if self._session is not None:
+                self._session.close()
+            greenlet.kill()
+            raise
+        if self._session is not None:
+            return self._session
+        raise self._error or ConnectionFailed("the greenlet that connects was killed")
+
+    def _run(self) -> None:
+        try:
+            session = self._connect()
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's greenlet
+            self._error = error
+            return
+        if self._given_up:
+            session.close()
+        else:
+            self._session = session
 
 
 class Route:

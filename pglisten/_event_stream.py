@@ -189,9 +189,11 @@ class EventStream:
             if time.monotonic() - began < self._form.heartbeat:
                 raise  # Some other, out of on_gap: to call that again at once would never end.
             return HEARTBEAT
-        except ListenerClosed:
-            raise StopIteration from None
-        except (SubscriptionOverflow, ChannelNotOpen):
+        except (ListenerClosed, SubscriptionOverflow, ChannelNotOpen) as error:
+            if not self._subscription.closed:
+                raise  # Thrown in from outside, or out of on_gap.
+            if isinstance(error, ListenerClosed):
+                raise StopIteration from None
             self._finish()
             return self._form.gap_event(self._identity()).encode()
         return self._with_what_is_queued(self._event(item))

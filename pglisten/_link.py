@@ -108,17 +108,16 @@ class Link:
         started = time.monotonic()
         # Without any time an answer cannot be missing.
         command = self._submit(PING, limit=timeout or None)
-        try:
-            command.wait(timeout, "ping")
-        except OperationTimeout:
+        if not command.join(timeout):
             self._doubt(command, started)
-            raise
-        except ConnectionLost as error:
-            if timeout is not None and time.monotonic() - started >= timeout:
-                raise OperationTimeout(f"ping: no answer within {timeout:g} s") from error
-            raise
-        except ServerError:
-            pass  # An answer all the same: the server is there.
+            raise OperationTimeout(f"ping: not done within {timeout:g} s")
+        error = command.outcome.error
+        late = timeout is not None and time.monotonic() - started >= timeout
+        if late and isinstance(error, ConnectionLost):
+            raise OperationTimeout(f"ping: no answer within {timeout:g} s") from error
+        # A refusal is an answer all the same: the server is there.
+        if error is not None and not isinstance(error, ServerError):
+            raise error
         self._pump.last_ping = time.monotonic() - started
         return self._pump.last_ping
 

@@ -44,8 +44,13 @@ class Outcome:
         """Wait *timeout* seconds (``None``: for ever); raise its error or an `OperationTimeout` on *what*."""
         if not self.join(timeout):
             raise OperationTimeout(f"{what}: not done within {timeout:g} s")
-        if self._error is not None:
-            raise again(self._error)
+        if (error := self.error) is not None:
+            raise error
+
+    @property
+    def error(self) -> Exception | None:
+        """The error with which it ended, as a new object: each who waits raises one of its own."""
+        return None if self._error is None else again(self._error)
 
 
 def check_timeout(timeout: float | None) -> float | None:

@@ -71,6 +71,8 @@ class Subscription:
             try:
                 item = self.get()
             except ListenerClosed:
+                if not self.closed:
+                    raise  # Thrown in from outside, or out of on_gap.
                 return
             yield item
 

@@ -15,7 +15,8 @@ What a backend may rely on:
 
 What it must never do: block the hub, whether the process is monkey-patched or not; change the
 driver's process-wide settings; let an exception of the driver's out; write a password or a payload
-into an error or a log.
+into an error or a log; catch or translate an exception that a wait raised. The last was thrown into the
+greenlet from outside and is its caller's, whatever its class: `wait_ready` keeps the two apart.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from itertools import repeat
 from typing import ClassVar, NamedTuple, cast
 
 from ._conninfo import ConnInfo
-from ._descriptors import OwnedDescriptor
+from ._descriptors import OwnedDescriptor, wait_ready
 
 __all__ = [
     "MAX_RESULT",
@@ -37,6 +38,7 @@ __all__ = [
     "Session",
     "make_notifications",
     "server_text",
+    "wait_ready",
 ]
 
 

@@ -135,6 +135,8 @@ class ListenerConnection:
             try:
                 item = self.get()
             except ListenerClosed:
+                if self._mailbox.end is None:
+                    raise  # Thrown in from outside.
                 return
             yield item
 

@@ -244,6 +244,8 @@ class Listener:
             except Replaced:
                 continue
             except ListenerClosed:
+                if not self.closed:
+                    raise  # Thrown in from outside.
                 return
             home, mailbox, items = supervisor.home, supervisor.mailbox, supervisor.mailbox.items
             # This runs once for each of a burst. That it is this process was asked when they were waited for.
@@ -252,8 +254,6 @@ class Listener:
                 if item is None or mailbox.reader_waits:
                     mailbox.taken(item)
                 yield item
-
-    # The end
 
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
         """End it, in whatever state it is; afterwards no greenlet, socket or server session is left.

@@ -9,6 +9,7 @@ import gevent
 from pglisten.backend import Notification, Session
 from pglisten.errors import ConnectionLost, again
 
+from ._failure import Forked
 from ._rows import Rows
 from ._startup import Established
 from ._transport import YIELD, Deadline, DeadlinePassed
@@ -132,7 +133,7 @@ class Pg8000Session(Session):
             self._transport.wait(deadline, writable=writable)
         except DeadlinePassed:
             pass  # Judged when what may have arrived meanwhile was received.
-        except ConnectionAbortedError as exc:
+        except Forked as exc:
             self._lose(ConnectionLost(str(exc)))
 
     def _receive(self) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar, cast
 
 import gevent
 
@@ -12,7 +13,7 @@ from pglisten.backend import ConnInfo
 
 from . import _tls
 from ._driver import LogIn
-from ._failure import StartupFailed
+from ._failure import StartupFailed, system_errors
 from ._tls import Encryption
 from ._transport import YIELD, Deadline, DeadlinePassed, Transport
 
@@ -59,10 +60,7 @@ def establish(conninfo: ConnInfo, deadline: Deadline) -> Established:
 
 
 def _attempt(conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> Established:
-    try:
-        transport = Transport.dial(conninfo, deadline)
-    except OSError as exc:
-        raise StartupFailed(exc.strerror or str(exc)) from exc
+    transport = Transport.dial(conninfo, deadline)
     try:
         if encryption is not Encryption.NONE:
             _encrypt(transport, conninfo, encryption, deadline)
@@ -86,22 +84,40 @@ def _encrypt(transport: Transport, conninfo: ConnInfo, encryption: Encryption, d
         if encryption is Encryption.DEMANDED:
             raise StartupFailed(f"the server does not do TLS, which sslmode={conninfo.sslmode} demands")
         return
+    context, name = _in_thread(lambda: _tls_settings(conninfo), deadline)
+    with _handshake_errors(direct=direct):
+        transport.start_tls(context, name)
+    while True:
+        with _handshake_errors(direct=direct):
+            wanted = transport.shake_hands()
+        if not wanted:
+            break
+        reading = wanted == ssl.SSL_ERROR_WANT_READ
+        transport.wait(deadline, readable=reading, writable=not reading)
+    if direct and transport.protocol() != _tls.ALPN:
+        raise StartupFailed("sslnegotiation=direct, and the server does not confirm that it is PostgreSQL")
+
+
+def _tls_settings(conninfo: ConnInfo) -> tuple[ssl.SSLContext, str | None]:
+    """Return the context and the server's name. Raises `StartupFailed`."""
     try:
-        context = _in_thread(lambda: _tls.make_context(conninfo), deadline)
-        name = _tls.server_name(conninfo)
+        return _tls.make_context(conninfo), _tls.server_name(conninfo)
     except ValueError as exc:
         # Also where TLS is only preferred: whoever names a file means it.
         raise StartupFailed(str(exc)) from exc
+
+
+@contextlib.contextmanager
+def _handshake_errors(*, direct: bool) -> Generator[None, None, None]:
+    """Raise what is wrong with the handshake as `StartupFailed`. The block must not wait."""
     try:
-        transport.start_tls(context, name, deadline)
+        yield
     except ssl.SSLCertVerificationError as exc:
         raise StartupFailed(f"the server's certificate: {exc.verify_message}", encryption=True) from exc
     except OSError as exc:
         why = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
         hint = "; sslnegotiation=direct takes a PostgreSQL 17 with TLS" if direct else ""
         raise StartupFailed(f"the TLS handshake failed: {why or exc}{hint}", encryption=True) from exc
-    if direct and transport.protocol() != _tls.ALPN:
-        raise StartupFailed("sslnegotiation=direct, and the server does not confirm that it is PostgreSQL")
 
 
 def _offers_tls(transport: Transport, deadline: Deadline) -> bool:
@@ -120,12 +136,15 @@ def _offers_tls(transport: Transport, deadline: Deadline) -> bool:
 def _log_in(conninfo: ConnInfo, stream: _Stream) -> int:
     try:
         return LogIn(conninfo, stream).pid
-    except (StartupFailed, DeadlinePassed):
+    except StartupFailed:
         raise
     except Exception as exc:
         # pg8000 and scramp take apart what the server sends without much checking: KeyError,
         # struct.error, UnicodeDecodeError, ScramException and more come out of a wrong byte.
-        raise StartupFailed(f"the start-up cannot go on: {type(exc).__name__}: {exc}") from exc
+        if stream.interrupted is None:
+            raise StartupFailed(f"the start-up cannot go on: {type(exc).__name__}: {exc}") from exc
+    # Outside of the block above, so that it keeps its own context.
+    raise stream.interrupted
 
 
 class _Stream:
@@ -143,6 +162,8 @@ class _Stream:
         self._unsent = bytearray()
         self._broken: OSError | None = None
         """Why nothing more can be sent."""
+        self.interrupted: BaseException | None = None
+        """What ended a wait: the deadline, or what was thrown in from outside. pg8000 may hide it."""
 
     def makefile(self, mode: str) -> _Stream:
         """Return itself: it is pg8000's file as well, and nothing of it has to be closed."""
@@ -155,7 +176,9 @@ class _Stream:
 
     def compute(self, function: Callable[[], T]) -> T:
         """Return what *function* returns, computed without holding up the hub."""
-        return _in_thread(function, self._deadline)
+        with self._waiting():
+            done = _computed(function, self._deadline)
+        return cast("T", done.get())
 
     def read(self, size: int) -> bytes:
         """Return exactly *size* bytes."""
@@ -173,20 +196,28 @@ class _Stream:
 
     def _receive(self) -> bytes:
         while True:
-            try:
+            with system_errors():
                 data = self._transport.receive(self._chunk)
-            except OSError as exc:
-                raise StartupFailed(exc.strerror or str(exc)) from exc
             if not data and self._broken is not None:
                 raise StartupFailed(self._broken.strerror or str(self._broken)) from self._broken
             if data:
                 # One chunk makes a common start-up. A longer one is not to hold up the hub.
                 if self._left < _MAX_STARTUP - self._chunk:
-                    gevent.sleep(YIELD)
+                    with self._waiting():
+                        gevent.sleep(YIELD)
                 return data
             if data is not None:
                 raise StartupFailed("server closed the connection unexpectedly")
-            self._transport.wait(self._deadline)
+            with self._waiting():
+                self._transport.wait(self._deadline)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except BaseException as exc:
+            self.interrupted = exc
+            raise
 
     def write(self, data: bytes) -> None:
         """Keep *data* until `flush`."""
@@ -207,7 +238,8 @@ class _Stream:
                 self._broken = exc
                 return
             if unsent:
-                self._transport.wait(self._deadline, readable=False, writable=True)
+                with self._waiting():
+                    self._transport.wait(self._deadline, readable=False, writable=True)
 
     def rest(self) -> bytes:
         """Return what was received and not read."""
@@ -220,8 +252,12 @@ def _in_thread(function: Callable[[], T], deadline: Deadline) -> T:
     For what holds up the hub by the milliseconds: reading certificates, and hashing a password as
     often as the server demands, which may be for seconds.
     """
-    result = gevent.get_hub().threadpool.spawn(function)
+    return cast("T", _computed(function, deadline).get())
+
+
+def _computed(function: Callable[[], T], deadline: Deadline) -> Any:
+    result: Any = gevent.get_hub().threadpool.spawn(function)
     result.wait(deadline.remaining())
     if not result.ready():
         raise DeadlinePassed
-    return cast("T", result.get())
+    return result

@@ -15,9 +15,10 @@ import ssl
 import time
 
 from gevent import socket
-from gevent.socket import wait_read, wait_readwrite, wait_write
 
-from pglisten.backend import ConnInfo, OwnedDescriptor
+from pglisten.backend import ConnInfo, OwnedDescriptor, wait_ready
+
+from ._failure import Forked, StartupFailed, system_errors
 
 __all__ = ["YIELD", "Deadline", "DeadlinePassed", "Transport"]
 
@@ -77,19 +78,20 @@ class Transport:
 
     @classmethod
     def dial(cls, conninfo: ConnInfo, deadline: Deadline) -> Transport:
-        """Connect to the server's address. Raises `OSError` or `DeadlinePassed`."""
+        """Connect to the server's address. Raises `StartupFailed` or `DeadlinePassed`."""
         address: tuple[str, int] | str
         if conninfo.is_unix:
             family, address = numbers.AF_UNIX, conninfo.socket_path
         else:
             family = numbers.AF_INET6 if ":" in conninfo.hostaddr else numbers.AF_INET
             address = (conninfo.hostaddr, conninfo.port)
-        sock = socket.socket(family, numbers.SOCK_STREAM)
-        transport = cls(sock)
+        with system_errors():
+            transport = cls(socket.socket(family, numbers.SOCK_STREAM))
         try:
-            sock.setblocking(False)
-            if not conninfo.is_unix:
-                _set_tcp_options(sock, conninfo)
+            with system_errors():
+                transport._sock.setblocking(False)
+                if not conninfo.is_unix:
+                    _set_tcp_options(transport._sock, conninfo)
             transport._connect(address, deadline)
         except BaseException:
             transport.close()
@@ -99,16 +101,19 @@ class Transport:
     def _connect(self, address: tuple[str, int] | str, deadline: Deadline) -> None:
         # Non-blocking, gevent's connect() takes the address as it is; else it would resolve the number.
         # A Unix socket with a full backlog gives EAGAIN, for which one cannot wait: it goes out as it is.
-        code = self._sock.connect_ex(address)
+        with system_errors():
+            code = self._sock.connect_ex(address)
         if code == errno.EINPROGRESS:
             self.wait(deadline, readable=False, writable=True)
-            code = self._sock.getsockopt(numbers.SOL_SOCKET, numbers.SO_ERROR)
+            with system_errors():
+                code = self._sock.getsockopt(numbers.SOL_SOCKET, numbers.SO_ERROR)
         if code:
-            raise OSError(code, os.strerror(code))
+            raise StartupFailed(os.strerror(code)) from OSError(code, os.strerror(code))
         # Dialling a port of the ephemeral range where nobody listens ends, once in some ten thousand
         # times, in a socket connected to itself.
-        if isinstance(address, tuple) and self._sock.getsockname() == self._sock.getpeername():
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        with system_errors():
+            if isinstance(address, tuple) and self._sock.getsockname() == self._sock.getpeername():
+                raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
     def fileno(self) -> int:
         """Return the descriptor; -1 once it is closed."""
@@ -124,24 +129,29 @@ class Transport:
         """Whether what goes over it is encrypted."""
         return self._tls is not None
 
-    def start_tls(self, context: ssl.SSLContext, host: str | None, deadline: Deadline) -> None:
-        """Do the handshake; *host* is the name to send and to check, where the context checks names.
+    def start_tls(self, context: ssl.SSLContext, host: str | None) -> None:
+        """Prepare for `shake_hands`; *host* is the name to send and to check, where the context checks names.
 
-        Raises `ssl.SSLError` or another `OSError`, or `DeadlinePassed`.
+        Raises `OSError`.
         """
         # gevent's takes the descriptor over from the socket; the number stays.
         tls = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
         _open[tls] = _open.pop(self._sock)
         self._sock = self._tls = tls
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self.wait(deadline)
-            except ssl.SSLWantWriteError:
-                self.wait(deadline, readable=False, writable=True)
-            else:
-                return
+
+    def shake_hands(self) -> int:
+        """Go on with the handshake, without waiting. Raises `ssl.SSLError` or another `OSError`.
+
+        Returns 0 once it is done, else what to wait for: ``ssl.SSL_ERROR_WANT_READ`` or ``_WRITE``.
+        """
+        assert self._tls is not None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return ssl.SSL_ERROR_WANT_READ
+        except ssl.SSLWantWriteError:
+            return ssl.SSL_ERROR_WANT_WRITE
+        return 0
 
     def certificate(self) -> bytes | None:
         """Return the server's certificate in DER, ``None`` without TLS."""
@@ -172,13 +182,14 @@ class Transport:
     def wait(self, deadline: Deadline, *, readable: bool = True, writable: bool = False) -> None:
         """Wait until the descriptor is one of what is asked for. Raises `DeadlinePassed`.
 
-        In a forked child's copy of the greenlet, `ConnectionAbortedError`: the answer is its parent's.
+        In a forked child's copy of the greenlet, `Forked`. Whatever else it raises is the caller's own.
         """
-        wait = wait_readwrite if readable and writable else wait_write if writable else wait_read
-        wait(self.fileno(), deadline.remaining(), DeadlinePassed)
+        ready = wait_ready(self.fileno(), deadline.remaining(), readable=readable, writable=writable)
         if self.forked:
             self.divert()
-            raise ConnectionAbortedError("this process was forked: the connection is its parent's")
+            raise Forked
+        if not ready:
+            raise DeadlinePassed
 
     def close(self) -> None:
         """Close the descriptor, now and without a word, TLS's close_notify included. Idempotent.

@@ -17,7 +17,7 @@ from pglisten.errors import ConfigurationError, ConnectionFailed
 from ._libpq import Tap
 from ._reasons import why
 from ._session import Psycopg2Session
-from ._wait import deadline_in, let_go, wait
+from ._wait import DeadlinePassed, Forked, deadline_in, let_go, wait
 
 __all__ = ["Psycopg2Backend"]
 
@@ -100,16 +100,18 @@ class Psycopg2Backend(Backend):
         place = conninfo.description
         try:
             session = _establish(conninfo, deadline_in(timeout))
-        except psycopg2.Error as error:
-            message, sqlstate = why(str(error))
+        except DeadlinePassed:
+            raise ConnectionFailed(f"{place}: no answer within {timeout:g} s") from None
+        except Forked as error:
+            raise ConnectionFailed(f"{place}: {error}") from None
+        if isinstance(session, psycopg2.Error):
+            message, sqlstate = why(str(session))
             message += _missing(message, conninfo)
             # Without its traceback: psycopg2's own frames hold the password.
-            cause = error.with_traceback(None)
+            cause = session.with_traceback(None)
             raise ConnectionFailed(f"{place}: {message}", sqlstate=sqlstate) from cause
-        except TimeoutError:
-            raise ConnectionFailed(f"{place}: no answer within {timeout:g} s") from None
-        except OSError as error:  # The session's own descriptor could not be made.
-            raise ConnectionFailed(f"{place}: {error.strerror}") from error
+        if isinstance(session, OSError):
+            raise ConnectionFailed(f"{place}: {session.strerror}") from session
         if session.server_encoding == "SQL_ASCII":
             logger.warning(
                 "%s: the database has no encoding (SQL_ASCII): the server ends a listener's session over "
@@ -130,24 +132,43 @@ class _Connection(connection):
         return f"<psycopg2 connection at {id(self):#x}, closed: {self.closed}>"
 
 
-def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session:
+def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session | psycopg2.Error | OSError:
+    """Return the session, or the error instead of one.
+
+    An error of these classes that is raised was thrown in from outside, while this waited.
+    """
     owner = os.getpid()
-    # In no variable: frames that are left by an error hold them.
-    conn = _Connection(make_dsn(**_settings(conninfo)), async_=True)
+    try:
+        # In no variable: frames that are left by an error hold them.
+        conn = _Connection(make_dsn(**_settings(conninfo)), async_=True)
+    except psycopg2.Error as error:
+        return error
     try:
         tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
-        try:
-            wait(conn, deadline, owner=owner)
-        except psycopg2.Error as error:
-            error.args = (tap.reason(error),)
-            raise
-        return Psycopg2Session(conn, tap)
+        failure = wait(conn, deadline, owner=owner)
+        made = _session(conn, tap) if failure is None else _with_text(failure, tap)
+        if isinstance(made, Exception):
+            conn.close()
+        return made
     except BaseException:
         if os.getpid() == owner:
             conn.close()
         else:
             let_go(conn)
         raise
+
+
+def _with_text(error: psycopg2.Error, tap: Tap) -> psycopg2.Error:
+    """Return *error* with libpq's own text, if it is libpq's."""
+    error.args = (tap.reason(error),)
+    return error
+
+
+def _session(conn: connection, tap: Tap) -> Psycopg2Session | psycopg2.Error | OSError:
+    try:
+        return Psycopg2Session(conn, tap)
+    except (psycopg2.Error, OSError) as error:  # Its own descriptor, for one, could not be made.
+        return error
 
 
 def _missing(message: str, conninfo: ConnInfo) -> str:

@@ -22,7 +22,7 @@ from pglisten.errors import ConnectionLost, ServerError, again
 
 from ._libpq import Tap
 from ._reasons import Said, why
-from ._wait import deadline_in, let_go, poll, wait
+from ._wait import DeadlinePassed, deadline_in, let_go, poll, wait
 
 __all__ = ["Psycopg2Session"]
 
@@ -97,18 +97,25 @@ class Psycopg2Session(Session):
         # Whatever the application has registered for text, and whatever the server calls text.
         register_type(BYTES, cursor)
         try:
-            poll(conn)  # What comes before the question is no answer to it: libpq throws it away now.
-            # psycopg2 refuses "" without asking the server.
-            cursor.execute(sql or ";")
-            wait(conn, deadline)
-        except psycopg2.Error as error:
-            self._examine(error)
-        except TimeoutError:
+            error = self._ask(cursor, sql) or wait(conn, deadline)
+        except DeadlinePassed:
             raise self._lose(f"the server did not answer a query within {timeout:g} s") from None
         except BaseException:
             self._lose("a query was interrupted, and its reply is still to come")
             raise
+        if error is not None:
+            self._examine(error)
         return cursor
+
+    def _ask(self, cursor: psycopg2.extensions.cursor, sql: str) -> psycopg2.Error | None:
+        """Send *sql* or a part of it; return what went wrong."""
+        try:
+            poll(self._connection)  # What comes before the question is no answer to it: libpq drops it now.
+            # psycopg2 refuses "" without asking the server.
+            cursor.execute(sql or ";")
+        except psycopg2.Error as error:
+            return error
+        return None
 
     def _examine(self, error: psycopg2.Error) -> None:
         """Raise what *error*, of a query, means; return if it means nothing."""

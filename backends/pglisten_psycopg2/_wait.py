@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 
 import psycopg2
-from gevent.socket import wait_read, wait_readwrite
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
 
-from pglisten.backend import OwnedDescriptor, server_text
+from pglisten.backend import OwnedDescriptor, server_text, wait_ready
 
-__all__ = ["deadline_in", "let_go", "make_green", "poll", "wait"]
+__all__ = ["DeadlinePassed", "Forked", "deadline_in", "let_go", "make_green", "poll", "wait"]
 
 _let_go: list[connection] = []
 """Connections that are never finished: see `let_go`."""
@@ -20,6 +19,17 @@ _let_go: list[connection] = []
 OVERTIME = 5.0
 """How long, in seconds, what comes without a pause is looked through after the deadline for an answer.
 It should do for all that a socket's buffer holds, should the hub have been held up."""
+
+
+class DeadlinePassed(Exception):
+    """The time for an operation is over, and the connection is in the middle of it."""
+
+
+class Forked(Exception):
+    """This is a forked child's copy of what was waiting: the answer is its parent's."""
+
+    def __init__(self) -> None:
+        super().__init__("this process was forked: the connection is its parent's")
 
 
 def deadline_in(timeout: float | None) -> float | None:
@@ -39,41 +49,43 @@ def poll(conn: connection) -> int:
         raise psycopg2.OperationalError(server_text(error.object)) from None
 
 
-def wait(conn: connection, deadline: float | None = None, *, owner: int | None = None) -> None:
+def wait(
+    conn: connection, deadline: float | None = None, *, owner: int | None = None
+) -> psycopg2.Error | None:
     """Drive *conn* until what it was asked to do, connecting or a query, is done.
 
-    *deadline* is a moment on the monotonic clock; once it has passed, `TimeoutError` is raised and the
-    connection is in the middle of something. psycopg2's errors come as they are. Where *owner* is the
-    process's id, a forked child's copy of the waiting greenlet diverts the descriptor and raises
-    `ConnectionAbortedError`: it would read what is its parent's.
+    Returns psycopg2's error if that was the end, and raises none: what is raised may be of that class and
+    thrown in from outside. *deadline* is a moment on the monotonic clock, after which it raises
+    `DeadlinePassed`. Where *owner* is the process's id, a forked child's copy of the waiting greenlet
+    diverts the descriptor and raises `Forked`: it would read what is its parent's.
     """
     late = False
     while True:
-        state = poll(conn)
+        try:
+            state = poll(conn)
+        except psycopg2.Error as error:
+            return error
         if state == POLL_OK:
-            return
+            return None
         if state not in {POLL_READ, POLL_WRITE}:
-            raise psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
+            return psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
         # The second is for who never stops talking: readable at once, the wait below never times out.
         if late or (deadline is not None and time.monotonic() > deadline + OVERTIME):
-            raise TimeoutError
+            raise DeadlinePassed
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         # The descriptor is asked for each time: while connecting, libpq makes a new socket for each try.
         # With something to write, wait for either: a server that is itself stuck, sending to us, takes
         # nothing more until we read (PostgreSQL docs, PQflush).
-        wait_for = wait_read if state == POLL_READ else wait_readwrite
         descriptor = None if owner is None else OwnedDescriptor(conn.fileno())
         try:
-            wait_for(conn.fileno(), timeout=remaining)
-        except TimeoutError:
-            # Look once more: after the hub was held up, the time is over and the answer there at once.
-            late = True
+            # If late, look once more: after the hub was held up, the answer may be there all the same.
+            late = not wait_ready(conn.fileno(), remaining, writable=state == POLL_WRITE)
         finally:
             forked = descriptor is not None and os.getpid() != owner
             if forked and descriptor is not None:
                 descriptor.divert()
         if forked:
-            raise ConnectionAbortedError("this process was forked: the connection is its parent's")
+            raise Forked
 
 
 def let_go(conn: connection) -> None:
@@ -92,4 +104,9 @@ def make_green() -> None:
     (psycopg2 docs, "Support for coroutine libraries"). Undo it with
     ``psycopg2.extensions.set_wait_callback(None)``.
     """
-    set_wait_callback(wait)
+    set_wait_callback(_wait_or_raise)
+
+
+def _wait_or_raise(conn: connection) -> None:
+    if error := wait(conn):
+        raise error

@@ -86,8 +86,7 @@ def counting(module, name):
     setattr(module, name, waiting)
 
 for module in psycopg2_waits, pg8000_waits:
-    for name in "wait_read", "wait_readwrite":
-        counting(module, name)
+    counting(module, "wait_ready")
 while not waits:  # On a busy machine every answer may be there before anybody waits for it.
     pglisten.ListenerConnection(dsn, backend=backend).close()
 total = waits

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import gevent
 import pytest
 
-from ...backend import ConnInfo, Notification, Session
-from ...errors import ConnectionLost, ServerError
+from ...backend import Backend, ConnInfo, Notification, Session
+from ...errors import ConnectionFailed, ConnectionLost, ServerError
 from .._proxy import DOWN, Ending, Proxy
 from ._fixtures import Connect, ContractFixtures
 from ._observing import (
@@ -167,3 +168,23 @@ class NetworkContract(ProxyFixtures):
         assert len(wait_for_notifications(session, 2)) == 2
         assert session.receive() == []
         assert proxy.bytes_up == before
+
+    @pytest.mark.parametrize("kind", [ValueError, OSError, TimeoutError, ConnectionFailed])
+    def test_what_is_thrown_into_a_connect_comes_out_of_it(
+        self, backend: Backend, through: ConnInfo, proxy: Proxy, kind: type[Exception]
+    ) -> None:
+        thrown = kind("thrown in from outside")
+        proxy.hold()
+        with pytest.raises(kind) as caught, gevent.Timeout(SHORT, thrown):
+            backend.connect(through, PATIENCE)
+        assert caught.value is thrown
+
+    @pytest.mark.parametrize("kind", [ValueError, OSError, TimeoutError, ConnectionLost])
+    def test_what_is_thrown_into_a_query_comes_out_of_it(
+        self, session: Session, proxy: Proxy, kind: type[Exception]
+    ) -> None:
+        thrown = kind("thrown in from outside")
+        proxy.hold()
+        with pytest.raises(kind) as caught, gevent.Timeout(SHORT, thrown):
+            session.execute("SELECT 1", PATIENCE)
+        assert caught.value is thrown
