@@ -111,21 +111,29 @@ class ConnInfo:
         """Return a copy of a target that connects to *hostaddr*, a numeric address."""
         return self._with({"hostaddr": hostaddr})
 
-    def with_password(self) -> ConnInfo:
+    @property
+    def passfile(self) -> str:
+        """The password file to look into; ``""`` if a password was given, or there is no home directory."""
+        if self.password:
+            return ""
+        return self["passfile"] or (self._home and os.path.join(self._home, ".pgpass"))
+
+    def with_password(self, content: _passfile.Content | None = None) -> ConnInfo:
         """Return a copy of a target with the password that the password file has for it, if none was given.
 
-        The file is read now, and as libpq does: what is wrong with it is no error, but a reason for
-        `password_source`, and logged once as a warning where libpq warns. To be called for each attempt,
-        for passwords are changed while listeners run.
+        Its *content* is read now if not given, and as libpq does: what is wrong with it is no error, but a
+        reason for `password_source`, and logged once as a warning where libpq warns. To be called for each
+        attempt, for passwords are changed while listeners run.
         """
         if self.password:
             return self
-        path = self["passfile"] or (self._home and os.path.join(self._home, ".pgpass"))
+        path = self.passfile
         if not path:
             return self._with({}, "none: none was given, and there is no home directory with a .pgpass")
         place = places(self._values)[0]
         fields = (place.name_in_passfile, str(place.port), self.dbname, self.user)
-        password, source = _passfile.look_up(path, fields)
+        content = _passfile.read(path) if content is None else content
+        password, source = _passfile.look_up(path, fields, content)
         return self._with({"password": password} if password else {}, source)
 
     def _with(self, changes: Mapping[str, str], password_source: str | None = None) -> ConnInfo:

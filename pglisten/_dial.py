@@ -11,15 +11,14 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-import gevent
-from gevent import socket
-
+from . import _passfile
 from ._conninfo import ConnInfo
 from ._greenlet import spawn
-from ._keywords import is_numeric
 from ._process import Home, abandon_after_fork
 from ._remedies import with_remedy
+from ._resolve import resolve
 from ._server_state import NO_STATE, STATE_QUERY, ServerState
+from ._threads import in_thread
 from .backend import Backend, Session
 from .errors import ConfigurationError, ConnectionFailed, ConnectionLost, Error, ServerError, told
 
@@ -35,9 +34,9 @@ def dial(
 ) -> Session:
     """Return a session with the first server that will do.
 
-    *timeout* is seconds for each address, and for each name's resolution (``None``: no limit). Raises
-    `ConnectionFailed`, which says of every host why not. Whoever wants to *look_for_pooler* spends a round
-    trip on it, and finds a WARNING in the log if there is one.
+    *timeout* is seconds for each address, each name's resolution and each reading of the password file
+    (``None``: no limit). Raises `ConnectionFailed`, which says of every host why not. Whoever wants to
+    *look_for_pooler* spends a round trip on it, and finds a WARNING in the log if there is one.
     """
     route = Route(backend, conninfo, timeout, look_for_pooler=look_for_pooler)
     return _Attempt(route.next).session()
@@ -152,8 +151,10 @@ class Route:
 
     def _try(self, address: ConnInfo) -> tuple[Session | None, ServerState | None]:
         """Return a session, and the server's state if that matters; without one, the failure is noted."""
+        target = self._with_password(address)
+        if target is None:
+            return None, None
         started = time.monotonic()
-        target = address.with_password()
         try:
             session = connect(self._backend, target, self._timeout)
         except ConnectionFailed as error:
@@ -171,6 +172,23 @@ class Route:
         except BaseException:
             session.close()
             raise
+
+    def _with_password(self, address: ConnInfo) -> ConnInfo | None:
+        """Return *address* with its password; ``None`` if the password file was not read in time."""
+        path = address.passfile
+        if not path:
+            return address.with_password()
+        # In a thread: the home directory may be on a server that does not answer.
+        done = in_thread(lambda: _passfile.read(path), self._timeout)
+        if done is None:
+            late = f"the password file was not read within {self._timeout:g} s"
+            self._failed(ConnectionFailed(f"{address.description}: {late}"), address)
+            return None
+        try:
+            content = done.get()
+        except OSError as error:  # There is no thread.
+            content = error
+        return address.with_password(content)
 
     def _look_at(self, session: Session, remaining: float | None) -> ServerState | None:
         """Ask the server for its state, unless nobody wants to know: it costs a round trip."""
@@ -225,30 +243,6 @@ def connect(backend: Backend, target: ConnInfo, timeout: float | None) -> Sessio
         except ConfigurationError as error:
             raise ConnectionFailed(f"{target.description}: {error}") from None
     return backend.connect(target, timeout)
-
-
-def resolve(conninfo: ConnInfo, timeout: float | None) -> list[ConnInfo]:
-    """Return *conninfo* once for each address of its host; itself where there is nothing to resolve.
-
-    gevent resolves, in a thread or with its own resolver: libpq would hold up the hub. Not what is numeric:
-    the application may have filled the threads with work.
-    """
-    if conninfo.is_unix or conninfo.hostaddr:
-        return [conninfo]
-    if is_numeric(conninfo.host):
-        return [conninfo.at(conninfo.host)]
-    limit = gevent.Timeout(timeout)
-    try:
-        with limit:
-            found = socket.getaddrinfo(conninfo.host, conninfo.port, type=socket.SOCK_STREAM)
-    except gevent.Timeout as expired:
-        if expired is not limit:
-            raise  # Somebody else's ran out in this greenlet.
-        raise ConnectionFailed(f"host name {conninfo.host!r} was not resolved within {timeout:g} s") from None
-    except (OSError, UnicodeError) as error:
-        raise ConnectionFailed(f"host name {conninfo.host!r} does not resolve: {error}") from error
-    addresses = dict.fromkeys(str(address[4][0]) for address in found)
-    return [conninfo.at(address) for address in addresses]
 
 
 def as_failed_attempt(error: Exception) -> ConnectionFailed:

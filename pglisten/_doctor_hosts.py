@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from . import _doctor_verdicts as verdicts
 from ._conninfo import ConnInfo
-from ._dial import FINAL, connect, resolve
+from ._dial import FINAL, connect
 from ._doctor_verdicts import Verdict, milliseconds
 from ._remedies import remedy
+from ._resolve import resolve
 from ._server_state import NO_STATE, STATE_QUERY, ServerState
 from .backend import Backend, Session
 from .errors import ConnectionFailed, ConnectionLost, ServerError

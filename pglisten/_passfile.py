@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from typing import TypeAlias
 
 from ._keywords import printable
 
-__all__ = ["look_up"]
+__all__ = ["Content", "look_up", "read"]
 
 logger = logging.getLogger("pglisten.conninfo")
 
@@ -19,25 +20,27 @@ _warned: set[tuple[str, str]] = set()
 """Files and what is wrong with them, once said: a listener may look the password up every second."""
 
 
-class _IgnoredError(Exception):
+class Ignored(Exception):
     """The file is not to be trusted; the message says why."""
 
 
-def look_up(path: str, fields: tuple[str, str, str, str]) -> tuple[str, str]:
-    """Return the password in file *path* for *fields*, and where it is from.
+Content: TypeAlias = bytes | OSError | Ignored
+"""What is in a file, or why it is not known."""
+
+
+def look_up(path: str, fields: tuple[str, str, str, str], content: Content) -> tuple[str, str]:
+    """Return the password in *content* of file *path* for *fields*, and where it is from.
 
     The fields are host, port, dbname and user. Without one the password is ``""``, and the second is
     ``none:`` and the reason, on one line. Nothing is raised: libpq goes on without a password too.
     """
     name = f"password file {printable(path)}"
-    try:
-        content = _content(path)
-    except FileNotFoundError:
+    if isinstance(content, FileNotFoundError):
         return "", f"none: none was given, and there is no {name}"
-    except OSError as error:
-        return "", f"none: {name} cannot be read: {error.strerror}"
-    except _IgnoredError as error:
-        complaint = f"{name} is ignored, {error}"
+    if isinstance(content, OSError):
+        return "", f"none: {name} cannot be read: {content.strerror}"
+    if isinstance(content, Ignored):
+        complaint = f"{name} is ignored, {content}"
         if (path, complaint) not in _warned:
             _warned.add((path, complaint))
             logger.warning("%s", complaint)
@@ -52,16 +55,23 @@ def look_up(path: str, fields: tuple[str, str, str, str]) -> tuple[str, str]:
     return text, name if text else f"none: {name} has an empty password"
 
 
-def _content(path: str) -> bytes:
-    """Return what is in the file. Raises `OSError`, or that it is ignored."""
+def read(path: str) -> Content:
+    """Return what is in the file at *path*, or the error. It may block, where a network has the file."""
+    try:
+        return _read(path)
+    except (OSError, Ignored) as error:
+        return error
+
+
+def _read(path: str) -> bytes:
     # Not to wait: a FIFO in the file's place would hold up the hub until somebody writes into it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise _IgnoredError("it is not a plain file")
+            raise Ignored("it is not a plain file")
         if mode & _OTHERS:
-            raise _IgnoredError("group or others have access to it: chmod 0600 it")
+            raise Ignored("group or others have access to it: chmod 0600 it")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:

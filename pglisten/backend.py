@@ -16,7 +16,8 @@ What a backend may rely on:
 What it must never do: block the hub, whether the process is monkey-patched or not; change the
 driver's process-wide settings; let an exception of the driver's out; write a password or a payload
 into an error or a log; catch or translate an exception that a wait raised. The last was thrown into the
-greenlet from outside and is its caller's, whatever its class: `wait_ready` keeps the two apart.
+greenlet from outside and is its caller's, whatever its class: `wait_ready` keeps the two apart. Work that
+would block, such as hashing a password or reading a certificate, goes through `in_thread`.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from typing import ClassVar, NamedTuple, cast
 
 from ._conninfo import ConnInfo
 from ._descriptors import OwnedDescriptor, wait_ready
+from ._threads import Computed, in_thread
 
 __all__ = [
     "MAX_RESULT",
     "Backend",
+    "Computed",
     "ConnInfo",
     "Notification",
     "OwnedDescriptor",
     "Session",
+    "in_thread",
     "make_notifications",
     "server_text",
     "wait_ready",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import gevent
 
-from pglisten.backend import ConnInfo
+from pglisten.backend import Computed, ConnInfo, in_thread
 
 from . import _tls
 from ._driver import LogIn
@@ -84,7 +84,9 @@ def _encrypt(transport: Transport, conninfo: ConnInfo, encryption: Encryption, d
         if encryption is Encryption.DEMANDED:
             raise StartupFailed(f"the server does not do TLS, which sslmode={conninfo.sslmode} demands")
         return
-    context, name = _in_thread(lambda: _tls_settings(conninfo), deadline)
+    done = _in_thread(lambda: _tls_settings(conninfo), deadline)
+    with system_errors():
+        context, name = done.get()
     with _handshake_errors(direct=direct):
         transport.start_tls(context, name)
     while True:
@@ -177,8 +179,8 @@ class _Stream:
     def compute(self, function: Callable[[], T]) -> T:
         """Return what *function* returns, computed without holding up the hub."""
         with self._waiting():
-            done = _computed(function, self._deadline)
-        return cast("T", done.get())
+            done = _in_thread(function, self._deadline)
+        return done.get()
 
     def read(self, size: int) -> bytes:
         """Return exactly *size* bytes."""
@@ -246,18 +248,13 @@ class _Stream:
         return bytes(self._received)
 
 
-def _in_thread(function: Callable[[], T], deadline: Deadline) -> T:
-    """Return what *function* returns, from gevent's thread pool.
+def _in_thread(function: Callable[[], T], deadline: Deadline) -> Computed[T]:
+    """Return what *function* did, in a thread.
 
     For what holds up the hub by the milliseconds: reading certificates, and hashing a password as
     often as the server demands, which may be for seconds.
     """
-    return cast("T", _computed(function, deadline).get())
-
-
-def _computed(function: Callable[[], T], deadline: Deadline) -> Any:
-    result: Any = gevent.get_hub().threadpool.spawn(function)
-    result.wait(deadline.remaining())
-    if not result.ready():
+    done = in_thread(function, deadline.remaining())
+    if done is None:
         raise DeadlinePassed
-    return result
+    return done

@@ -12,7 +12,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from pglisten import ConnectionFailed, InvalidChannelName, ListenerClosed, ServerError, _dial
+from pglisten import ConnectionFailed, InvalidChannelName, ListenerClosed, ServerError, _resolve
 from pglisten.testing import Proxy
 from pglisten_diagnosis import SECRET, Diagnose, app, says
 from pglisten_listeners import Events, MakeConnection, MakeListener, fence
@@ -167,7 +167,7 @@ class TestNetwork:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         # The real one may wait for a name server.
-        monkeypatch.setattr(_dial.socket, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(_resolve, "getaddrinfo", getaddrinfo)
         error = diagnose(app(strict, host="db.test"))
         assert says(error, "'db.test' does not resolve.*not known", "correct host")
 

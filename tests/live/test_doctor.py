@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
-from pglisten import _dial, _doctor_verdicts, load_backend
+from pglisten import _dial, _doctor_verdicts, _resolve, load_backend
 from pglisten._conninfo import ConnInfo
 from pglisten._doctor import CHECKS
 from pglisten.testing import Proxy
@@ -91,7 +91,7 @@ class TestConnection:
     def test_a_name_that_does_not_resolve(
         self, examine: Examine, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = _dial.socket.getaddrinfo
+        real = _resolve.getaddrinfo
 
         def getaddrinfo(host: str, *arguments: Any, **keywords: Any) -> Any:
             if host == "db.test":
@@ -99,7 +99,7 @@ class TestConnection:
             return real(host, *arguments, **keywords)
 
         # The real one may wait for a name server.
-        monkeypatch.setattr(_dial.socket, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(_resolve, "getaddrinfo", getaddrinfo)
         findings = examine(server.dsn(host="db.test"))
         assert findings.bad == {"resolution": "failed"}
         assert findings.says("resolution", "'db.test' does not resolve", "correct host")

@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from pglisten import ConnectionFailed, ListenerClosed, OperationTimeout, _dial
+from pglisten import ConnectionFailed, ListenerClosed, OperationTimeout, _resolve
 from pglisten.testing._proxy import Proxy
 from pglisten_listeners import MakeConnection, MakeListener
 from pglisten_server import Server
@@ -24,7 +24,7 @@ MakeProxy = Callable[..., Proxy]
 def name_service(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """The addresses of names, to be filled in: a name service of the test's own."""
     names: dict[str, list[str]] = {}
-    real = _dial.socket.getaddrinfo
+    real = _resolve.getaddrinfo
 
     def getaddrinfo(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
         if host not in names:
@@ -33,7 +33,7 @@ def name_service(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in names[host]]
 
-    monkeypatch.setattr(_dial.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(_resolve, "getaddrinfo", getaddrinfo)
     return names
 
 
@@ -111,11 +111,10 @@ def test_names_are_resolved_again_for_each_attempt(
 
 @pytest.fixture
 def stuck_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
-    """Make gevent's resolver wait in its thread, as with a name server that is down.
+    """Make the system's resolver wait in its thread, as with a name server that is down.
 
     The event is set when somebody waits.
     """
-    resolver = gevent.get_hub().resolver
     asked, go_on = Event(), threading.Event()
     notify = gevent.get_hub().loop.async_()
     notify.start(asked.set)
@@ -125,9 +124,7 @@ def stuck_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
         go_on.wait(60)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(
-        resolver, "getaddrinfo", lambda *args, **kwargs: gevent.get_hub().threadpool.apply(wait, args, kwargs)
-    )
+    monkeypatch.setattr(_resolve, "getaddrinfo", wait)
     yield asked
     go_on.set()
     notify.close()

@@ -186,7 +186,7 @@ def test_a_server_that_dribbles_is_given_up_in_time() -> None:
 def test_the_hub_runs_while_a_password_is_hashed() -> None:
     hashed = threading.Event()
     gevent.spawn(hashed.set)  # runs only if the hub does
-    assert _in_thread(lambda: hashed.wait(PATIENCE), Deadline(PATIENCE))
+    assert _in_thread(lambda: hashed.wait(PATIENCE), Deadline(PATIENCE)).get()
 
 
 def test_hashing_ends_with_the_deadline() -> None:

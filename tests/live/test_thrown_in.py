@@ -16,7 +16,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from pglisten import Broadcaster, ListenerConnection, load_backend
+from pglisten import Broadcaster, ListenerConnection, _resolve, load_backend
 from pglisten._conninfo import ConnInfo
 from pglisten.testing import Proxy
 from pglisten.testing._proxy import UP
@@ -100,8 +100,7 @@ def _unresolved(stack: ExitStack) -> Place:
     """A name that is never resolved, as with a name server that is down."""
     go_on, patch = threading.Event(), stack.enter_context(pytest.MonkeyPatch.context())
     stack.callback(go_on.set)
-    pool, resolver = gevent.get_hub().threadpool, gevent.get_hub().resolver
-    patch.setattr(resolver, "getaddrinfo", lambda *_, **__: pool.apply(go_on.wait, (60,)))
+    patch.setattr(_resolve, "getaddrinfo", lambda *_, **__: go_on.wait(60) and [])
     return "host=db.test sslmode=disable", _turns
 
 

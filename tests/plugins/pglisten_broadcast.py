@@ -12,8 +12,11 @@ PATIENCE = 20.0
 
 
 def make_fake(server: FakeServer, **options: Any) -> Broadcaster:
-    """Return a broadcaster on a server in memory, which comes back at once."""
-    return Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001, **options)
+    """Return a broadcaster on a server in memory, which comes back at once.
+
+    With a password, no attempt looks for a password file, which takes a thread and turns of the hub.
+    """
+    return Broadcaster("password=none", backend=FakeBackend(server), min_reconnect_interval=0.001, **options)
 
 
 def come_in(broadcaster: Broadcaster, channel: str, *payloads: str) -> None:

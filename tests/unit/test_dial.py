@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from pglisten import _dial
+from pglisten import _resolve
 from pglisten._conninfo import ConnInfo
 from pglisten._dial import Route, dial
 from pglisten.backend import Session
@@ -42,7 +42,7 @@ def _conninfo(dsn: str) -> ConnInfo:
 
 def test_addresses_are_shuffled_for_load_balancing_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(0, 0, 0, "", (f"127.0.0.{number}", 1)) for number in range(1, 5)]
-    monkeypatch.setattr(_dial.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(_resolve, "getaddrinfo", lambda *_, **__: found)
 
     def orders(dsn: str) -> set[tuple[str, ...]]:
         seen = set()
@@ -59,7 +59,7 @@ def test_addresses_are_shuffled_for_load_balancing_and_only_then(monkeypatch: py
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_what_is_numeric_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    monkeypatch.delattr(_dial.socket, "getaddrinfo")
+    monkeypatch.delattr(_resolve, "getaddrinfo")
     network = Network()
     with pytest.raises(ConnectionFailed, match="connection refused"):
         dial(network, _conninfo(f"host={host}"), 1.0)

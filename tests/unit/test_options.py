@@ -88,10 +88,10 @@ def test_the_connection_strings_time_out_goes_before_the_option(
 
 
 def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pglisten import _dial
+    from pglisten import _resolve
 
     found = [(2, 1, 6, "", ("127.0.0.2", 5432)), (2, 1, 6, "", ("127.0.0.3", 5432))]
-    monkeypatch.setattr(_dial.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(_resolve, "getaddrinfo", lambda *_, **__: found)
     tried: list[str] = []
 
     class Trying(Recording):
