@@ -109,11 +109,24 @@ def _identify(context: ssl.SSLContext, certificate: str, conninfo: ConnInfo) -> 
     if not key:
         raise ValueError(f"there is a certificate, {certificate!r}, and no private key: set sslkey")
     _load(key, lambda: _check_permissions(key))
-    # Always a password, be it empty: without one, OpenSSL asks on the terminal.
-    _load(
-        f"{certificate} and {key}",
-        lambda: context.load_cert_chain(certificate, key, lambda: conninfo["sslpassword"]),
-    )
+    encrypted = False
+
+    def password() -> str:
+        """Return the key's password, be it empty: without this function, OpenSSL asks on the terminal."""
+        nonlocal encrypted
+        encrypted = True
+        return conninfo["sslpassword"]
+
+    try:
+        _load(f"{certificate} and {key}", lambda: context.load_cert_chain(certificate, key, password))
+    except ValueError as exc:
+        # OpenSSL's own reason, if it gives any, is another one: two files that do not belong together.
+        if encrypted and getattr(exc.__cause__, "reason", None) in (None, "BAD_DECRYPT"):
+            wrong = "sslpassword is not its password" if conninfo["sslpassword"] else "sslpassword is not set"
+            raise ValueError(
+                f"cannot use {key}: the private key is encrypted, and {wrong}"
+            ) from exc.__cause__
+        raise
 
 
 def _check_permissions(key: str) -> None:
@@ -131,5 +144,9 @@ def _load(files: str, load: Callable[[], None]) -> None:
     try:
         load()
     except OSError as exc:
-        why = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
+        if isinstance(exc, ssl.SSLError):
+            # None where OpenSSL has more than one error to tell, such as one about the format.
+            why = exc.reason or "this is not PEM, or is damaged"
+        else:
+            why = exc.strerror or str(exc)
         raise ValueError(f"cannot use {files}: {why}") from exc

@@ -103,9 +103,29 @@ class TestClientCertificates:
     def test_an_encrypted_key_needs_its_password(self, tls_server: TlsServer) -> None:
         pair = {"sslcert": tls_server.client_cert, "sslkey": tls_server.encrypted_key, "sslmode": "require"}
         assert is_tls(tls_server.login("cert", sslpassword="secret", **pair))
-        with pytest.raises(ConnectionFailed, match="cannot use") as caught:
+        with pytest.raises(
+            ConnectionFailed, match="the private key is encrypted, .*is not its password"
+        ) as caught:
             connect_to(tls_server.login("cert", **pair, sslpassword="guess"))
         assert "guess" not in str(caught.value)
+
+    def test_the_password_of_a_key_that_belongs_to_another_certificate_is_not_to_blame(
+        self, tls_server: TlsServer
+    ) -> None:
+        pair = {"sslcert": tls_server.stranger_cert, "sslkey": tls_server.encrypted_key}
+        with pytest.raises(ConnectionFailed, match="KEY_VALUES_MISMATCH"):
+            connect_to(tls_server.login("cert", sslpassword="secret", sslmode="require", **pair))
+
+    @pytest.mark.parametrize("damaged", ["sslcert", "sslkey"])
+    def test_a_file_that_is_no_pem_is_named_and_said_to_be_none(
+        self, tls_server: TlsServer, tmp_path: Path, damaged: str
+    ) -> None:
+        file = tmp_path / "damaged"
+        file.write_bytes(b"neither a certificate nor a key")
+        file.chmod(0o600)
+        pair = {"sslcert": tls_server.client_cert, "sslkey": tls_server.client_key, damaged: str(file)}
+        with pytest.raises(ConnectionFailed, match=f"cannot use .*{file}.*: this is not PEM"):
+            connect_to(tls_server.login("cert", sslmode="require", **pair))
 
     def test_one_of_another_authority_is_refused(self, tls_server: TlsServer) -> None:
         pair = {"sslcert": tls_server.stranger_cert, "sslkey": tls_server.stranger_key}
