@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, MetadataPathFinder, entry_points
 
 from .backend import Backend
 from .errors import BackendNotFound
@@ -45,8 +46,19 @@ def load_backend(name: str | None = None) -> Backend:
     raise BackendNotFound(f"no database driver is installed: run {', or '.join(lines)}")
 
 
-def _registered() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _registered(wanted: str | None = None) -> dict[str, EntryPoint]:
+    """Return the entry points by name, after a second look if there is none, or none that is *wanted*."""
+    try:
+        found = {point.name: point for point in entry_points(group=GROUP)}
+        if not found or (wanted is not None and wanted not in found):
+            # A process without a descriptor left finds nothing, and importlib remembers that for good.
+            with open(os.devnull, "rb"):
+                # Of an instance: before Python 3.12 it is no class method, and importlib does not call it.
+                MetadataPathFinder().invalidate_caches()
+            found = {point.name: point for point in entry_points(group=GROUP)}
+    except OSError as error:
+        raise BackendNotFound(f"the backends cannot be listed: {error.strerror or error}") from error
+    return found
 
 
 def _available(registered: dict[str, EntryPoint]) -> list[Backend]:
@@ -65,7 +77,7 @@ def _load(name: str) -> Backend:
 
 
 def _find(name: str) -> EntryPoint:
-    registered = _registered()
+    registered = _registered(name)
     point = registered.get(name)
     if point is None:
         known = ", ".join(sorted(registered)) or "none"
@@ -86,6 +98,8 @@ def _make(point: EntryPoint) -> Backend:
             f"backend {name!r} needs {error.name!r}, which is not installed: run {_pip_line(point)}"
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise BackendNotFound(f"backend {name!r} cannot be loaded: {error.strerror}") from error
         raise _broken(point, error) from error
     if not isinstance(made, Backend):
         raise _broken(point, TypeError(f"{point.value} makes {type(made).__name__}, which is no Backend"))

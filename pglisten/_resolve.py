@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket as numbers  # Constants only: monkey-patching may have put gevent's functions into it.
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import gevent
 from gevent import monkey, socket
@@ -45,7 +45,11 @@ def resolve(conninfo: ConnInfo, timeout: float | None) -> list[ConnInfo]:
 
 def _look_up(host: str, port: int, timeout: float | None) -> _Answer:
     """Return what is found, or why nothing is; ``None`` once the time is over."""
-    if type(cast("object", gevent.get_hub().resolver)) is not ThreadResolver:
+    try:
+        resolver: Any = gevent.get_hub().resolver
+    except OSError as error:  # Made at first use, it may read files.
+        return error
+    if type(resolver) is not ThreadResolver:
         return _ask_gevent(host, port, timeout)
     # gevent's default, which would wait for a thread of gevent's pool: see `in_thread`.
     done = in_thread(lambda: _ask(getaddrinfo, host, port), timeout)

@@ -111,7 +111,7 @@ class Psycopg2Backend(Backend):
             cause = session.with_traceback(None)
             raise ConnectionFailed(f"{place}: {message}", sqlstate=sqlstate) from cause
         if isinstance(session, OSError):
-            raise ConnectionFailed(f"{place}: {session.strerror}") from session
+            raise ConnectionFailed(f"{place}: {session.strerror or session}") from session
         if session.server_encoding == "SQL_ASCII":
             logger.warning(
                 "%s: the database has no encoding (SQL_ASCII): the server ends a listener's session over "
@@ -142,7 +142,7 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session | 
         # In no variable: frames that are left by an error hold them.
         conn = _Connection(make_dsn(**_settings(conninfo)), async_=True)
     except psycopg2.Error as error:
-        return error
+        return error if str(error) else _shortage() or error
     try:
         tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
         failure = wait(conn, deadline, owner=owner)
@@ -156,6 +156,15 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session | 
         else:
             let_go(conn)
         raise
+
+
+def _shortage() -> OSError | None:
+    """Return why no descriptor can be had, if so: psycopg2 has no text if libpq could not make its socket."""
+    try:
+        with open(os.devnull, "rb"):
+            return None
+    except OSError as error:
+        return error
 
 
 def _with_text(error: psycopg2.Error, tap: Tap) -> psycopg2.Error:

@@ -154,7 +154,10 @@ class FakeServer:
             "server_encoding": "UTF8",
             "application_name": conninfo["application_name"],
         }
-        process = FakeProcess(next(self._pids), settings, self._running)
+        try:
+            process = FakeProcess(next(self._pids), settings, self._running)
+        except OSError as error:  # There is no descriptor left for its pipe.
+            raise ConnectionFailed(f"no connection to the server in memory: {error.strerror}") from error
         self._mine()[process.pid] = process
         return process
 

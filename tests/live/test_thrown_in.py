@@ -64,7 +64,7 @@ class SilentServer:
 
 
 def _turns() -> None:
-    """Return after enough turns of the loop for whoever waits for the network to do so."""
+    """Return after enough turns of the loop for a call to reach its wait."""
     for _ in range(20):
         gevent.idle()
 
