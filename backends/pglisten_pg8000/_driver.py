@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pglisten.backend import ConnInfo
 
-from . import _scram
 from ._error import read_error
 from ._failure import StartupFailed
+from ._scram import Exchange
 
 T = TypeVar("T")
 
@@ -94,8 +94,7 @@ class LogIn(CoreConnection):
         """Process id of the server process."""
         self._conninfo = conninfo
         self._stream = stream
-        self._scram: _scram.ScramClient | None = None
-        self._scram_done = False
+        self._scram: Exchange | None = None
         self._asked = False
         """Whether the server has said anything of authentication."""
         self._let_in = False
@@ -174,24 +173,25 @@ class LogIn(CoreConnection):
         return password
 
     def _sasl(self, kind: int, data: bytes) -> None:
+        scram = self._scram
         if kind == _SASL:
-            self._scram = scram = _scram.begin(
+            if scram is not None:
+                raise StartupFailed("the server broke the protocol: it began a second SASL exchange")
+            self._password()  # without one, fail before anything is sent
+            self._scram = scram = Exchange(
                 [name.decode("ascii", "replace") for name in data.split(b"\0") if name],
-                self._conninfo.user,
-                self._password(),
                 channel_binding=self._conninfo["channel_binding"],
                 certificate=self._stream.certificate(),
             )
-            first = scram.get_client_first().encode()
-            self._answer(scram.mechanism_name.encode() + b"\0" + len(first).to_bytes(4, "big") + first)
-        elif self._scram is None:
+            first = scram.first()
+            self._answer(scram.mechanism.encode() + b"\0" + len(first).to_bytes(4, "big") + first)
+        elif scram is None:
             raise StartupFailed("the server broke the protocol: it continued a SASL exchange that none began")
         elif kind == _SASL_CONTINUE:
-            self._scram.set_server_first(data.decode())
-            self._answer(self._stream.compute(self._scram.get_client_final).encode())
+            scram.read_challenge(data)
+            self._answer(self._stream.compute(lambda: scram.final(self._password())))
         else:
-            self._scram.set_server_final(data.decode())
-            self._scram_done = True
+            scram.read_outcome(data)
 
     def _answer(self, data: bytes) -> None:
         self._send_message(_PASSWORD, data)
@@ -199,8 +199,8 @@ class LogIn(CoreConnection):
 
     def _check_done(self) -> None:
         """Refuse a server that lets us in without having proved what it had to prove."""
-        if self._scram is not None and not self._scram_done:
+        if self._scram is not None and not self._scram.is_finished:
             raise StartupFailed("the server broke off the SCRAM exchange: it may not know the password")
-        bound = self._scram is not None and _scram.is_bound(self._scram)
+        bound = self._scram is not None and self._scram.is_bound
         if self._conninfo["channel_binding"] == "require" and not bound:
             raise StartupFailed("channel_binding=require, and the server did not ask for authentication")

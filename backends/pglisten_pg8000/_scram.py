@@ -1,77 +1,151 @@
-"""SCRAM-SHA-256 with libpq's meaning of ``channel_binding``, over scramp, which pg8000 brings along.
+"""SCRAM-SHA-256 (RFC 5802, RFC 7677) as libpq speaks it: fe-auth-scram.c and fe-auth.c of PostgreSQL.
 
-pg8000's own binds to the channel only if the socket is the standard library's ``SSLSocket``, which
-gevent's is not in a process that is not monkey-patched, and it has no way to demand it.
+pg8000's own refuses passwords that SASLprep refuses. It binds to the channel only if the socket is the
+standard library's ``SSLSocket``, which gevent's is not in a process that is not monkey-patched.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from typing import TYPE_CHECKING, Any, cast
+import hmac
+import secrets
+from typing import Any, cast
 
 from asn1crypto import x509  # type: ignore[import-untyped]
 
 from ._failure import StartupFailed
+from ._saslprep import prepare
 
-if TYPE_CHECKING:
+__all__ = ["MAX_ITERATIONS", "Exchange"]
 
-    class ScramClient:
-        """What is used of scramp's: a call for each message of RFC 5802, and each raises ScramException."""
+MAX_ITERATIONS = 10_000_000
+"""How often the server may have the password hashed: seconds of one core, 2,400 times PostgreSQL's default.
 
-        mechanism_name: str
-
-        def __init__(
-            self,
-            mechanisms: list[str],
-            username: str,
-            password: str,
-            channel_binding: tuple[str, bytes] | None = None,
-        ) -> None: ...
-        def get_client_first(self) -> str: ...
-        def set_server_first(self, message: str) -> None: ...
-        def get_client_final(self) -> str:
-            """Hash the password as often as the server demands, ten million times at most."""
-            raise NotImplementedError
-
-        def set_server_final(self, message: str) -> None: ...
-
-else:
-    from scramp import ScramClient
-
-__all__ = ["ScramClient", "begin", "is_bound"]
+The hash runs in a thread that cannot be stopped. libpq's limit, 2**31 - 1, would take it for many minutes."""
 
 _BOUND, _UNBOUND = "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"
 
+_NONCE_SIZE = 18
+"""Bytes of the client's nonce, before base64 (``SCRAM_RAW_NONCE_LEN`` in PostgreSQL)."""
 
-def begin(
-    offered: list[str], user: str, password: str, *, channel_binding: str, certificate: bytes | None
-) -> ScramClient:
-    """Return the client's side of an exchange with one of the mechanisms *offered*.
 
-    *channel_binding* is libpq's keyword; *certificate* is the server's in DER, ``None`` without TLS.
+class Exchange:
+    """The client's side of one exchange: `first`, `read_challenge`, `final`, `read_outcome`, in this order.
+
+    All but `final` may raise `StartupFailed`. The password is not kept, so that no traceback shows it.
     """
-    if channel_binding == "require" and certificate is None:
+
+    def __init__(self, offered: list[str], *, channel_binding: str, certificate: bytes | None) -> None:
+        """Choose one of the mechanisms *offered*.
+
+        *channel_binding* is libpq's keyword; *certificate* is the server's in DER, ``None`` without TLS.
+        """
+        self.mechanism = _choose(offered, channel_binding, is_tls=certificate is not None)
+        self.is_finished = False
+        """Whether the server has proved that it knows the password."""
+        self._nonce = base64.b64encode(secrets.token_bytes(_NONCE_SIZE))
+        if self.is_bound:
+            assert certificate is not None, "bound to nothing"
+            self._header, self._binding = b"p=tls-server-end-point,,", _endpoint(certificate)
+        else:
+            # "y" tells the server that we could have bound. It notices if its offer was removed on the way.
+            able = certificate is not None and channel_binding != "disable"
+            self._header, self._binding = b"y,," if able else b"n,,", b""
+        # Without a user name, as from libpq: the server takes that of the start-up message.
+        self._first_bare = b"n=,r=" + self._nonce
+        self._challenge = self._salt = self._combined_nonce = self._signature = b""
+        self._iterations = 0
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the exchange is bound to the TLS channel."""
+        return self.mechanism == _BOUND
+
+    def first(self) -> bytes:
+        """Return the client's first message."""
+        return self._header + self._first_bare
+
+    def read_challenge(self, message: bytes) -> None:
+        """Take the server's first message; what comes after the iterations is ignored (RFC 5802, 5.1)."""
+        nonce, salt, iterations = _attributes(message, b"r", b"s", b"i")
+        if self._challenge or not nonce.startswith(self._nonce):
+            raise StartupFailed("the server broke the protocol: its SCRAM nonce does not continue ours")
+        if not iterations.isdigit() or not 1 <= int(iterations) <= MAX_ITERATIONS:
+            raise StartupFailed(
+                f"the server wants the password hashed {iterations.decode('ascii', 'replace')} times, "
+                f"and 1 to {MAX_ITERATIONS} are possible: set the password anew, with fewer scram_iterations"
+            )
+        self._challenge, self._combined_nonce, self._salt = message, nonce, _decode(salt)
+        self._iterations = int(iterations)
+
+    def final(self, password: str) -> bytes:
+        """Return the client's last message. It hashes for up to seconds: call it in a thread."""
+        salted = hashlib.pbkdf2_hmac("sha256", prepare(password), self._salt, self._iterations)
+        unproven = b"c=%b,r=%b" % (base64.b64encode(self._header + self._binding), self._combined_nonce)
+        text = b",".join((self._first_bare, self._challenge, unproven))
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        signature = hmac.digest(hashlib.sha256(key).digest(), text, "sha256")
+        proof = bytes(one ^ other for one, other in zip(key, signature, strict=True))
+        self._signature = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), text, "sha256")
+        return unproven + b",p=" + base64.b64encode(proof)
+
+    def read_outcome(self, message: bytes) -> None:
+        """Take the server's last message, in which it proves that it knows the password."""
+        if message.startswith(b"e="):
+            raise StartupFailed(
+                f"the server ended the SCRAM exchange: {message[2:].decode('utf-8', 'replace')}"
+            )
+        (signature,) = _attributes(message, b"v")
+        if not self._signature or not hmac.compare_digest(_decode(signature), self._signature):
+            raise StartupFailed(
+                "the server failed to prove that it knows the password: is it the right server?"
+            )
+        self.is_finished = True
+
+
+def _choose(offered: list[str], channel_binding: str, *, is_tls: bool) -> str:
+    if channel_binding == "require" and not is_tls:
         raise StartupFailed("channel_binding=require needs TLS, which is not in use")
-    # Told that we could have bound, the server notices if somebody took the offer out on its way here.
-    binding = None
-    if certificate is not None and channel_binding != "disable":
-        binding = ("tls-server-end-point", _endpoint(certificate))
-    if binding and _BOUND in offered:
-        return ScramClient([_BOUND], user, password, binding)
+    if _BOUND in offered and not is_tls:
+        # The server speaks TLS with a party on the way to us. It would refuse the exchange in any case.
+        raise StartupFailed(f"the server offers {_BOUND} without TLS: was TLS removed on the way here?")
+    if _BOUND in offered and channel_binding != "disable":
+        return _BOUND
     if channel_binding == "require":
-        raise StartupFailed("channel_binding=require, and the server does not offer SCRAM-SHA-256-PLUS")
-    if _UNBOUND in offered:
-        return ScramClient([_UNBOUND], user, password, binding)
-    raise StartupFailed(f"the server offers no SASL mechanism that is known here: {', '.join(offered)}")
+        raise StartupFailed(f"channel_binding=require, and the server does not offer {_BOUND}")
+    if _UNBOUND not in offered:
+        raise StartupFailed(f"the server offers no SASL mechanism that is known here: {', '.join(offered)}")
+    return _UNBOUND
 
 
-def is_bound(client: ScramClient) -> bool:
-    """Tell whether the exchange is bound to the TLS channel."""
-    return client.mechanism_name == _BOUND
+def _attributes(message: bytes, *names: bytes) -> list[bytes]:
+    """Return the values of the first attributes of *message*, which must be *names* in this order."""
+    found = [attribute.partition(b"=") for attribute in message.split(b",")[: len(names)]]
+    if [name for name, equals, _ in found if equals] != list(names) or b"\0" in message:
+        expected = " ".join(name.decode() + "=" for name in names)
+        raise StartupFailed(f"the server broke the protocol with a malformed SCRAM message: no {expected}")
+    return [value for _, _, value in found]
+
+
+def _decode(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as exc:
+        raise StartupFailed("the server broke the protocol: a SCRAM message is not valid base64") from exc
 
 
 def _endpoint(certificate: bytes) -> bytes:
     """Return the certificate's hash by its own signature's algorithm (RFC 5929, 4.1)."""
-    parsed = cast("Any", x509.Certificate).load(certificate)
-    algorithm = str(parsed.hash_algo)
-    return hashlib.new("sha256" if algorithm in {"md5", "sha1"} else algorithm, certificate).digest()
+    algorithm = cast("Any", x509.Certificate).load(certificate)["signature_algorithm"]
+    try:
+        if algorithm.signature_algo in {"ed25519", "ed448"}:
+            raise ValueError("these have no hash of their own")
+        name = str(algorithm.hash_algo)
+        return hashlib.new("sha256" if name in {"md5", "sha1"} else name, certificate).digest()
+    except ValueError as exc:
+        # RFC 5929 leaves it undefined; neither libpq nor the server finds a hash.
+        raise StartupFailed(
+            f"channel binding is not defined for a certificate signed by {algorithm['algorithm'].native}: "
+            "set channel_binding=disable"
+        ) from exc

@@ -141,8 +141,8 @@ def _log_in(conninfo: ConnInfo, stream: _Stream) -> int:
     except StartupFailed:
         raise
     except Exception as exc:
-        # pg8000 and scramp take apart what the server sends without much checking: KeyError,
-        # struct.error, UnicodeDecodeError, ScramException and more come out of a wrong byte.
+        # pg8000 takes apart what the server sends without much checking: KeyError, struct.error,
+        # UnicodeDecodeError and more come out of a wrong byte.
         if stream.interrupted is None:
             raise StartupFailed(f"the start-up cannot go on: {type(exc).__name__}: {exc}") from exc
     # Outside of the block above, so that it keeps its own context.

@@ -27,7 +27,7 @@ PASSWORDS = {
 PAYLOAD_MARK = "Jkwv"
 PAYLOAD = f"{PAYLOAD_MARK}'{PAYLOAD_MARK}\\{PAYLOAD_MARK}"
 
-PACKAGES = ("pglisten", "pglisten_psycopg2", "pglisten_pg8000", "psycopg2", "pg8000", "scramp")
+PACKAGES = ("pglisten", "pglisten_psycopg2", "pglisten_pg8000", "psycopg2", "pg8000")
 """Whose frames are searched: ours, and what ours call with a password."""
 
 

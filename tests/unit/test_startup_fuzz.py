@@ -1,4 +1,4 @@
-"""The pg8000 backend's start-up against hostile bytes: what a server says goes through pg8000 and scramp."""
+"""The pg8000 backend's start-up against hostile bytes: what a server says goes through pg8000."""
 
 from __future__ import annotations
 
