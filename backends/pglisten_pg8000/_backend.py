@@ -67,10 +67,9 @@ class Pg8000Backend(Backend):
                     f"{keyword}={conninfo[keyword]} is not possible with backend pg8000: "
                     "write TLSv1.2 or TLSv1.3, or use backend psycopg2"
                 )
-        if conninfo.effective_sslmode == "verify-full" and _tls.server_name(conninfo) is None:
+        if conninfo.effective_sslmode == "verify-full" and not conninfo.host:
             raise ConfigurationError(
-                "sslmode=verify-full needs a host name to compare with the server's certificate, "
-                "and backend pg8000 also sends it: set host, and leave sslsni=0 out"
+                "sslmode=verify-full needs a host to compare with the server's certificate: set host"
             )
 
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> Pg8000Session:

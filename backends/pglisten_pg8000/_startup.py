@@ -12,6 +12,7 @@ import gevent
 from pglisten.backend import Computed, ConnInfo, in_thread
 
 from . import _tls
+from ._certificate_names import mismatch
 from ._driver import LogIn
 from ._failure import StartupFailed, system_errors
 from ._tls import Encryption
@@ -98,6 +99,8 @@ def _encrypt(transport: Transport, conninfo: ConnInfo, encryption: Encryption, d
         transport.wait(deadline, readable=reading, writable=not reading)
     if direct and transport.protocol() != _tls.ALPN:
         raise StartupFailed("sslnegotiation=direct, and the server does not confirm that it is PostgreSQL")
+    if conninfo.effective_sslmode == "verify-full":
+        _check_name(transport.certificate() or b"", conninfo.host)
 
 
 def _tls_settings(conninfo: ConnInfo) -> tuple[ssl.SSLContext, str | None]:
@@ -120,6 +123,15 @@ def _handshake_errors(*, direct: bool) -> Generator[None, None, None]:
         why = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
         hint = "; sslnegotiation=direct takes a PostgreSQL 17 with TLS" if direct else ""
         raise StartupFailed(f"the TLS handshake failed: {why or exc}{hint}", encryption=True) from exc
+
+
+def _check_name(certificate: bytes, host: str) -> None:
+    try:
+        why = mismatch(certificate, host)
+    except ValueError as exc:
+        raise StartupFailed(f"the server's certificate cannot be read: {exc}", encryption=True) from exc
+    if why:
+        raise StartupFailed(why, encryption=True)
 
 
 def _offers_tls(transport: Transport, deadline: Deadline) -> bool:

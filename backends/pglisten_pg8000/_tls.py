@@ -1,7 +1,7 @@
 """What libpq's ``sslmode`` and its relatives mean (PostgreSQL docs, libpq, "SSL Support"), for ``ssl``.
 
 `attempts` and `server_name` decide, `make_context` reads files. It may take a while to parse the
-system's certificates: call it in a thread.
+system's certificates: call it in a thread. Names in certificates are compared in `_certificate_names`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ _KEY_OF_ROOT = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 """What a private key's permissions may not have (``initialize_SSL`` in fe-secure-openssl.c)."""
 
 
+_LONGEST_NAME = 255
+"""What SNI can carry, in bytes (``TLSEXT_MAXLEN_host_name`` in OpenSSL)."""
+
+
 class Encryption(Enum):
     """How one attempt to connect treats TLS."""
 
@@ -58,14 +62,22 @@ def attempts(conninfo: ConnInfo) -> tuple[Encryption, ...]:
 
 
 def server_name(conninfo: ConnInfo) -> str | None:
-    """Return the name to send by SNI and to check; ``None`` to send none.
+    """Return the name to send by SNI; ``None`` to send none.
 
-    An address is not sent by ``ssl`` (RFC 6066), but checked. Raises `UnicodeError` for a name that
-    cannot be one.
+    None is sent for an address, as by libpq, nor for what cannot be a name. Raises `ValueError` for a name
+    that is too long.
     """
-    if conninfo["sslsni"] == "0" or not conninfo.host:
+    host = conninfo.host
+    if conninfo["sslsni"] == "0" or not host.strip("0123456789.") or ":" in host:
         return None
-    return conninfo.host.encode("idna").decode("ascii")
+    if len(host.encode()) > _LONGEST_NAME:
+        raise ValueError(f"the host has more than {_LONGEST_NAME} bytes: shorten it, or set sslsni=0")
+    try:
+        # libpq sends an international name in UTF-8, which RFC 6066 does not allow and "ssl" cannot do.
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return None
+    return None if name.startswith(".") else name
 
 
 def make_context(conninfo: ConnInfo) -> ssl.SSLContext:
@@ -76,7 +88,7 @@ def make_context(conninfo: ConnInfo) -> ssl.SSLContext:
         context.minimum_version = VERSIONS[wanted.lower()]
     if wanted := conninfo["ssl_max_protocol_version"]:
         context.maximum_version = VERSIONS[wanted.lower()]
-    context.check_hostname = conninfo.effective_sslmode == "verify-full"
+    context.check_hostname = False  # `_certificate_names` does, as libpq
     root = conninfo.tls_file("sslrootcert")
     if root:
         # In every mode, as libpq does: where there is a root certificate, it counts.

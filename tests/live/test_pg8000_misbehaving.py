@@ -206,7 +206,6 @@ def test_hashing_ends_with_the_deadline() -> None:
         "krbsrvname=other",
         "sslcompression=1",
         "ssl_min_protocol_version=TLSv1.1",
-        "sslmode=verify-full sslrootcert=system sslsni=0",
         "sslmode=verify-full sslrootcert=system host='' hostaddr=127.0.0.1",
     ],
 )
@@ -217,7 +216,15 @@ def test_what_could_only_be_ignored_is_refused(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["gssencmode=prefer", "sslcertmode=disable", "sslcompression=0", "sslsni=0", "keepalives=0"]
+    "setting",
+    [
+        "gssencmode=prefer",
+        "sslcertmode=disable",
+        "sslcompression=0",
+        "sslsni=0",
+        "keepalives=0",
+        "sslmode=verify-full sslrootcert=system sslsni=0",
+    ],
 )
 def test_what_asks_for_nothing_special_is_accepted(setting: str) -> None:
     Pg8000Backend().check(ConnInfo.parse(f"host=db.example.org {setting}", {}))

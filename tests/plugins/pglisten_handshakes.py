@@ -1,0 +1,75 @@
+"""A server that does PostgreSQL's TLS handshake and no more, with one certificate after another."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+from pathlib import Path
+from socket import create_server, socket
+from types import TracebackType
+
+from pglisten_wrong_server import error
+
+REACHED = "the handshake is done"
+"""What it refuses a client with that accepted its certificate."""
+
+
+class HandshakeServer:
+    """Takes one client after the other; one that accepts its certificate is refused with `REACHED`.
+
+    In a thread, because libpq blocks the one that it is called in.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.names: list[str | None] = []
+        """What each client sent by SNI since the last `use`, ``None`` if it sent none."""
+        self._pem = folder / "handshake.pem"
+        self._pem.touch(mode=0o600)
+        self._listening = create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._context: ssl.SSLContext | None = None
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def use(self, pem: str, *, record_names: bool = True) -> None:
+        """Show this certificate, with its key, from now on.
+
+        Names that are not ASCII cannot be recorded: ``ssl`` breaks the handshake off.
+        """
+        self._pem.write_text(pem)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._pem)
+        if record_names:
+            context.sni_callback = lambda _tls, name, _context: self.names.append(name)
+        self.names.clear()
+        self._context = context
+
+    def _serve(self) -> None:
+        while True:
+            client, _ = self._listening.accept()
+            with client:
+                if self._context is None:
+                    return
+                client.settimeout(20)
+                with contextlib.suppress(OSError):
+                    self._shake_hands(client, self._context)
+
+    def _shake_hands(self, client: socket, context: ssl.SSLContext) -> None:
+        client.recv(8, 0)
+        client.sendall(b"S")
+        with context.wrap_socket(client, server_side=True) as tls:
+            if tls.recv(8192):
+                tls.sendall(error("FATAL", "28000", REACHED))
+
+    def __enter__(self) -> HandshakeServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._context = None
+        with socket() as last:
+            last.connect(("127.0.0.1", self.port))
+        self._thread.join(20)
+        self._listening.close()
