@@ -107,7 +107,9 @@ def _trust(context: ssl.SSLContext, root: str, conninfo: ConnInfo) -> None:
         context.load_default_certs()
     else:
         _load(root, lambda: context.load_verify_locations(root))
-    revoked, directory = conninfo.tls_file("sslcrl"), conninfo["sslcrldir"]
+    # The list in ~/.postgresql belongs to the authority there: with it, every other one would need a list.
+    revoked = conninfo["sslcrl"] if root == "system" else conninfo.tls_file("sslcrl")
+    directory = conninfo["sslcrldir"]
     if revoked:
         _load(revoked, lambda: context.load_verify_locations(revoked))
     if directory:

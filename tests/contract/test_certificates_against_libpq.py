@@ -8,9 +8,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import psycopg2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,13 +17,10 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg2.extensions import make_dsn
 
 from libpq_itself import Libpq
-from pg8000_sessions import connect_to
-from pglisten.errors import ConnectionFailed
 from pglisten_certificates import Authority
-from pglisten_handshakes import REACHED, HandshakeServer
+from pglisten_handshakes import Clients, HandshakeServer
 
 COMPARE = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -77,48 +72,12 @@ def certificate(common_names: Sequence[CommonName], alternatives: Sequence[x509.
     return signed.public_bytes(serialization.Encoding.PEM).decode() + KEY_PEM
 
 
-class Clients:
-    """Both drivers, asked whether they accept the server's certificate for a host."""
-
-    def __init__(self, server: HandshakeServer, folder: Path) -> None:
-        self.server = server
-        self.ca = folder / "ca.crt"
-        self.ca.write_text(AUTHORITY.pem)
-
-    def dsn(self, host: str, **keywords: str) -> str:
-        place = {"host": host, "hostaddr": "127.0.0.1", "port": self.server.port, "gssencmode": "disable"}
-        return make_dsn(
-            user="app", dbname="app", **place, **{"sslmode": "verify-full", "sslrootcert": self.ca} | keywords
-        )
-
-    def libpq(self, host: str, **keywords: str) -> str:
-        """Return why libpq refuses the certificate, ``""`` if it accepts it."""
-        with pytest.raises(psycopg2.OperationalError) as caught:
-            psycopg2.connect(self.dsn(host, **keywords))
-        return "" if REACHED in str(caught.value) else str(caught.value)
-
-    def pg8000(self, host: str, **keywords: str) -> str:
-        with pytest.raises(ConnectionFailed) as caught:
-            connect_to(self.dsn(host, **keywords))
-        return "" if REACHED in str(caught.value) else str(caught.value)
-
-    def agree(self, pem: str, host: str, **keywords: str) -> str:
-        """Assert that both say the same of *host*; return libpq's reason against it."""
-        self.server.use(pem, record_names=host.isascii())
-        theirs, ours = self.libpq(host, **keywords), self.pg8000(host, **keywords)
-        assert bool(ours) is bool(theirs), f"{host!r}: libpq says {theirs!r}, pg8000 {ours!r}"
-        text = theirs.partition(" failed: ")[2].strip()
-        if text.startswith("server certificate for") and text.isascii() and "'" not in text:
-            assert text in ours.replace("'", '"')
-        return theirs
-
-
 @pytest.fixture(scope="module")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     Libpq()  # leaves the tests out where libpq is too old: it looked at no IP addresses before version 15
     folder = tmp_path_factory.mktemp("handshakes")
     with HandshakeServer(folder) as server:
-        yield Clients(server, folder)
+        yield Clients(server, AUTHORITY.pem, folder)
 
 
 NUL = "db.example.com\0.example.org"

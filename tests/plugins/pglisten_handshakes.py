@@ -1,4 +1,4 @@
-"""A server that does PostgreSQL's TLS handshake and no more, with one certificate after another."""
+"""A server that does PostgreSQL's TLS handshake and no more, and both drivers as its clients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from pathlib import Path
 from socket import create_server, socket
 from types import TracebackType
 
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn
+
+from pg8000_sessions import connect_to
+from pglisten.errors import ConnectionFailed
 from pglisten_wrong_server import error
 
 REACHED = "the handshake is done"
@@ -73,3 +79,40 @@ class HandshakeServer:
             last.connect(("127.0.0.1", self.port))
         self._thread.join(20)
         self._listening.close()
+
+
+class Clients:
+    """Both drivers, asked whether they accept the server's certificate for a host."""
+
+    def __init__(self, server: HandshakeServer, authority: str, folder: Path) -> None:
+        """Trust *authority*, a certificate in PEM."""
+        self.server = server
+        self.ca = folder / "ca.crt"
+        self.ca.write_text(authority)
+
+    def dsn(self, host: str, **keywords: str) -> str:
+        place = {"host": host, "hostaddr": "127.0.0.1", "port": self.server.port, "gssencmode": "disable"}
+        return make_dsn(
+            user="app", dbname="app", **place, **{"sslmode": "verify-full", "sslrootcert": self.ca} | keywords
+        )
+
+    def libpq(self, host: str, **keywords: str) -> str:
+        """Return why libpq refuses the certificate, ``""`` if it accepts it."""
+        with pytest.raises(psycopg2.OperationalError) as caught:
+            psycopg2.connect(self.dsn(host, **keywords))
+        return "" if REACHED in str(caught.value) else str(caught.value)
+
+    def pg8000(self, host: str, **keywords: str) -> str:
+        with pytest.raises(ConnectionFailed) as caught:
+            connect_to(self.dsn(host, **keywords))
+        return "" if REACHED in str(caught.value) else str(caught.value)
+
+    def agree(self, pem: str, host: str, **keywords: str) -> str:
+        """Assert that both say the same of *host*; return libpq's reason against it."""
+        self.server.use(pem, record_names=host.isascii())
+        theirs, ours = self.libpq(host, **keywords), self.pg8000(host, **keywords)
+        assert bool(ours) is bool(theirs), f"{host!r}: libpq says {theirs!r}, pg8000 {ours!r}"
+        text = theirs.partition(" failed: ")[2].strip()
+        if text.startswith("server certificate for") and text.isascii() and "'" not in text:
+            assert text in ours.replace("'", '"')
+        return theirs
