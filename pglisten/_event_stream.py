@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from . import _options
-from ._greenlet import Greenlet, current
+from ._sender import Sender
 from ._streams import streams
 from .backend import Notification
 from .broadcast import Subscription
@@ -56,9 +56,11 @@ class Form:
     event: EventName | None
     encode: Encode | None
     gap: str
+    send_timeout: float
 
     def __post_init__(self) -> None:
         _options.seconds("heartbeat", self.heartbeat)
+        _options.seconds("send_timeout", self.send_timeout)
         _options.seconds("retry", self.retry, none_means="the browser's own choice")
         if self.event is not None and not callable(self.event):
             _check_name("event", self.event)
@@ -118,7 +120,8 @@ class EventStream:
     """The chunks of a body. The server iterates it, and closes it.
 
     It ends when its subscription does. The subscription is released when it is closed, when it ends, when
-    the greenlet that waits for a chunk is killed, or when nobody refers to it any more.
+    the greenlet that waits for a chunk is killed, or when nobody refers to it any more. A greenlet that takes
+    longer than ``send_timeout`` from one chunk to the next gets a `BrokenPipeError`.
     """
 
     def __init__(
@@ -138,8 +141,7 @@ class EventStream:
             self._first += form.gap_event(self._identity())
         self._over = False
         """Whether nothing more comes."""
-        self._sender: Greenlet | None = None
-        """Who iterates it, until it is over."""
+        self._sender = Sender(form.send_timeout)
         self._siblings = siblings
         if siblings is not None:
             siblings.add(self)
@@ -149,21 +151,23 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
-        if self._over:
-            raise StopIteration
-        self._sender = current()
+        self._sender.returns()
         try:
-            if self._first:
-                first, self._first = self._first, ""
-                return first.encode()
-            return self._chunk()
+            chunk = self._chunk()
         except BaseException:
             self._finish()
+            self._sender.leaves()
             raise
+        self._sender.sends()
+        return chunk
 
     def close(self) -> None:
-        """Release the subscription. Idempotent; never waits."""
+        """Release the subscription. Idempotent; never waits.
+
+        A greenlet that still sends a chunk goes on with that, within its time limit.
+        """
         self._finish()
+        self._sender.leaves()
         streams.discard(self)
         if self._siblings is not None:
             self._siblings.discard(self)
@@ -173,15 +177,19 @@ class EventStream:
         self._subscription.close()
 
     def abort(self) -> None:
-        """Kill the greenlet that is sending it, if one is. Never waits."""
-        if self._sender is not None:
-            self._sender.kill(block=False)
+        """End the send of the greenlet that is at it, if one is. Never waits."""
+        self._sender.abort()
 
     def __repr__(self) -> str:
         return f"<EventStream {'over' if self._over else 'open'} of {self._subscription!r}>"
 
     def _chunk(self) -> bytes:
         """Return what is queued; wait for it, a heartbeat's time at most."""
+        if self._over:
+            raise StopIteration
+        if self._first:
+            first, self._first = self._first, ""
+            return first.encode()
         began = time.monotonic()
         try:
             item = self._subscription.get(self._form.heartbeat)
@@ -221,7 +229,6 @@ class EventStream:
 
     def _finish(self) -> None:
         self._over = True
-        self._sender = None
         self._subscription.close()
 
 

@@ -21,7 +21,7 @@ class Stream(Protocol):
         """Let it end by itself, once what is queued is sent. Never waits."""
 
     def abort(self) -> None:
-        """Kill the greenlet that is sending it, if one is. Never waits."""
+        """End the send of the greenlet that is at it, if one is. Never waits."""
 
 
 class Streams:
@@ -63,7 +63,7 @@ class Streams:
         return not self._open
 
     def abort(self) -> None:
-        """Kill the greenlets of those that are still there: their clients take nothing."""
+        """End the sends of those that are still there: their clients take nothing."""
         for stream in list(self._open):
             stream.abort()
 

@@ -28,6 +28,7 @@ def stream(
     event: EventName | None = None,
     encode: Encode | None = None,
     gap: str = GAP,
+    send_timeout: float = 60.0,
     last_event_id: str | None = None,
 ) -> EventStream:
     """Return the body of a response: *subscription*'s notifications as events, an iterator over bytes.
@@ -35,7 +36,8 @@ def stream(
     The subscription is the stream's from now on: it ends with the client, with the worker (see
     `pglisten.gunicorn`), and with the stream's ``close()``. First comes *retry*, the seconds after which a
     browser is to connect again (``None``: its own choice). After *heartbeat* seconds of silence comes a
-    comment, by which the server notices that a client is gone.
+    comment, by which the server notices that a client is gone. A client that has not taken a chunk after
+    *send_timeout* seconds counts as gone: the greenlet that iterates gets a `BrokenPipeError`.
 
     Each notification is an event with an ``id``. Its name is *event*, or what that returns for the
     notification, less any line breaks (``None``: the channel; ``""``: no name, for a browser's
@@ -50,7 +52,7 @@ def stream(
     """
     if not isinstance(subscription, Subscription):
         raise ConfigurationError(f"a stream is made of a Broadcaster's subscription, not of {subscription!r}")
-    form = Form(heartbeat=heartbeat, retry=retry, event=event, encode=encode, gap=gap)
+    form = Form(heartbeat, retry, event, encode, gap, send_timeout)
     if last_event_id is not None and not isinstance(last_event_id, str):
         raise ConfigurationError(f"last_event_id is a header's text or None, not {last_event_id!r}")
     if form.collides(subscription.channels):
@@ -73,6 +75,7 @@ def app(
     event: EventName | None = None,
     encode: Encode | None = None,
     gap: str = GAP,
+    send_timeout: float = 60.0,
     cors_origin: str | None = None,
     cors_credentials: bool = False,
     timeout: float = 10.0,
@@ -95,5 +98,5 @@ def app(
     seconds = _options.seconds("timeout", timeout)
     assert seconds is not None
     limits = Limits(max_channels, max_streams, _options.queue_size(queue_size), seconds)
-    form = Form(heartbeat=heartbeat, retry=retry, event=event, encode=encode, gap=gap)
+    form = Form(heartbeat, retry, event, encode, gap, send_timeout)
     return StreamApp(broadcaster, authorize, form, limits, check_cors(cors_origin, cors_credentials))

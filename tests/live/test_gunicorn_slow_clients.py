@@ -1,7 +1,8 @@
-"""Event streams under gunicorn whose clients do not take what they are sent, when their worker stops."""
+"""Event streams under gunicorn whose clients do not take what they are sent."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 
@@ -40,6 +41,25 @@ def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
         gunicorn.wait_gone(worker)
         assert time.monotonic() - began < PROMPTLY
     assert "graceful timeout" not in gunicorn.log
+    assert "Traceback" not in gunicorn.log
+
+
+def test_a_client_that_takes_nothing_is_given_up_and_the_others_go_on(
+    start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
+) -> None:
+    gunicorn = start_gunicorn("-w", "1", *gunicorn_mode, SEND_TIMEOUT="1")
+    with _behind(gunicorn, server) as stuck:
+        gunicorn.wait(lambda: gunicorn.get("/")["subscriptions"] == 1)
+        # What the buffers hold, and the end of the connection in the middle of a chunk.
+        received = bytearray()
+        with contextlib.suppress(ConnectionResetError):
+            while data := stuck.recv(65536):
+                received += data
+        assert b" all 9\n" not in received
+        assert not received.endswith(b"0\r\n\r\n")
+        (source,) = gunicorn.sources
+        server.notify("orders", "goes on")
+        source.wait_data("on")
     assert "Traceback" not in gunicorn.log
 
 

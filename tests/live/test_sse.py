@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import pytest
 from gevent import socket
+from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from pglisten import Broadcaster, sse
@@ -26,10 +29,17 @@ def broadcaster(server: Server, backend_name: str) -> Iterator[Broadcaster]:
 @pytest.fixture
 def port(broadcaster: Broadcaster) -> Iterator[int]:
     app = sse.app(broadcaster, lambda environ, channel: True, heartbeat=HEARTBEAT)
-    server = WSGIServer(("127.0.0.1", 0), app, log=None, error_log=None)
-    server.start()
-    yield server.server_port
-    server.stop(timeout=PATIENCE)
+    with _serving(app) as web:
+        yield web.server_port
+
+
+@contextlib.contextmanager
+def _serving(app: Any) -> Iterator[WSGIServer]:
+    web = WSGIServer(("127.0.0.1", 0), app, log=None, error_log=None)
+    web.set_spawn(Pool())
+    web.start()
+    yield web
+    web.stop(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -144,3 +154,25 @@ def test_a_client_that_takes_nothing_costs_the_others_nothing(
             assert sent < 10_000
     assert [event.type for event in source.parser.events] == ["orders"] * (sent + sent // 50)
     _wait_subscriptions(broadcaster, 1)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_client_that_takes_nothing_any_more_holds_neither_its_stream_nor_its_connection(
+    server: Server, broadcaster: Broadcaster, stopped: bool
+) -> None:
+    app = sse.app(broadcaster, lambda environ, channel: True, send_timeout=1, queue_size=100)
+    with _serving(app) as web, socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.connect(("127.0.0.1", web.server_port))
+        stuck.sendall(b"GET /?channel=orders HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert b"200 OK" in stuck.recv(100)
+        with gevent.Timeout(PATIENCE):
+            while not broadcaster.stats().subscriptions_dropped:
+                server.query(
+                    "SELECT pg_notify('orders', repeat('x', 7000) || n) FROM generate_series(1, 99) n"
+                )
+        if stopped:
+            broadcaster.close()
+        with gevent.Timeout(PATIENCE):
+            web.pool.join()
+        assert broadcaster.stats().subscriptions == 0

@@ -36,7 +36,7 @@ class Gunicorn:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.port: int = listening.getsockname()[1]
             self._log = log
-            self._sources: list[EventSource] = []
+            self.sources: list[EventSource] = []
             with log.open("w") as stderr:
                 self.process = gevent.subprocess.Popen(
                     [
@@ -68,7 +68,7 @@ class Gunicorn:
     def open(self, target: str, **headers: str) -> EventSource:
         """Open a stream; it has begun when this returns."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._sources.append(source := EventSource(self.port, target, named))
+        self.sources.append(source := EventSource(self.port, target, named))
         source.wait_open()
         return source
 
@@ -106,7 +106,7 @@ class Gunicorn:
 
     def close(self) -> None:
         """Kill all there is: a test that is about its end has waited for it."""
-        for source in self._sources:
+        for source in self.sources:
             source.close()
         if self.process.poll() is None:
             # Held, it makes no more of them.

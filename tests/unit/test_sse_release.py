@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Iterator
 
@@ -118,7 +119,7 @@ def test_the_end_has_come_when_the_server_has_closed_them_all(
         assert streams.join(0) is (body is bodies[-1])
 
 
-def test_who_is_stuck_with_a_chunk_is_killed_and_who_has_none_is_not(
+def test_who_is_stuck_with_a_chunk_is_thrown_out_and_who_has_none_is_not(
     broadcaster: Broadcaster, stopping: None
 ) -> None:
     stuck, over = (sse.stream(broadcaster.subscribe("orders")) for _ in range(2))
@@ -127,7 +128,8 @@ def test_who_is_stuck_with_a_chunk_is_killed_and_who_has_none_is_not(
     def hold(body: sse.EventStream, chunks: int) -> None:
         for _ in range(chunks):
             next(body, None)
-        never.wait()
+        with contextlib.suppress(BrokenPipeError):
+            never.wait()
 
     holders = [gevent.spawn(hold, stuck, 1), gevent.spawn(hold, over, 2)]
     gevent.idle()

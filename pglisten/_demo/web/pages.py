@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from gevent.queue import Full, Queue
 
-from ..._greenlet import Greenlet, current, spawn
+from ..._greenlet import spawn
+from ..._sender import Sender
 from ..._streams import streams
 from ...backend import Notification
 from ...broadcast import Broadcaster
@@ -27,6 +28,9 @@ __all__ = ["Page"]
 QUEUE_SIZE = 16
 """Chunks that may wait for a browser. For one that takes nothing the stream waits, and drops the oldest
 notifications; of the states it is told the newest when it comes again."""
+
+SEND_TIMEOUT = 60.0
+"""Seconds that a browser has for a chunk."""
 
 RETRY = 1.0
 """Seconds until a browser comes again; somebody watches it."""
@@ -56,7 +60,7 @@ class Page:
         self._listening = False
         self._told = ""
         self._stream: EventStream | None = None
-        self._sender: Greenlet | None = None
+        self._sender = Sender(SEND_TIMEOUT)
         bulletin.readers.add(self._tell)
         self._pump = spawn("demo-page", self._run)
         streams.add(self)
@@ -65,16 +69,17 @@ class Page:
         return self
 
     def __next__(self) -> bytes:
-        self._sender = current()
+        self._sender.returns()
         chunk = self._queue.get()
         if chunk is None:
             self.close()
             raise StopIteration
+        self._sender.sends()
         return chunk
 
     def close(self) -> None:
         """Release what it has. Idempotent."""
-        self._sender = None
+        self._sender.leaves()
         self._bulletin.readers.discard(self._tell)
         self._pump.kill(block=False)
         streams.discard(self)
@@ -87,9 +92,8 @@ class Page:
             self._finish()
 
     def abort(self) -> None:
-        """Kill the greenlet that is sending it, if one is. Never waits."""
-        if self._sender is not None:
-            self._sender.kill(block=False)
+        """End the send of the greenlet that is at it, if one is. Never waits."""
+        self._sender.abort()
 
     def _run(self) -> None:
         try:
@@ -112,8 +116,8 @@ class Page:
             )
             for chunk in self._stream:
                 self._queue.put(chunk)
-        except ListenerClosed:
-            pass  # the worker ends
+        except (ListenerClosed, BrokenPipeError):
+            pass  # the worker ends, or the browser takes nothing: no room in the queue for too long
         finally:
             if self._stream is not None:
                 self._stream.close()

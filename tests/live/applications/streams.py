@@ -19,7 +19,12 @@ def tell_worker(notification: pglisten.Notification) -> str:
     return f"{os.getpid()} {notification.payload}"
 
 
-events = sse.app(broadcaster, lambda environ, channel: True, encode=tell_worker)
+events = sse.app(
+    broadcaster,
+    lambda environ, channel: True,
+    encode=tell_worker,
+    send_timeout=float(os.environ.get("SEND_TIMEOUT", "60")),
+)
 
 
 def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -40,6 +45,7 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
         callback = get_wait_callback()
         answer = callback and callback.__module__
     else:
-        answer = {"pid": os.getpid(), "server_pid": broadcaster.stats().server_pid}
+        stats = broadcaster.stats()
+        answer = {"pid": os.getpid(), "server_pid": stats.server_pid, "subscriptions": stats.subscriptions}
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(answer).encode()]
