@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,6 +36,9 @@ Encode: TypeAlias = Callable[[Notification], str]
 
 GAP = "gap"
 """The name of the event that says: something may have been missed here."""
+
+BROWSERS_OWN = frozenset({"open", "error"})
+"""What an `EventSource` fires itself (HTML standard, 9.2.2): a page would take our events for those."""
 
 HEARTBEAT = b":\n\n"
 """A comment: no event for the browser, and a write that fails once the client is gone."""
@@ -72,9 +75,12 @@ class Form:
         if self.event == self.gap:
             raise ConfigurationError(f"event and gap are both {self.gap!r}: nobody could tell them apart")
 
-    def collides(self, channels: frozenset[str]) -> bool:
-        """Return whether a channel of *channels* would give its events the name of gap events."""
-        return self.event is None and self.gap in channels
+    def refusal(self, channels: Iterable[str]) -> str | None:
+        """Return why *channels* cannot name events, ``None`` if they can."""
+        if self.event is not None:
+            return None
+        taken = ((channel, self._taken_by(_in_one_line(channel))) for channel in channels)
+        return next((f"channel {channel!r} has the name of {what}" for channel, what in taken if what), None)
 
     def preamble(self, identity: str) -> str:
         """Return what comes first.
@@ -106,14 +112,19 @@ class Form:
             name = name(notification)
             if not isinstance(name, str):
                 raise TypeError(f"event is to return an event's name as str, not {type(name).__name__}")
-        if "\n" in name or "\r" in name:
-            name = name.replace("\r", "").replace("\n", "")
-        if name == self.gap:
+        name = _in_one_line(name)
+        if (what := self._taken_by(name)) is not None:
             raise ConfigurationError(
-                f"a notification's event would have the name of gap events, {name!r}: give those another "
-                "with gap=, or this one with event="
+                f"a notification's event would have the name of {what}, {name!r}: name it with event=, or "
+                "gap events with gap="
             )
         return name
+
+    def _taken_by(self, name: str) -> str | None:
+        """Return which other events have that name."""
+        if name == self.gap:
+            return "gap events"
+        return "a browser's own events" if name in BROWSERS_OWN else None
 
 
 class EventStream:
@@ -232,6 +243,15 @@ class EventStream:
         self._subscription.close()
 
 
+def _in_one_line(name: str) -> str:
+    """Return *name* without line breaks, as it names an event."""
+    if "\n" in name or "\r" in name:
+        name = name.replace("\r", "").replace("\n", "")
+    return name
+
+
 def _check_name(option: str, name: str) -> None:
     if not isinstance(name, str) or "\n" in name or "\r" in name:
         raise ConfigurationError(f"{option} is a name without line breaks, not {name!r}")
+    if name in BROWSERS_OWN:
+        raise ConfigurationError(f"{option} is {name!r}, the name of a browser's own events: choose another")

@@ -144,8 +144,8 @@ class StreamApp:
             raise _bad_request("Name a channel: ?channel=NAME, and several times for several.")
         if len(channels) > limit:
             raise _bad_request(f"{len(channels)} channels are too many: {limit} at most.")
-        if self._form.collides(frozenset(channels)):
-            raise _bad_request(f"Channel {self._form.gap!r} has the name of the event for a gap.")
+        if (refusal := self._form.refusal(channels)) is not None:
+            raise _bad_request(f"{refusal}.")
         return channels
 
     def _allowed(self, environ: WSGIEnvironment, channel: str) -> bool:

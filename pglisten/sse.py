@@ -55,11 +55,8 @@ def stream(
     form = Form(heartbeat, retry, event, encode, gap, send_timeout)
     if last_event_id is not None and not isinstance(last_event_id, str):
         raise ConfigurationError(f"last_event_id is a header's text or None, not {last_event_id!r}")
-    if form.collides(subscription.channels):
-        raise ConfigurationError(
-            f"channel {gap!r} has the name of gap events: give those another with gap=, or name the "
-            "others with event="
-        )
+    if (refusal := form.refusal(subscription.channels)) is not None:
+        raise ConfigurationError(f"{refusal}: name those of channels with event=, or gap events with gap=")
     return EventStream(subscription, form, again=last_event_id is not None)
 
 

@@ -74,7 +74,11 @@ def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
         ("channel=%ff", "The query is not percent-encoded UTF-8."),
         ("channel=\xff", "The query is not percent-encoded UTF-8."),
         ("&".join(f"channel={n}" for n in range(33)), "33 channels are too many: 32 at most."),
-        ("channel=orders&channel=gap", "Channel 'gap' has the name of the event for a gap."),
+        ("channel=orders&channel=gap", "Channel 'gap' has the name of gap events."),
+        ("channel=orders&channel=g%0Aap", "Channel 'g\\nap' has the name of gap events."),
+        ("channel=open&channel=orders", "Channel 'open' has the name of a browser's own events."),
+        ("channel=error", "Channel 'error' has the name of a browser's own events."),
+        ("channel=%0Derr%0Aor", "Channel '\\rerr\\nor' has the name of a browser's own events."),
     ],
 )
 def test_a_request_that_asks_for_nothing_there_can_be_is_a_bad_one(
