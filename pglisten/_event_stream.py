@@ -40,8 +40,9 @@ GAP = "gap"
 BROWSERS_OWN = frozenset({"open", "error"})
 """What an `EventSource` fires itself (HTML standard, 9.2.2): a page would take our events for those."""
 
-HEARTBEAT = b":\n\n"
-"""A comment: no event for the browser, and a write that fails once the client is gone."""
+HEARTBEAT = b":\n"
+"""A comment: no event for the client, and a write that fails once the client is gone. No empty line follows,
+because clients that are no browsers make an event of each."""
 
 CHUNK = 65536
 """Bytes after which a chunk takes no more events, though more are queued."""
@@ -83,12 +84,17 @@ class Form:
         return next((f"channel {channel!r} has the name of {what}" for channel, what in taken if what), None)
 
     def preamble(self, identity: str) -> str:
-        """Return what comes first.
+        """Return what comes first, except for a client that was here before.
 
-        Its ``id`` has a browser that comes back say so even if it has not seen a single event.
+        The empty line has a browser remember its ``id``, and send it when it comes back before its first
+        event. Browsers skip the byte order mark, which is part of the format. Parsers that would make an
+        event of an ``id`` alone do not skip it: they find a field that they do not know, and ignore it.
         """
-        retry = "" if self.retry is None else f"retry: {max(1, round(self.retry * 1000))}\n"
-        return f"{retry}id: {identity}\n\n"
+        return f"\ufeffid: {identity}\n\n{self.retry_field()}"
+
+    def retry_field(self) -> str:
+        """Return the time after which a client connects again. It counts at once, without an empty line."""
+        return "" if self.retry is None else f"retry: {max(1, round(self.retry * 1000))}\n"
 
     def gap_event(self, identity: str) -> str:
         """Return the event that says: something may have been missed here."""
@@ -147,9 +153,8 @@ class EventStream:
         self._form = form
         self._prefix = secrets.token_hex(4)
         self._number = 0
-        self._first = form.preamble(self._identity())
-        if again:
-            self._first += form.gap_event(self._identity())
+        identity = self._identity()
+        self._first = form.retry_field() + form.gap_event(identity) if again else form.preamble(identity)
         self._over = False
         """Whether nothing more comes."""
         self._sender = Sender(form.send_timeout)

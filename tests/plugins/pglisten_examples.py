@@ -125,6 +125,7 @@ class Events:
         self.status = response.status
         self.type = response.getheader("Content-Type", "")
         self.start = self._block()
+        """The id that makes a browser one that was here before."""
 
     def next(self) -> tuple[str, str]:
         """Wait for the next event; return its name and data."""

@@ -70,7 +70,7 @@ def test_a_page_is_greeted_and_then_told_when_it_hears_everything(
     server: FakeServer, broadcaster: Broadcaster, page: Page
 ) -> None:
     greeting = next(page).decode()
-    assert greeting.startswith("event: hello\ndata: {")
+    assert greeting.startswith("id: hello\nevent: hello\ndata: {")
     assert json.loads(greeting.partition("data: ")[2]) == {"worker": 1, "backend": "fake", "token": "secret"}
     up_to(page, '"name": "connected"')
     server.notify("shop_orders", "\n<b>")

@@ -24,7 +24,7 @@ from pglisten.testing import FakeBackend, FakeServer
 from pglisten_broadcast import PATIENCE
 from pglisten_event_source import Event, Parser, parse
 
-HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n"
 
 
 @pytest.fixture
@@ -152,6 +152,7 @@ def test_a_loss_is_a_gap_event_in_its_place(server: FakeServer, subscription: Su
 def test_who_was_here_before_gets_a_gap_event_first(subscription: Subscription) -> None:
     parser = parse(next(sse.stream(subscription, last_event_id="")))
     assert [(event.type, event.data) for event in parser.events] == [("gap", "")]
+    assert parser.retry == 3000
 
 
 def test_an_overflow_ends_the_stream_with_a_gap_event(server: FakeServer, broadcaster: Broadcaster) -> None:

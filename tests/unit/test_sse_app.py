@@ -82,7 +82,7 @@ def test_the_options_of_stream_are_those_of_app(
     )
     body = iter(client.ask(app, "channel=gap").body)
     first = next(body)
-    assert next(body) == b":\n\n"
+    assert next(body) == b":\n"
     server.notify("gap", "x")
     parser = parse(first + next(body))
     assert parser.retry == 500

@@ -15,6 +15,7 @@ from pglisten import Broadcaster, ServerError, sse
 from pglisten._streams import streams
 from pglisten.testing import FakeBackend, FakeServer
 from pglisten_broadcast import PATIENCE
+from pglisten_event_source import parse
 from pglisten_wsgi import WsgiClient, refused
 
 
@@ -224,8 +225,9 @@ def test_a_worker_that_stops_has_browsers_come_back_also_those_who_wait_already(
         for response in (waiting.get(timeout=PATIENCE), client.ask(app)):
             assert response.status == "200 OK"
             text = response.text()
-            assert text.startswith("retry: 3000\nid: ")
-            assert text.count("\n\n") == 1
+            parser = parse(text.encode())
+            assert (parser.retry, parser.events) == (3000, [])
+            assert parser.last_event_id
         assert client.ask(app, method="HEAD").text() == ""
         assert broadcaster.stats().subscriptions == 0
     finally:

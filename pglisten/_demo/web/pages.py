@@ -56,7 +56,8 @@ class Page:
         self._worker = worker
         self._last_event_id = last_event_id
         self._queue: Queue[bytes | None] = Queue(QUEUE_SIZE)
-        self._queue.put_nowait(_event("hello", {**worker, **hello}))
+        # With an id, by which a browser remembers that it was here: the stream comes behind it.
+        self._queue.put_nowait(b"id: hello\n" + _event("hello", {**worker, **hello}))
         self._listening = False
         self._told = ""
         self._stream: EventStream | None = None

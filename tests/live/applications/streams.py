@@ -23,6 +23,7 @@ events = sse.app(
     broadcaster,
     lambda environ, channel: True,
     encode=tell_worker,
+    heartbeat=float(os.environ.get("HEARTBEAT", "15")),
     send_timeout=float(os.environ.get("SEND_TIMEOUT", "60")),
 )
 
