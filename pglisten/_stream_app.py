@@ -32,6 +32,9 @@ HEADERS = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
     # Nothing in between may keep it, or compress it and so hold it back.
     ("Cache-Control", "no-store, no-transform"),
+    # Middleware that compresses heeds no no-transform: it leaves alone what has an encoding. RFC 9110, 8.4,
+    # calls this one unnecessary, since it means none; clients take it.
+    ("Content-Encoding", "identity"),
     # nginx buffers what comes from behind it, unless told otherwise.
     ("X-Accel-Buffering", "no"),
 )

@@ -46,6 +46,7 @@ def test_a_stream_has_the_headers_of_one_and_what_comes_on_its_channels(
     assert response.headers == {
         "Content-Type": "text/event-stream; charset=utf-8",
         "Cache-Control": "no-store, no-transform",
+        "Content-Encoding": "identity",
         "X-Accel-Buffering": "no",
     }
     body = iter(response.body)
