@@ -19,6 +19,15 @@ thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 """The real thread's: with a patched `threading` the public function tells greenlets apart."""
 
 
+OTHER_THREAD = (
+    "called from another OS thread than the one it was made in: greenlets cannot wait across threads. "
+    "Run the web server under gevent: gunicorn -k gevent; python -m gevent.monkey $(which flask) run; "
+    "for manage.py runserver, gevent.monkey.patch_all() in manage.py's first lines. "
+    "Elsewhere make one in that thread, or hand the call over with hub.loop.run_callback_threadsafe"
+)
+"""What is wrong, and what to do. Most often it is a development server with a thread for each request."""
+
+
 class Home:
     """The process and thread in which something was made."""
 
@@ -44,10 +53,7 @@ class Home:
     def check_thread(self) -> None:
         """Raise `Error` in any thread but that one."""
         if thread_ident() != self.thread:
-            raise Error(
-                "called from another OS thread than the one it was made in: greenlets cannot wait across "
-                "threads; make one there, or hand the call over with hub.loop.run_callback_threadsafe"
-            )
+            raise Error(OTHER_THREAD)
 
 
 class Replaced(Error):
