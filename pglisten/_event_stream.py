@@ -18,6 +18,7 @@ from typing import TypeAlias
 from . import _options
 from ._sender import Sender
 from ._streams import streams
+from ._subscription import queued
 from .backend import Notification
 from .broadcast import Subscription
 from .errors import (
@@ -225,11 +226,12 @@ class EventStream:
     def _with_what_is_queued(self, first: bytes) -> bytes:
         """Return *first* and what follows without waiting: a write costs more than an event does."""
         events, size = [first], len(first)
-        while size < CHUNK:
+        # Where nothing is queued, get() would let others run, and this chunk would wait meanwhile.
+        while size < CHUNK and queued(self._subscription):
             try:
                 item = self._subscription.get(0)
             except Error:
-                break  # There is nothing, or its end: the next call meets that again.
+                break  # Another took it, or on_gap raised: the next call meets that again.
             events.append(self._event(item))
             size += len(events[-1])
         return b"".join(events)

@@ -18,7 +18,7 @@ import gevent
 from gevent.hub import Waiter
 
 from ._feed import Feed
-from ._greenlet import Greenlet, spawn
+from ._greenlet import Greenlet, let_others_run, spawn
 from ._inbox import Inbox, Join
 from ._outcome import Outcome
 from ._process import Home, thread_ident
@@ -266,8 +266,7 @@ class Fan:
             self.release(inbox, error)
 
     def _let_others_run(self) -> None:
-        # A timer: gevent.sleep(0) comes back before timers and descriptors have had their turn.
-        gevent.sleep(1e-9)
+        let_others_run()
         self._stay_home()
 
     def _stay_home(self) -> None:

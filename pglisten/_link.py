@@ -6,12 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 
-import gevent
 from gevent.event import Event
 
 from ._channels import ChannelTable
 from ._commands import Command, CommandQueue
-from ._greenlet import spawn
+from ._greenlet import let_others_run, spawn
 from ._mailbox import Gate, Mailbox
 from ._process import abandon_after_fork
 from ._pump import Forked, Heartbeat, Pump
@@ -20,10 +19,6 @@ from .backend import Session
 from .errors import ConnectionLost, Error, OperationTimeout, ServerError, again, told
 
 logger = logging.getLogger("pglisten.connection")
-
-_ONE_TURN = 1e-9
-"""Seconds of sleep after which the event loop has looked at timers and descriptors; ``sleep(0)`` comes back
-before that."""
 
 
 class Link:
@@ -109,7 +104,8 @@ class Link:
         # Without any time an answer cannot be missing.
         command = self._submit(PING, limit=timeout or None)
         if not command.join(timeout):
-            self._doubt(command, started)
+            if timeout:
+                self._doubt(command, started)
             raise OperationTimeout(f"ping: not done within {timeout:g} s")
         error = command.outcome.error
         late = timeout is not None and time.monotonic() - started >= timeout
@@ -129,7 +125,7 @@ class Link:
         """
         if ping.begun:
             return
-        gevent.sleep(_ONE_TURN)
+        let_others_run()
         if self._pump.asking and not self._commands.open_ended and self._pump.heard < since:
             self.stop(ConnectionLost("no answer to a command, nor to the ping behind it"), wait=False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gevent.event import Event
 
 from .errors import OperationTimeout, again
@@ -54,12 +56,15 @@ class Outcome:
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Return *timeout* in seconds, or raise `TypeError` or `ValueError` for what is none."""
+    """Return *timeout* in seconds from 0 up; raise `TypeError` or `ValueError` for what is no number.
+
+    Below 0 it is the rest of a deadline that has passed, and counts as 0.
+    """
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout is seconds as float or None (wait for ever), not {timeout!r}")
-    if not timeout >= 0:  # NaN included
-        raise ValueError(f"timeout is None (wait for ever) or seconds from 0 up, not {timeout!r}")
+    if math.isnan(timeout):
+        raise ValueError("timeout is seconds or None (wait for ever), not NaN")
     # An event loop takes no infinity; None means the same.
-    return None if timeout == float("inf") else float(timeout)
+    return None if timeout == math.inf else max(0.0, float(timeout))

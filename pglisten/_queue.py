@@ -59,15 +59,19 @@ class Queue:
         return taker
 
     def wait(self, timeout: float | None) -> None:
-        """Wait for an item. Raises `OperationTimeout` after *timeout* seconds, or why there will be none."""
+        """Wait for an item. Raises `OperationTimeout` after *timeout* seconds, or why there will be none.
+
+        With 0 it waits for one turn of the event loop: a consumer that polls must let others run.
+        """
         if self.items:
             return
         hub, me, waiting = gevent.get_hub(), getcurrent(), self.waiting
-        late, timer = timeout == 0, None
-        if timeout:
-            timer = hub.loop.timer(timeout)
-            timer.start(me.switch, LATE, update=True)
+        late, timer = False, None
         try:
+            if timeout is not None:
+                # As in gevent's own waits: what has arrived by then comes before the end of the time.
+                timer = hub.loop.timer(timeout, priority=-1)
+                timer.start(me.switch, LATE, update=True)
             # Another taker may be quicker, so look again after each wake-up.
             while not self.items:
                 if self.end is not None:

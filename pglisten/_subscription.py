@@ -13,7 +13,7 @@ from ._sql import check_channel
 from .backend import Notification
 from .errors import ListenerClosed, again
 
-__all__ = ["Subscription"]
+__all__ = ["Subscription", "queued"]
 
 START = object()
 """The reason to call ``on_gap`` before anything was taken; a gap has one of its own."""
@@ -40,9 +40,10 @@ class Subscription:
     def get(self, timeout: float | None = None) -> Notification | None:
         """Return the next notification, or ``None`` for a gap: something may have been missed here.
 
-        Raises `OperationTimeout` after *timeout* seconds (``None``: never), and why it has ended once the
-        queue is empty: `ListenerClosed`, `SubscriptionOverflow`, or `ChannelNotOpen` where the server has
-        refused one of its channels on the way back from a loss. What ``on_gap`` raises comes as it is.
+        Raises `OperationTimeout` after *timeout* seconds (``None``: never; 0: after one turn of the event
+        loop), and why it has ended once the queue is empty: `ListenerClosed`, `SubscriptionOverflow`, or
+        `ChannelNotOpen` where the server has refused one of its channels on the way back from a loss. What
+        ``on_gap`` raises comes as it is.
         """
         # Each of ten thousand does this for each notification: no more calls than it takes.
         if timeout is not None:
@@ -121,7 +122,7 @@ class Subscription:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
-        return f"<Subscription {state} channels={len(self.channels)} queued={len(self._inbox.items)}>"
+        return f"<Subscription {state} channels={len(self.channels)} queued={queued(self)}>"
 
     def _catch_up(self) -> object:
         """Call ``on_gap``; return what for. It stays pending until it has returned."""
@@ -146,3 +147,8 @@ class Subscription:
         if self._inbox.end is not None:
             raise ListenerClosed("the subscription was closed") from self._inbox.end
         return self._fan
+
+
+def queued(subscription: Subscription) -> int:
+    """Return how many notifications and gap markers can be taken without waiting."""
+    return len(subscription._inbox.items)  # pyright: ignore[reportPrivateUsage]

@@ -19,7 +19,7 @@ from ._backoff import Backoff
 from ._channels import ChannelTable, Waiter
 from ._dial import Route, as_bug, as_failed_attempt
 from ._events import Dispatcher, ListenerEvent
-from ._greenlet import Greenlet, spawn
+from ._greenlet import Greenlet, let_others_run, spawn
 from ._link import Link
 from ._mailbox import Mailbox
 from ._process import Home, Replaced
@@ -89,14 +89,17 @@ class Supervisor:
     def link(self) -> Link | None:
         """The connection, if there is one and all channels are listened to on it."""
         link = self._link
-        if self.state is not State.CONNECTED or link is None or link.cause is not None or self.home.forked:
-            return None
-        return link
+        lives = self.state is State.CONNECTED and link is not None and link.cause is None
+        return link if lives and not self.home.forked else None
 
     def require_link(self) -> Link:
         """Return the connection or raise `NotConnected`, with the last failure as its cause."""
+        if self.link is None:
+            let_others_run()  # A caller that tries again and again must let the connection be made.
         if link := self.link:
             return link
+        if self.state is State.CLOSED:
+            raise ListenerClosed("the listener was closed")
         raise NotConnected(
             f"there is no connection now ({self.state.value}): wait_connected() waits for one"
         ) from self.last_error
@@ -263,14 +266,11 @@ class Supervisor:
 
     def _go_on(self, session: Session | None = None) -> None:
         """Go no further in a forked child, or if closed meanwhile: after every wait."""
-        if self.home.forked:
-            if session is not None:
-                session.abandon()
-            raise gevent.GreenletExit
-        if self.state is State.CLOSED:
-            if session is not None:
-                session.close()
-            raise gevent.GreenletExit
+        if not self.home.forked and self.state is not State.CLOSED:
+            return
+        if session is not None:
+            (session.abandon if self.home.forked else session.close)()
+        raise gevent.GreenletExit
 
     def _begin_to_close(self, closed: ListenerClosed, grace: float | None) -> Greenlet:
         last = (ListenerEvent.DISCONNECTED, closed) if self.state is State.CONNECTED else None

@@ -84,7 +84,7 @@ class ListenerConnection:
         ended.
         """
         statement = notify_statement(check_channel(channel), check_payload(payload))
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         self._here().notify(statement, channel, timeout)
 
     def execute(self, sql: str, timeout: float | None = None) -> None:
@@ -101,7 +101,7 @@ class ListenerConnection:
         instead of such SQL. Leave ``client_encoding`` as it is.
         """
         check_statement(sql)
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         self._here().execute(sql, timeout, "execute")
 
     def ping(self, timeout: float | None = None) -> float:
@@ -111,14 +111,15 @@ class ListenerConnection:
         connection counts as lost then, unless a query of ``execute`` is running before it. Raises why the
         connection ended if it has.
         """
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         return self._here().ping(timeout)
 
     def get(self, timeout: float | None = None) -> Notification:
         """Return the next notification.
 
-        Raises `OperationTimeout` after *timeout* seconds (``None``: never). When the connection has ended and
-        the queue is empty, raises why: `ConnectionLost`, or `ListenerClosed` after ``close()``.
+        Raises `OperationTimeout` after *timeout* seconds (``None``: never; 0: after one turn of the event
+        loop). When the connection has ended and the queue is empty, raises why: `ConnectionLost`, or
+        `ListenerClosed` after ``close()``.
         """
         timeout = check_timeout(timeout)
         if not self._home.is_here:

@@ -154,7 +154,7 @@ class Listener:
         `OperationTimeout` (*timeout* seconds, ``None``: never), it may have been sent or not.
         """
         statement = notify_statement(check_channel(channel), check_payload(payload))
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         self._here().require_link().notify(statement, channel, timeout)
 
     def ping(self, timeout: float | None = None) -> float:
@@ -164,7 +164,7 @@ class Listener:
         `ListenerClosed`, and `OperationTimeout` if no answer comes within *timeout* seconds (``None``: as
         long as the heartbeat allows): the connection counts as lost then.
         """
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         return self._here().require_link().ping(timeout)
 
     def wait_connected(self, timeout: float | None = None) -> None:
@@ -221,8 +221,8 @@ class Listener:
     def get(self, timeout: float | None = None) -> Notification | None:
         """Return the next notification, or ``None`` for a gap: something may have been missed here.
 
-        Raises `OperationTimeout` after *timeout* seconds (``None``: never), and `ListenerClosed` once
-        the listener is closed and the queue is empty.
+        Raises `OperationTimeout` after *timeout* seconds (``None``: never; 0: after one turn of the event
+        loop), and `ListenerClosed` once the listener is closed and the queue is empty.
         """
         timeout = check_timeout(timeout)
         mailbox = self._supervisor.mailbox
@@ -263,7 +263,7 @@ class Listener:
         else takes time. Called from the callback itself, it returns before the callback does. Closing
         twice is allowed.
         """
-        check_timeout(timeout)
+        timeout = check_timeout(timeout)
         if not (self.closed and self._supervisor.home.forked):
             self._here(even_closed=True).close(timeout)
 

@@ -110,7 +110,7 @@ class Pg8000Session(Session):
         session that the server has ended holds the reason, which an attempt to send could destroy.
         """
         unsent = memoryview(query)
-        overtime = 0
+        overtime, looked_again = 0, False
         while self._lost is None and (unsent or self._wire.state is State.BUSY):
             received = self._receive()
             sent = 0
@@ -119,11 +119,13 @@ class Pg8000Session(Session):
                 unsent = unsent[sent:]
             if deadline.passed:
                 # After the hub was held up the time is over and the answer there at once, perhaps behind
-                # all that the socket's buffer holds: look through that before giving up.
+                # all that the socket's buffer holds: look through that before giving up. Others have had
+                # a turn by then, also where there was no time at all.
                 overtime += received
-                if not received or overtime > OVERTIME:
+                if overtime > OVERTIME or (looked_again and not received):
                     raise DeadlinePassed
-            if received >= BUDGET:
+                looked_again = True
+            if received >= BUDGET or looked_again:
                 gevent.sleep(YIELD)
             elif not received and not sent:
                 self._wait(deadline, writable=bool(unsent))

@@ -105,9 +105,9 @@ class FakeServer:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.listeners(channel):
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             self._listens.clear()
-            if (left is not None and left <= 0) or not self._listens.wait(left):
+            if not self._listens.wait(left):
                 raise TimeoutError(f"nobody listened to {channel!r} within {timeout} s")
 
     def terminate(self, pid: int) -> bool:

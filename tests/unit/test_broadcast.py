@@ -79,7 +79,7 @@ def test_bad_options_are_refused_when_it_is_made(options: dict[str, object], com
         ({"queue_size": 0}, pglisten.ConfigurationError, "queue_size"),
         ({"overflow": "drop"}, pglisten.ConfigurationError, "'drop_oldest', 'close' or 'block', not 'drop'"),
         ({"on_gap": 1}, pglisten.ConfigurationError, "on_gap is a function"),
-        ({"timeout": -1}, ValueError, "timeout"),
+        ({"timeout": float("nan")}, ValueError, "timeout"),
     ],
 )
 def test_a_bad_subscription_is_refused_before_anything_is_sent(

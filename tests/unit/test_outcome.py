@@ -39,16 +39,16 @@ def test_running_out_of_time_names_what_was_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "taken"), [(None, None), (0, 0.0), (1, 1.0), (2.5, 2.5), (float("inf"), None)]
+    ("given", "taken"),
+    [(None, None), (0, 0.0), (1, 1.0), (2.5, 2.5), (float("inf"), None), (-0.001, 0.0), (float("-inf"), 0.0)],
 )
 def test_a_time_out_is_seconds_or_none(given: float | None, taken: float | None) -> None:
     assert check_timeout(given) == taken
 
 
-@pytest.mark.parametrize("wrong", [-1, float("nan"), -0.001])
-def test_a_negative_time_out_is_refused(wrong: float) -> None:
+def test_not_a_number_is_no_time_out() -> None:
     with pytest.raises(ValueError, match="timeout"):
-        check_timeout(wrong)
+        check_timeout(float("nan"))
 
 
 @pytest.mark.parametrize("wrong", ["1", True, [1]])
