@@ -176,7 +176,7 @@ class Fan:
                 self.leave(inbox, channel, inbox.end)
 
     def forget(self, inbox: Inbox) -> None:
-        """Release an *inbox* whose subscription was collected, by any thread and at any moment."""
+        """Release *inbox* in the event loop. May be called by any thread and at any moment."""
         self._forgotten.append(inbox)
         if self.home.forked:
             return
@@ -186,7 +186,7 @@ class Fan:
 
     def _release_forgotten(self) -> None:
         while self._forgotten and not self.home.forked:
-            self.release(self._forgotten.popleft(), ListenerClosed("the subscription was given up"))
+            self.release(self._forgotten.popleft(), ListenerClosed("the subscription was closed"))
 
     # The stream
 

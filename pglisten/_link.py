@@ -12,6 +12,7 @@ from ._channels import ChannelTable
 from ._commands import Command, CommandQueue
 from ._greenlet import let_others_run, spawn
 from ._mailbox import Gate, Mailbox
+from ._may_wait import check_may_wait
 from ._process import abandon_after_fork
 from ._pump import Forked, Heartbeat, Pump
 from ._sql import PING
@@ -137,6 +138,7 @@ class Link:
         open_ended: bool = False,
         limit: float | None = None,
     ) -> Command:
+        check_may_wait()
         if self.cause is not None:
             raise again(self.cause)
         command = self._commands.put(sql, channel=channel, open_ended=open_ended, limit=limit)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import gevent
 from greenlet import getcurrent, greenlet
 
+from ._may_wait import cannot_wait
 from .backend import Notification
 from .errors import Error, OperationTimeout, again
 
@@ -61,14 +62,17 @@ class Queue:
     def wait(self, timeout: float | None) -> None:
         """Wait for an item. Raises `OperationTimeout` after *timeout* seconds, or why there will be none.
 
-        With 0 it waits for one turn of the event loop: a consumer that polls must let others run.
+        With 0 it waits for one turn of the event loop: a consumer that polls must let others run. In the
+        event loop itself it looks, and raises `Error` where it would have to wait.
         """
         if self.items:
             return
         hub, me, waiting = gevent.get_hub(), getcurrent(), self.waiting
-        late, timer = False, None
+        if me is hub and timeout != 0 and self.end is None:
+            raise cannot_wait()
+        late, timer = me is hub, None
         try:
-            if timeout is not None:
+            if timeout is not None and not late:
                 # As in gevent's own waits: what has arrived by then comes before the end of the time.
                 timer = hub.loop.timer(timeout, priority=-1)
                 timer.start(me.switch, LATE, update=True)

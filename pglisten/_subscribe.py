@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ._channels import ChannelTable
+from ._may_wait import check_may_wait
 from ._outcome import Outcome
 from ._sql import check_channel
 
@@ -20,6 +21,7 @@ class Channels(Protocol):
 def listen(owner: Channels, channel: str, timeout: float | None) -> None:
     """Add *channel* and wait for the server's acknowledgement; out of the set again if that fails."""
     check_channel(channel)
+    check_may_wait()
     claim = Outcome()
     owner.channels.open(channel, claim)
     owner.channels_changed()
@@ -34,6 +36,7 @@ def listen(owner: Channels, channel: str, timeout: float | None) -> None:
 def unlisten(owner: Channels, channel: str, timeout: float | None) -> None:
     """Remove *channel* and, where the server has it, wait until it has not."""
     check_channel(channel)
+    check_may_wait()
     departure = Outcome()
     owner.channels.close(channel, departure)
     owner.channels_changed()
@@ -42,6 +45,7 @@ def unlisten(owner: Channels, channel: str, timeout: float | None) -> None:
 
 def unlisten_all(owner: Channels, timeout: float | None) -> None:
     """Remove every channel and, where the server has them, wait until it has none."""
+    check_may_wait()
     departure = Outcome()
     owner.channels.close_all(departure)
     owner.channels_changed()

@@ -7,6 +7,7 @@ from types import TracebackType
 
 from ._fan import Fan
 from ._inbox import Inbox
+from ._may_wait import calls_back, check_may_wait, check_uninterrupted, interrupts
 from ._outcome import check_timeout
 from ._process import thread_ident
 from ._sql import check_channel
@@ -81,11 +82,14 @@ class Subscription:
         """Add *channel*, by the rules of ``subscribe``; `ChannelAlreadyOpen` if it has it."""
         check_channel(channel)
         timeout = check_timeout(timeout)
+        check_may_wait()
         self._open().join(self._inbox, (channel,), timeout)
 
     def unlisten(self, channel: str) -> None:
         """Drop *channel*; `ChannelNotOpen` if it has it not. What is queued still comes. Never waits."""
-        self._open().leave(self._inbox, check_channel(channel))
+        check_channel(channel)
+        check_uninterrupted()
+        self._open().leave(self._inbox, channel)
 
     @property
     def channels(self) -> frozenset[str]:
@@ -103,9 +107,16 @@ class Subscription:
         return self._inbox.end is not None or self._fan.home.forked
 
     def close(self) -> None:
-        """End it, and give its channels back. What is queued can still be taken. Idempotent; never waits."""
-        if not self._fan.home.forked:
-            self._fan.home.check_thread()
+        """End it, and give its channels back. What is queued can still be taken. Idempotent; never waits.
+
+        In a signal handler that has interrupted pglisten it ends a moment later, in the event loop.
+        """
+        if self._fan.home.forked:
+            return
+        self._fan.home.check_thread()
+        if interrupts():
+            self._fan.forget(self._inbox)
+        else:
             self._fan.release(self._inbox, ListenerClosed("the subscription was closed"))
 
     def __enter__(self) -> Subscription:
@@ -124,6 +135,7 @@ class Subscription:
         state = "closed" if self.closed else "open"
         return f"<Subscription {state} channels={len(self.channels)} queued={queued(self)}>"
 
+    @calls_back
     def _catch_up(self) -> object:
         """Call ``on_gap``; return what for. It stays pending until it has returned."""
         inbox, reason = self._inbox, self._pending

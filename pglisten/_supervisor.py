@@ -22,6 +22,7 @@ from ._events import Dispatcher, ListenerEvent
 from ._greenlet import Greenlet, let_others_run, spawn
 from ._link import Link
 from ._mailbox import Mailbox
+from ._may_wait import check_may_wait
 from ._process import Home, Replaced
 from ._pump import RECOVERY
 from ._settings import Pace, Settings
@@ -95,6 +96,7 @@ class Supervisor:
     def require_link(self) -> Link:
         """Return the connection or raise `NotConnected`, with the last failure as its cause."""
         if self.link is None:
+            check_may_wait()
             let_others_run()  # A caller that tries again and again must let the connection be made.
         if link := self.link:
             return link
@@ -111,6 +113,7 @@ class Supervisor:
 
     def wait_connected(self, timeout: float | None) -> None:
         """Wait until connected, and until all that was wanted by now is listened to."""
+        check_may_wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         waiting = self.channels.waiting
         while True:
@@ -177,13 +180,8 @@ class Supervisor:
     def _attempt(self) -> Exception | None:
         """Dial and listen, on one host after the other; return why it failed, or ``None`` once connected."""
         self._link = None
-        settings = self._settings
-        route = Route(
-            settings.backend,
-            settings.conninfo,
-            settings.connect_timeout,
-            look_for_pooler=not self._was_connected,
-        )
+        settings, look = self._settings, not self._was_connected
+        route = Route(settings.backend, settings.conninfo, settings.connect_timeout, look_for_pooler=look)
         while True:
             session, failure = self._dial(route)
             self._go_on(session)

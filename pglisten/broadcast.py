@@ -21,6 +21,7 @@ from . import _config
 from ._fan import Fan
 from ._feed import Feed
 from ._inbox import Inbox, Overflow
+from ._may_wait import check_may_wait, close_or_begin_to
 from ._options import queue_size as check_queue_size
 from ._outcome import check_timeout
 from ._sql import check_channel
@@ -96,6 +97,7 @@ class Broadcaster:
         names = dict.fromkeys(map(check_channel, channels))
         fan = self._here()
         fan.start()
+        check_may_wait()
         fan.inboxes[inbox] = False
         subscription = Subscription(fan, inbox, on_gap)
         try:
@@ -124,6 +126,7 @@ class Broadcaster:
         timeout = check_timeout(timeout)
         fan = self._here()
         fan.start()
+        check_may_wait()
         fan.feed.wait_connected(timeout)
 
     @property
@@ -162,11 +165,12 @@ class Broadcaster:
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
         """End it and its subscriptions; afterwards no greenlet, socket or server session is left.
 
-        What is queued can still be taken; then subscriptions end. *timeout* is that of `Listener.close`.
+        What is queued can still be taken; then subscriptions end. *timeout* is that of `Listener.close`, and
+        where it cannot wait it returns at once in the same way.
         """
         timeout = check_timeout(timeout)
         if not (self.closed and self._fan.home.forked):
-            self._here(even_closed=True).close(timeout)
+            close_or_begin_to(self._here(even_closed=True).close, timeout)
 
     def __enter__(self) -> Broadcaster:
         return self
@@ -199,6 +203,7 @@ class Broadcaster:
         timeout, began = check_timeout(timeout), time.monotonic()
         fan = self._here()
         fan.start()
+        check_may_wait()
         fan.feed.wait_attempted(timeout)
         return fan.feed, None if timeout is None else max(0.0, began + timeout - time.monotonic())
 

@@ -10,6 +10,7 @@ from ._channels import ChannelTable
 from ._dial import dial
 from ._link import Link
 from ._mailbox import Mailbox
+from ._may_wait import check_may_wait, close_or_begin_to
 from ._outcome import check_timeout
 from ._process import Home
 from ._sql import check_channel, check_payload, check_statement, notify_statement
@@ -35,6 +36,7 @@ class ListenerConnection:
         queue_size: int = 1024,
         connect_timeout: float | None = 10.0,
     ) -> None:
+        check_may_wait()
         chosen, conninfo = _options.target(dsn, backend)
         del dsn  # Error trackers record the variables of this frame if the connection fails.
         self._mailbox = Mailbox(_options.queue_size(queue_size))
@@ -176,13 +178,14 @@ class ListenerConnection:
 
         There is no callback to wait for, and so nothing that *timeout* seconds could limit: it is there
         because a `Listener` has it.
+        In the event loop and in a signal handler it returns at once if it cannot wait there.
         A query of ``execute`` that is running at the server ends there by itself, and the session with it.
         In a forked child it drops the copy and leaves the parent's session alone.
         """
         check_timeout(timeout)
         if not self._home.forked:
             self._home.check_thread()
-        self._link.stop(ListenerClosed("the connection was closed"))
+        close_or_begin_to(lambda _: self._link.stop(ListenerClosed("the connection was closed")), timeout)
 
     def __enter__(self) -> ListenerConnection:
         return self

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from . import _config, _options, _subscribe
 from ._events import EventCallback, ListenerEvent
+from ._may_wait import close_or_begin_to
 from ._outcome import check_timeout
 from ._process import Replaced, thread_ident
 from ._pump import Heartbeat
@@ -258,14 +259,14 @@ class Listener:
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
         """End it, in whatever state it is; afterwards no greenlet, socket or server session is left.
 
-        Everybody who waits gets `ListenerClosed`; what is queued can still be taken. *timeout* is the
-        seconds that a running event callback has to return before it is killed (``None``: no limit). Nothing
-        else takes time. Called from the callback itself, it returns before the callback does. Closing
-        twice is allowed.
+        All waiting calls raise `ListenerClosed`; what is queued can still be taken. *timeout* is the seconds
+        that a running event callback has to return before it is killed (``None``: no limit). Nothing else
+        takes time. Closing twice is allowed. Called from the callback itself, it returns before the callback
+        does; in the event loop and in a signal handler it returns at once if it cannot wait there.
         """
         timeout = check_timeout(timeout)
         if not (self.closed and self._supervisor.home.forked):
-            self._here(even_closed=True).close(timeout)
+            close_or_begin_to(self._here(even_closed=True).close, timeout)
 
     def __enter__(self) -> Listener:
         return self

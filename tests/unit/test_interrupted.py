@@ -1,0 +1,25 @@
+"""A signal handler that closes, wherever in pglisten's own code it comes: nothing hangs, nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from pglisten_interrupted import INTERRUPTED, SCENARIOS
+from pglisten_listeners import succeeds
+
+FEW = 53
+"""Bytecodes between two that are tried: some two hundred of each scenario."""
+
+MANY = 3
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("how", ["plain", "patched"])
+def test_a_handler_closes_wherever_it_comes(how: str, scenario: str) -> None:
+    succeeds(INTERRUPTED, how, scenario, str(FEW), "0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_handler_closes_wherever_else_it_comes(scenario: str) -> None:
+    succeeds(INTERRUPTED, "plain", scenario, str(MANY), "1")
