@@ -9,7 +9,7 @@ from __future__ import annotations
 from ._plugins import available_backends, load_backend
 from ._sql import quote_identifier
 from .backend import Notification
-from .broadcast import Broadcaster, Subscription
+from .broadcast import Broadcaster, BroadcasterStats, Subscription
 from .connection import ListenerConnection
 from .errors import (
     BackendNotFound,
@@ -34,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendNotFound",
     "Broadcaster",
+    "BroadcasterStats",
     "ChannelAlreadyOpen",
     "ChannelNotOpen",
     "ConfigurationError",

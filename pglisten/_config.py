@@ -1,24 +1,21 @@
-"""A listener's options out of an application's configuration: ``PGLISTEN_`` and the option's name.
+"""A listener's options from an application's configuration: ``PGLISTEN_`` and the option's name.
 
-The signature of ``Listener.__init__`` is the one list of options there is. Which keys there are, what a
-string is converted to and where ``none`` means something is read from it, and what is left out gets its
-default there. What cannot be converted is handed on as it is, for the listener's own check to refuse: it
-alone knows what is wanted. Only its message is changed, to name the key.
+Which keys there are, what a string is converted to and where ``none`` means something is read from
+`ListenerOptions`. A value that cannot be converted is passed on as it is: the listener's own check refuses
+it, and the message then begins with the key.
 """
 
 from __future__ import annotations
 
 import collections.abc
 import difflib
-import inspect
 import pkgutil
-import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ._conninfo import ConnInfo
 from ._keywords import KEYWORDS
+from ._settings import ListenerOptions
 from .errors import BackendNotFound, ConfigurationError
 
 __all__ = ["PREFIX", "make"]
@@ -26,47 +23,47 @@ __all__ = ["PREFIX", "make"]
 PREFIX = "PGLISTEN_"
 
 NOT_OURS = "PGLISTEN_TEST_"
-"""What begins so is passed over: test suites keep their own settings there, this project's for one."""
+"""Keys with this prefix are ignored: test suites keep their own settings there."""
 
 _NO_CONFIG: tuple[type, ...] = (str, bytes, int, float, list, tuple, set)
-"""Objects with attributes as well, and yet a mistake."""
+"""Objects that have attributes and are no configuration all the same."""
+
+_TYPES: Mapping[str, Any] = typing.get_type_hints(ListenerOptions)
+_KEYS = {option: f"{PREFIX}{option.upper()}" for option in _TYPES}
 
 Made = TypeVar("Made")
 
 
-def make(
-    factory: Callable[..., Made], init: Callable[..., None], config: object, overrides: Mapping[str, Any]
-) -> Made:
-    """Call *factory* with what *config* has for the parameters of *init*, and with *overrides* over that.
+def make(factory: Callable[..., Made], config: object, overrides: Mapping[str, Any]) -> Made:
+    """Call *factory* with the options in *config*; *overrides* take precedence over them.
 
     Raises `ConfigurationError` for an unknown key, and for a value that cannot work, whose key it names.
     """
-    made = _made(factory, init, config, overrides)
+    made = _made(factory, config, overrides)
     if isinstance(made, ConfigurationError):
         raise made
     return made
 
 
 def _made(
-    factory: Callable[..., Made], init: Callable[..., None], config: object, overrides: Mapping[str, Any]
+    factory: Callable[..., Made], config: object, overrides: Mapping[str, Any]
 ) -> Made | ConfigurationError:
     """Return the error rather than raise it: frames in its traceback hold the connection string."""
-    keys = {name: f"{PREFIX}{name.upper()}" for name in list(inspect.signature(init).parameters)[1:]}
     options: dict[str, Any] = {}
     try:
         found = dict(_entries(config))
-        _check_names(found, keys.values())
-        kinds = typing.get_type_hints(init)
-        for name, key in keys.items():
+        _check_names(found, _KEYS.values())
+        for name, key in _KEYS.items():
             # An empty variable counts as unset, as in libpq.
             if name not in overrides and found.get(key, "") != "":
-                options[name] = _converted(key, found[key], kinds[name])
+                options[name] = _converted(key, found[key], _TYPES[name])
         return factory(**options, **overrides)
     except ConfigurationError as error:
         kind = BackendNotFound if isinstance(error, BackendNotFound) else ConfigurationError
-        fresh = kind(_with_keys(error, options, keys))
-        fresh.__cause__ = error.__cause__
-        return fresh
+        key = f"{_KEYS[error.option]}: " if error.option in options else ""
+        named = kind(f"{key}{error}", option=error.option)
+        named.__cause__ = error.__cause__
+        return named
 
 
 def _entries(config: Any) -> Iterator[tuple[str, Any]]:
@@ -110,7 +107,7 @@ def _what_else(name: str, known: Collection[str]) -> str:
 def _converted(key: str, value: Any, kind: Any) -> Any:
     """Return *value*, a string as what it stands for in *kind*; as it is if it stands for nothing there."""
     kinds = (kind, *typing.get_args(kind))
-    if not isinstance(value, str) or str in kinds:
+    if not isinstance(value, str) or str in kinds or typing.get_origin(kind) is typing.Literal:
         return value
     if type(None) in kinds and value.strip().lower() == "none":
         return None
@@ -143,26 +140,3 @@ def _imported(key: str, path: str) -> object:
             "correct the name or the module"
         ) from error
     return found
-
-
-def _with_keys(error: ConfigurationError, options: Mapping[str, Any], keys: Mapping[str, str]) -> str:
-    """Return what *error* says, with the keys for those of *options* that it is about."""
-    text = str(error)
-    if "dsn" in options and _complaint(options["dsn"]) == text:
-        return f"{keys['dsn']}: {text}"
-    if "backend" in options and isinstance(error, BackendNotFound):
-        return f"{keys['backend']}: {text}"
-    # What begins with an option's name is from the check of options; no quoted value is touched.
-    if text.partition(" ")[0] in keys:
-        named = "|".join(map(re.escape, options))
-        return re.sub(rf"(?<!['\w])({named})(?!['\w])", lambda match: keys[match[0]], text) if named else text
-    return text
-
-
-def _complaint(dsn: Any) -> str | None:
-    """Return what is wrong with *dsn* by itself, whatever the ``PG*`` variables say; ``None`` if nothing."""
-    try:
-        ConnInfo.parse(dsn, {})
-    except ConfigurationError as error:
-        return str(error)
-    return None

@@ -6,7 +6,6 @@ It uses a backend through its interface alone, sends nothing that others listen 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import platform
 import secrets
@@ -21,14 +20,11 @@ from ._doctor_hosts import Chosen, choose, is_local, look_up
 from ._doctor_verdicts import Status, Verdict, failed, ok, warning
 from ._plugins import load_backend
 from ._remedies import remedy
+from ._settings import HEARTBEAT_INTERVAL
 from .backend import Backend, Session
 from .errors import ConfigurationError, ConnectionLost, ServerError
-from .listener import Listener
 
 __all__ = ["CHECKS", "Examination"]
-
-HEARTBEAT_INTERVAL: float = inspect.signature(Listener).parameters["heartbeat_interval"].default
-"""Seconds between two signs of life of a listener that is made without saying otherwise."""
 
 
 class Examination:

@@ -41,10 +41,12 @@ def parse_dsn(dsn: str) -> dict[str, str]:
 
     Raises `ConfigurationError` for what is no connection string, and for unknown keywords.
     """
-    for prefix in URI_PREFIXES:
-        if dsn.startswith(prefix):
-            return _collect(_uri(dsn[len(prefix) :]))
-    return _collect(_pairs(dsn))
+    prefix = next(filter(dsn.startswith, URI_PREFIXES), "")
+    try:
+        return _collect(_uri(dsn[len(prefix) :]) if prefix else _pairs(dsn))
+    except ConfigurationError as error:
+        error.option = "dsn"
+        raise
 
 
 def _collect(settings: Iterator[tuple[str, str]]) -> dict[str, str]:

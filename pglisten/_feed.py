@@ -6,6 +6,7 @@ import contextlib
 
 from ._channels import Waiter
 from ._outcome import Outcome
+from ._settings import Settings
 from ._supervisor import Supervisor
 from .errors import ChannelNotOpen, ListenerClosed
 from .listener import Listener
@@ -16,7 +17,9 @@ __all__ = ["Feed"]
 class Feed(Listener):
     """A listener that does not start by itself, and does not go on in a forked child: that makes another."""
 
-    _starts_at_once = False
+    def __init__(self, settings: Settings) -> None:
+        # Not the listener's own: it would begin to connect.
+        self._supervise(settings)
 
     def start(self) -> None:
         """Begin to connect; nothing if that has begun."""

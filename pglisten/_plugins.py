@@ -35,9 +35,16 @@ def load_backend(name: str | None = None) -> Backend:
     message has the pip line), or its installation is broken.
     """
     if name is not None and not isinstance(name, str):
-        raise BackendNotFound(f"backend is the name of one or a Backend instance, not {name!r}")
-    chosen = name or os.environ.get(VARIABLE) or None
-    if chosen is not None:
+        raise BackendNotFound(
+            f"backend is the name of one or a Backend instance, not {name!r}", option="backend"
+        )
+    if name:
+        try:
+            return _load(name)
+        except BackendNotFound as error:
+            error.option = "backend"
+            raise
+    if chosen := os.environ.get(VARIABLE):
         return _load(chosen)
     registered = _registered()
     if available := _available(registered):

@@ -45,6 +45,8 @@ class _Source(NamedTuple):
     """What a message calls ``{keyword}`` or ``{variable}`` from there."""
     description: str
     """Of the place, likewise."""
+    option: str | None = None
+    """``"dsn"`` for the connection string, which is an argument of the caller's."""
 
 
 def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
@@ -54,14 +56,14 @@ def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
     counts.
     """
     home = _home_directory(environ)
-    sources = _sources(_checked_text("the DSN", dsn), environ, home)
+    sources = _sources(_checked_text("the DSN", dsn, "dsn"), environ, home)
     values: dict[str, str] = {}
     password_source = ""
     for source in sources:
         for keyword, value in source.values.items():
             if keyword in values:
                 continue  # Not even checked: libpq does not look at it either.
-            _check(keyword, source.naming, value)
+            _check(keyword, source, value)
             values[keyword] = value
             if keyword == "password" and value:
                 password_source = _named(keyword, source.description)
@@ -79,17 +81,18 @@ def _sources(dsn: str, environ: Mapping[str, str], home: str) -> list[_Source]:
     # An empty value in the DSN or a service means the default where libpq takes it so, and is refused
     # where libpq refuses it: sslmode='' must not hide PGSSLMODE=verify-full.
     given = parse_dsn(dsn)
-    sources = [_Source(given, "{keyword}", "the connection string")]
-    # Not even an empty PGSERVICE is none: libpq looks it up, also when psycopg2 calls it.
-    service = given.get("service", environ.get("PGSERVICE"))
-    if service is not None:
-        _check("service", "{keyword}" if "service" in given else "{variable}", service)
-        settings, path = read_service(service, environ, home)
-        file = f"service file {printable(path)}"
-        sources.append(_Source(settings, f"{{keyword}} in {_literal(file)}", _literal(file)))
+    string = _Source(given, "{keyword}", "the connection string", "dsn")
     names = {keyword: entry.variable for keyword, entry in KEYWORDS.items() if entry.variable}
     variables = {keyword: environ[name] for keyword, name in names.items() if environ.get(name)}
-    return [*sources, _Source(variables, "{variable}", "{variable}")]
+    environment = _Source(variables, "{variable}", "{variable}")
+    # Not even an empty PGSERVICE is none: libpq looks it up, also when psycopg2 calls it.
+    service = given.get("service", environ.get("PGSERVICE"))
+    if service is None:
+        return [string, environment]
+    _check("service", string if "service" in given else environment, service)
+    settings, path = read_service(service, environ, home)
+    file = f"service file {printable(path)}"
+    return [string, _Source(settings, f"{{keyword}} in {_literal(file)}", _literal(file)), environment]
 
 
 def _literal(text: str) -> str:
@@ -108,28 +111,33 @@ def _home_directory(environ: Mapping[str, str]) -> str:
     return account.pw_dir if account else ""
 
 
-def _check(keyword: str, naming: str, value: str) -> None:
-    name = _named(keyword, naming)
-    # First, for the keyword's own complaint may show the value.
-    complaint = swallowed(keyword, _checked_text(name, value)) or KEYWORDS[keyword].check(value)
+def _check(keyword: str, source: _Source, value: str) -> None:
+    name = _named(keyword, source.naming)
+    # First, because the keyword's own complaint may show the value.
+    complaint = swallowed(keyword, _checked_text(name, value, source.option)) or KEYWORDS[keyword].check(
+        value
+    )
     if complaint:
-        raise ConfigurationError(f"{name} {complaint}")
+        raise ConfigurationError(f"{name} {complaint}", option=source.option)
 
 
-def _checked_text(name: str, text: object) -> str:
+def _checked_text(name: str, text: object, option: str | None) -> str:
     if not isinstance(text, str):
         raise ConfigurationError(
-            f'{name} is of type {type(text).__name__}: write a string, "" for the PG* variables alone'
+            f'{name} is of type {type(text).__name__}: write a string, "" for the PG* variables alone',
+            option=option,
         )
     if "\0" in text:
         raise ConfigurationError(
-            f"{name} has a NUL character in it: PostgreSQL takes none anywhere, remove it"
+            f"{name} has a NUL character in it: PostgreSQL takes none anywhere, remove it", option=option
         )
     try:
         text.encode()
     except UnicodeEncodeError:
         # Without the cause: it holds the whole text.
-        raise ConfigurationError(f"{name} has characters that UTF-8 cannot encode: remove them") from None
+        raise ConfigurationError(
+            f"{name} has characters that UTF-8 cannot encode: remove them", option=option
+        ) from None
     return text
 
 

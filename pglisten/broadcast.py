@@ -11,24 +11,29 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import gevent
 
 from . import _config
+from ._events import EventCallback
 from ._fan import Fan
 from ._feed import Feed
 from ._inbox import Inbox, Overflow
 from ._may_wait import check_may_wait, close_or_begin_to
 from ._options import queue_size as check_queue_size
 from ._outcome import check_timeout
+from ._settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
 from ._sql import check_channel
 from ._stats import Stats
 from ._subscription import Subscription
+from .backend import Backend
 from .errors import ConfigurationError, ListenerClosed
-from .listener import CLOSE_GRACE, Listener
+from .listener import CLOSE_GRACE
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Broadcaster", "BroadcasterStats", "Subscription"]
 
@@ -57,20 +62,46 @@ class Broadcaster:
     Raises `ConfigurationError` for any option, DSN or backend name that cannot work.
     """
 
-    def __init__(self, dsn: str = "", **options: Any) -> None:
-        self._make_feed = partial(Feed, dsn, **options)
-        self._fan = Fan(self._make_feed())
+    def __init__(
+        self,
+        dsn: str = DEFAULTS.dsn,
+        *,
+        backend: str | Backend | None = DEFAULTS.backend,
+        min_reconnect_interval: float = DEFAULTS.min_reconnect_interval,
+        max_reconnect_interval: float = DEFAULTS.max_reconnect_interval,
+        jitter: float = DEFAULTS.jitter,
+        event_callback: EventCallback | None = DEFAULTS.event_callback,
+        queue_size: int = DEFAULTS.queue_size,
+        overflow: ListenerOverflow = DEFAULTS.overflow,
+        connect_timeout: float | None = DEFAULTS.connect_timeout,
+        heartbeat_interval: float | None = DEFAULTS.heartbeat_interval,
+        heartbeat_timeout: float = DEFAULTS.heartbeat_timeout,
+    ) -> None:
+        self._options = ListenerOptions(
+            dsn=dsn,
+            backend=backend,
+            min_reconnect_interval=min_reconnect_interval,
+            max_reconnect_interval=max_reconnect_interval,
+            jitter=jitter,
+            event_callback=event_callback,
+            queue_size=queue_size,
+            overflow=overflow,
+            connect_timeout=connect_timeout,
+            heartbeat_interval=heartbeat_interval,
+            heartbeat_timeout=heartbeat_timeout,
+        )
+        self._fan = Fan(Feed(self._options.check()))
 
     @classmethod
-    def from_config(cls: type[Made], config: object, **overrides: Any) -> Made:
+    def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
         """Make one from *config*, which has the same keys as for `Listener.from_config`."""
-        return _config.make(cls, Listener.__init__, config, overrides)
+        return _config.make(cls, config, overrides)
 
     def subscribe(
         self,
         *channels: str,
         queue_size: int = 256,
-        overflow: str = "drop_oldest",
+        overflow: Literal["drop_oldest", "close", "block"] = "drop_oldest",
         on_gap: Callable[[], object] | None = None,
         timeout: float | None = None,
     ) -> Subscription:
@@ -91,9 +122,11 @@ class Broadcaster:
         `ConfigurationError`.
         """
         timeout = check_timeout(timeout)
-        inbox = Inbox(check_queue_size(queue_size), _overflow(overflow))
+        inbox = Inbox(check_queue_size(queue_size), _policy(overflow))
         if on_gap is not None and not callable(on_gap):
-            raise ConfigurationError(f"on_gap is a function without arguments, not {on_gap!r}")
+            raise ConfigurationError(
+                f"on_gap is a function without arguments, not {on_gap!r}", option="on_gap"
+            )
         names = dict.fromkeys(map(check_channel, channels))
         fan = self._here()
         fan.start()
@@ -192,7 +225,7 @@ class Broadcaster:
                 raise _closed()
             # A child made by os.fork() in an unpatched process still has the parent's event loop.
             gevent.reinit()
-            fan = self._fan = Fan(self._make_feed())
+            fan = self._fan = Fan(Feed(self._options.check()))
         fan.home.check_thread()
         if fan.feed.closed and not even_closed:
             raise _closed()
@@ -208,11 +241,13 @@ class Broadcaster:
         return fan.feed, None if timeout is None else max(0.0, began + timeout - time.monotonic())
 
 
-def _overflow(value: str) -> Overflow:
+def _policy(overflow: str) -> Overflow:
     try:
-        return Overflow(value)
+        return Overflow(overflow)
     except ValueError:
-        raise ConfigurationError(f"overflow is 'drop_oldest', 'close' or 'block', not {value!r}") from None
+        raise ConfigurationError(
+            f"overflow is 'drop_oldest', 'close' or 'block', not {overflow!r}", option="overflow"
+        ) from None
 
 
 def _closed() -> ListenerClosed:

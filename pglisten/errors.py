@@ -49,7 +49,15 @@ class Error(Exception):
 
 
 class ConfigurationError(Error, ValueError):
-    """A DSN, an option or a backend name is wrong; the message says which and what to write instead."""
+    """A DSN, an option or a backend name is wrong; the message says which and what to write instead.
+
+    ``option`` is the name of the argument that is wrong (``"dsn"``, ``"queue_size"``). It is ``None`` if the
+    mistake is elsewhere: in a ``PG*`` variable, a service file, or several settings together.
+    """
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class BackendNotFound(ConfigurationError):

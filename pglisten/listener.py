@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from . import _config, _options, _subscribe
+from . import _config, _subscribe
 from ._events import EventCallback, ListenerEvent
 from ._may_wait import close_or_begin_to
 from ._outcome import check_timeout
 from ._process import Replaced, thread_ident
-from ._pump import Heartbeat
-from ._settings import Settings
+from ._settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides, Settings
 from ._sql import check_channel, check_payload, notify_statement
 from ._states import State
 from ._stats import Stats
 from ._supervisor import Supervisor
 from .backend import Backend, Notification
 from .errors import ListenerClosed
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["EventCallback", "Listener", "ListenerEvent", "Stats"]
 
@@ -60,55 +62,50 @@ class Listener:
     After a fork the child gets a connection of its own with its first call here; the parent's is not touched.
     """
 
-    _starts_at_once = True
-
     def __init__(
         self,
-        dsn: str = "",
+        dsn: str = DEFAULTS.dsn,
         *,
-        backend: str | Backend | None = None,
-        min_reconnect_interval: float = 1.0,
-        max_reconnect_interval: float = 60.0,
-        jitter: float = 0.1,
-        event_callback: EventCallback | None = None,
-        queue_size: int = 1024,
-        overflow: str = "block",
-        connect_timeout: float | None = 10.0,
-        heartbeat_interval: float | None = 30.0,
-        heartbeat_timeout: float = 10.0,
+        backend: str | Backend | None = DEFAULTS.backend,
+        min_reconnect_interval: float = DEFAULTS.min_reconnect_interval,
+        max_reconnect_interval: float = DEFAULTS.max_reconnect_interval,
+        jitter: float = DEFAULTS.jitter,
+        event_callback: EventCallback | None = DEFAULTS.event_callback,
+        queue_size: int = DEFAULTS.queue_size,
+        overflow: ListenerOverflow = DEFAULTS.overflow,
+        connect_timeout: float | None = DEFAULTS.connect_timeout,
+        heartbeat_interval: float | None = DEFAULTS.heartbeat_interval,
+        heartbeat_timeout: float = DEFAULTS.heartbeat_timeout,
     ) -> None:
-        chosen, conninfo = _options.target(dsn, backend)
-        low, high = _options.intervals(min_reconnect_interval, max_reconnect_interval)
-        _options.callback(event_callback)
-        interval = _options.seconds("heartbeat_interval", heartbeat_interval, none_means="no heartbeat")
-        answer = _options.seconds("heartbeat_timeout", heartbeat_timeout)
-        self._supervisor = Supervisor(
-            Settings(
-                backend=chosen,
-                conninfo=conninfo,
-                min_reconnect_interval=low,
-                max_reconnect_interval=high,
-                jitter=_options.fraction("jitter", jitter),
-                event_callback=event_callback,
-                queue_size=_options.queue_size(queue_size),
-                drop_oldest=_options.drops_oldest(overflow),
-                connect_timeout=_options.connect_timeout(connect_timeout, conninfo),
-                heartbeat=None if interval is None or answer is None else Heartbeat(interval, answer),
-            )
+        options = ListenerOptions(
+            dsn=dsn,
+            backend=backend,
+            min_reconnect_interval=min_reconnect_interval,
+            max_reconnect_interval=max_reconnect_interval,
+            jitter=jitter,
+            event_callback=event_callback,
+            queue_size=queue_size,
+            overflow=overflow,
+            connect_timeout=connect_timeout,
+            heartbeat_interval=heartbeat_interval,
+            heartbeat_timeout=heartbeat_timeout,
         )
-        self._backend = chosen.name
-        if self._starts_at_once:
-            self._supervisor.start()
+        self._supervise(options.check())
+        self._supervisor.start()
+
+    def _supervise(self, settings: Settings) -> None:
+        self._supervisor = Supervisor(settings)
+        self._backend = settings.backend.name
 
     @classmethod
-    def from_config(cls: type[Made], config: object, **overrides: Any) -> Made:
+    def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
         """Make one from *config*: ``os.environ``, another mapping, or an object with settings for attributes.
 
         ``PGLISTEN_QUEUE_SIZE`` is for *queue_size*, and so on for each option; strings are converted.
         *overrides* are options that go before *config*. Raises `ConfigurationError` for an unknown
         ``PGLISTEN_`` key, and for a value that cannot work.
         """
-        return _config.make(cls, Listener.__init__, config, overrides)
+        return _config.make(cls, config, overrides)
 
     # The set of channels
 

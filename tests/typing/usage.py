@@ -63,6 +63,7 @@ def broadcast(environ: dict[str, object]) -> None:
             assert_type(subscription.dropped, int)
             for chunk in sse.stream(subscription, heartbeat=5.0):
                 assert_type(chunk, bytes)
+        assert_type(broadcaster.stats(), pglisten.BroadcasterStats)
         assert_type(broadcaster.stats().subscriptions, int)
     assert_type(Listener.from_config(environ), Listener)
     assert_type(Broadcaster.from_config({"PGLISTEN_DSN": ""}), Broadcaster)
@@ -76,3 +77,7 @@ def other_backend(backend: Backend, session: Session) -> None:
 def wrong(listener: Listener) -> None:
     listener.listen(b"orders")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Listener(jittr=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Listener(overflow="blok")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Broadcaster(queue_sise=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Listener.from_config({}, queue_sise=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Broadcaster().subscribe("orders", overflow="blok")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

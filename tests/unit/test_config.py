@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
+import typing
 from pathlib import Path
 
 import pytest
 
 from pglisten import BackendNotFound, Broadcaster, Listener
+from pglisten._settings import ListenerOptions, OptionOverrides
 from pglisten_config import AS_TEXT, DEFAULTS, SECRET, key, note, options, refusal
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +21,23 @@ ROOT = Path(__file__).parents[2]
 
 def test_this_file_knows_every_option_of_the_listener() -> None:
     assert AS_TEXT.keys() == DEFAULTS.keys()
+
+
+@pytest.mark.parametrize("made", [Listener, Broadcaster])
+def test_the_signature_has_every_option_with_its_type_and_default(made: type) -> None:
+    parameters = list(inspect.signature(made).parameters.values())
+    fields = dataclasses.fields(ListenerOptions)
+    assert [(p.name, p.annotation, p.default) for p in parameters] == [
+        (field.name, field.type, field.default) for field in fields
+    ]
+    assert OptionOverrides.__annotations__.keys() == {field.name for field in fields}
+    assert [p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters] == [
+        p.name != "dsn" for p in parameters
+    ]
+
+
+def test_the_overrides_have_the_types_of_the_options() -> None:
+    assert typing.get_type_hints(OptionOverrides) == typing.get_type_hints(ListenerOptions)
 
 
 @pytest.mark.parametrize("option", AS_TEXT)
@@ -56,7 +77,7 @@ def test_text_that_stands_for_nothing_is_refused_by_key_and_value(option: str, t
         assert options({key(option): text}) == {option: None}
         return
     said = refusal({key(option): text})
-    assert said.startswith(f"{key(option)} is ")
+    assert said.startswith(f"{key(option)}: {option} is ")
     assert said.endswith((f"not {text!r}", f"not {text}", f"not {text}.0"))
 
 
@@ -70,7 +91,7 @@ def test_none_is_for_options_in_which_it_has_a_meaning(text: str) -> None:
     assert options({"PGLISTEN_HEARTBEAT_INTERVAL": text}) == {"heartbeat_interval": None}
     assert options({"PGLISTEN_EVENT_CALLBACK": text}) == {"event_callback": None}
     said = refusal({"PGLISTEN_HEARTBEAT_TIMEOUT": text})
-    assert said == f"PGLISTEN_HEARTBEAT_TIMEOUT is seconds above 0, not {text!r}"
+    assert said == f"PGLISTEN_HEARTBEAT_TIMEOUT: heartbeat_timeout is seconds above 0, not {text!r}"
     with pytest.raises(BackendNotFound, match=f"PGLISTEN_BACKEND: there is no backend '{text}'"):
         Listener.from_config({"PGLISTEN_BACKEND": text})
 
@@ -81,17 +102,17 @@ def test_none_is_for_options_in_which_it_has_a_meaning(text: str) -> None:
         (
             {"PGLISTEN_MIN_RECONNECT_INTERVAL": "3", "PGLISTEN_MAX_RECONNECT_INTERVAL": "2"},
             {},
-            "PGLISTEN_MAX_RECONNECT_INTERVAL (2 s) is below PGLISTEN_MIN_RECONNECT_INTERVAL (3 s)",
+            "MAX_RECONNECT_INTERVAL: max_reconnect_interval (2 s) is below min_reconnect_interval (3 s)",
         ),
         (
             {"PGLISTEN_MIN_RECONNECT_INTERVAL": "90"},
             {},
-            "max_reconnect_interval (60 s) is below PGLISTEN_MIN_RECONNECT_INTERVAL (90 s)",
+            "MIN_RECONNECT_INTERVAL: max_reconnect_interval (60 s) is below min_reconnect_interval (90 s)",
         ),
         (
             {"PGLISTEN_MIN_RECONNECT_INTERVAL": "3"},
             {"max_reconnect_interval": 1},
-            "max_reconnect_interval (1 s) is below PGLISTEN_MIN_RECONNECT_INTERVAL (3 s)",
+            "max_reconnect_interval (1 s) is below min_reconnect_interval (3 s)",
         ),
         ({"PGLISTEN_JITTER": "0.5", "PGLISTEN_OVERFLOW": "jitter"}, {}, "not 'jitter'"),
         ({"PGLISTEN_JITTER": "0.5"}, {"queue_size": 0}, "queue_size is a number"),
@@ -182,7 +203,7 @@ def test_a_callback_that_is_not_there_is_refused_by_its_key(
     (tmp_path / "made_up_broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     text = refusal({"PGLISTEN_EVENT_CALLBACK": path})
-    assert text.startswith("PGLISTEN_EVENT_CALLBACK ")
+    assert text.startswith(("PGLISTEN_EVENT_CALLBACK ", "PGLISTEN_EVENT_CALLBACK: event_callback "))
     assert said in text
 
 

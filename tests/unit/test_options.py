@@ -58,8 +58,9 @@ class Recording(FakeBackend):
 def test_an_option_that_cannot_work_is_refused_here_and_now_by_name(options: dict[str, object]) -> None:
     with pytest.raises(pglisten.ConfigurationError) as caught:
         Listener(**{"backend": FakeBackend(FakeServer()), **options})  # type: ignore[arg-type]
-    name = next(iter(options))
+    name = list(options)[-1]
     assert name in str(caught.value) or name in ("dsn",)
+    assert caught.value.option == name
     assert "\n" not in str(caught.value)
 
 
