@@ -22,8 +22,8 @@ from gevent.hub import Waiter
 
 import pglisten
 from pglisten import Broadcaster, Subscription
-from pglisten._demo.postgres import PrivatePostgres
 from pglisten.testing import Proxy
+from pglisten.testing.postgres.server import PrivatePostgres
 
 
 def until(condition: Callable[[], bool]) -> None:

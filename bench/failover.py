@@ -21,7 +21,7 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import ListenerEvent
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 
 
 class Result(NamedTuple):

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import psycopg2
 
-from pglisten._demo.binaries import Kind, find_binaries
-from pglisten._demo.postgres import PrivatePostgres
+from pglisten.testing.postgres.binaries import Kind, find_binaries
+from pglisten.testing.postgres.server import PrivatePostgres
 
 APPLICATION = "bench-peer"
 """The ``application_name`` of what is measured, by which its sessions are found."""

@@ -30,8 +30,8 @@ from typing import NamedTuple
 import psutil
 
 import pglisten
-from pglisten._demo.postgres import PrivatePostgres
-from pglisten._demo.processes import free_port
+from pglisten.testing.postgres.processes import free_port
+from pglisten.testing.postgres.server import PrivatePostgres
 
 HERE = Path(__file__).parent
 REQUEST = b"GET /?channel=bench HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -21,7 +21,6 @@ from gevent.event import Event
 from ._arguments import DSN_VARIABLE, parser
 from ._conninfo import ConnInfo
 from ._demo.plan import plan
-from ._demo.postgres import PrivatePostgresError
 from ._demo.screen import Screen
 from ._doctor import CHECKS, Examination
 from ._doctor_report import Report
@@ -33,6 +32,7 @@ from .backend import Backend, Notification
 from .connection import ListenerConnection
 from .errors import Error, ListenerClosed
 from .listener import Listener, ListenerEvent
+from .testing.postgres.server import PrivatePostgresError
 
 __all__ = ["main"]
 

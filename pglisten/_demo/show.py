@@ -18,7 +18,7 @@ from typing import NamedTuple
 import gevent
 
 from ..connection import ListenerConnection
-from .postgres import PrivatePostgres
+from ..testing.postgres.server import PrivatePostgres
 from .screen import Look, Screen
 from .watcher import Watcher, order
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import gevent
 import pytest
 
-from pglisten._demo.processes import free_port
+from pglisten.testing.postgres.processes import free_port
 from pglisten_examples import EXAMPLES, ROOT, Browser, Database, Example, StartExample, seconds_to_end
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test: on one Python.

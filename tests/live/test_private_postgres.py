@@ -13,11 +13,11 @@ import gevent.socket
 import psutil
 import pytest
 
-from pglisten._demo.binaries import Kind, find_binaries
-from pglisten._demo.folders import Folders
-from pglisten._demo.installation import choose
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres, PrivatePostgresError
-from pglisten._demo.processes import clean_environment, server_user
+from pglisten.testing.postgres.binaries import Kind, find_binaries
+from pglisten.testing.postgres.folders import Folders
+from pglisten.testing.postgres.installation import choose
+from pglisten.testing.postgres.processes import clean_environment, server_user
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres, PrivatePostgresError
 from pglisten_environment import leave_out
 from pglisten_owner import Owner, start_owner
 from pglisten_server import PrivateServer

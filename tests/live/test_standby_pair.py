@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow  # Two servers for each test: on one Python.
 
 OWNER = """
 import json, os
-from pglisten._demo.postgres import PrivatePostgres
+from pglisten.testing.postgres.server import PrivatePostgres
 
 with PrivatePostgres(prefer=("local", "wheel")) as primary, primary.standby() as standby:
     print(json.dumps([primary.socket_directory, standby.socket_directory]), flush=True)

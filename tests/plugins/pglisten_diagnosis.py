@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pglisten import ConnectionFailed
-from pglisten._demo.binaries import find_binaries
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres
+from pglisten.testing.postgres.binaries import find_binaries
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_environment import leave_out
 from pglisten_listeners import Events, MakeConnection, MakeListener
 from pglisten_server import PrivateServer, Server

@@ -19,7 +19,7 @@ import gevent
 import gevent.subprocess
 import pytest
 
-from pglisten._demo.processes import free_port
+from pglisten.testing.postgres.processes import free_port
 from pglisten_programs import LIMIT, Program
 from pglisten_server import Server
 

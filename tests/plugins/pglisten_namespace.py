@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from own_network import NOT_PERMITTED
-from pglisten._demo.binaries import find_binaries
+from pglisten.testing.postgres.binaries import find_binaries
 from pglisten_environment import leave_out
 from pglisten_servers import private_kinds
 

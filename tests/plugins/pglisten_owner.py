@@ -22,7 +22,7 @@ if how == "patched":
     from gevent import monkey
     monkey.patch_all()
 import gevent
-from pglisten._demo.postgres import PrivatePostgres
+from pglisten.testing.postgres.server import PrivatePostgres
 
 longest = 0.0
 def tick():

@@ -18,9 +18,9 @@ import gevent
 import gevent.socket
 import pytest
 
-from pglisten._demo.folders import Folders
-from pglisten._demo.postgres import keyword_string
-from pglisten._demo.processes import clean_environment, free_port, server_user
+from pglisten.testing.postgres.folders import Folders
+from pglisten.testing.postgres.processes import clean_environment, free_port, server_user
+from pglisten.testing.postgres.server import keyword_string
 from pglisten_environment import leave_out
 from pglisten_server import Server
 

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pglisten._demo.postgres import PrivatePostgres, keyword_string
+from pglisten.testing.postgres.server import PrivatePostgres, keyword_string
 from pglisten_control import APPLICATION, Control
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pglisten._demo.binaries import Kind, find_binaries
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres
+from pglisten.testing.postgres.binaries import Kind, find_binaries
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_docker import container_server, engine_answers
 from pglisten_environment import leave_out
 from pglisten_server import PrivateServer, Server, keywords_of

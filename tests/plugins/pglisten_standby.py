@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
-from pglisten._demo.binaries import find_binaries
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres, keyword_string
+from pglisten.testing.postgres.binaries import find_binaries
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres, keyword_string
 from pglisten_environment import leave_out
 from pglisten_server import PrivateServer
 from pglisten_servers import private_kinds, source

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pglisten._demo.binaries import find_binaries
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres
+from pglisten.testing.postgres.binaries import find_binaries
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_certificates import Authority, Pair
 from pglisten_environment import leave_out
 from pglisten_server import PrivateServer

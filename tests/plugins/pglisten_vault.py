@@ -10,8 +10,8 @@ from urllib.parse import quote
 import gevent
 import pytest
 
-from pglisten._demo.binaries import find_binaries
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres, keyword_string
+from pglisten.testing.postgres.binaries import find_binaries
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres, keyword_string
 from pglisten_environment import leave_out
 from pglisten_secrets import PASSWORDS
 from pglisten_server import PrivateServer

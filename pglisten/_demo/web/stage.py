@@ -14,7 +14,7 @@ import gevent
 from ..._conninfo import ConnInfo
 from ...connection import ListenerConnection
 from ...errors import Error
-from ..postgres import PrivatePostgres, keyword_string
+from ...testing.postgres.server import PrivatePostgres, keyword_string
 from ..screen import Look, Screen
 
 __all__ = ["CHANNELS", "Stage", "given_stage", "private_stage"]

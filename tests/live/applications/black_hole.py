@@ -12,7 +12,7 @@ import gevent
 import pglisten
 from own_network import set_link
 from pglisten import Listener, ListenerConnection, ListenerEvent
-from pglisten._demo.postgres import PrivatePostgres
+from pglisten.testing.postgres.server import PrivatePostgres
 
 kinds, backend, occupation, settings, outage = sys.argv[1:]
 options: dict[str, Any] = json.loads(settings)

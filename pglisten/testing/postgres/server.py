@@ -35,7 +35,7 @@ class PrivatePostgresError(Exception):
 
 
 class JanitorProcess:
-    """The process that starts servers and cleans up after them; see `pglisten._demo.janitor`.
+    """The process that starts servers and cleans up after them; see `pglisten.testing.postgres.janitor`.
 
     Several servers may share one, and then share the work of initdb.
     """
@@ -43,7 +43,7 @@ class JanitorProcess:
     def __init__(self) -> None:
         """Start the process; it answers once it has been asked something."""
         ours, theirs = gevent.socket.socketpair()
-        package = str(Path(__file__).parents[1])
+        package = str(Path(__file__).parent)
         with theirs:
             # A session of its own, so that Ctrl-C at the terminal reaches the owner alone.
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter

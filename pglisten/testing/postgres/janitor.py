@@ -49,13 +49,13 @@ __all__ = ["BOOTSTRAP", "main"]
 
 BOOTSTRAP = """\
 import sys, types
-package = types.ModuleType("pglisten")
+package = types.ModuleType("pglisten_janitor")
 package.__path__ = [sys.argv[1]]
-sys.modules["pglisten"] = package
-from pglisten._demo.janitor import main
+sys.modules["pglisten_janitor"] = package
+from pglisten_janitor.janitor import main
 main(int(sys.argv[2]))
 """
-"""What the janitor's interpreter runs. It stands in for the package so that gevent is not imported."""
+"""What the janitor's interpreter runs: this folder under another name, so that gevent is not imported."""
 
 _PORT_ATTEMPTS = 5
 """Ports to try: between our finding one free and the server's taking it, somebody else may."""
