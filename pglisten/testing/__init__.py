@@ -6,6 +6,8 @@
       listener = pglisten.Listener(backend=FakeBackend(server))
 
 * `Proxy`: a TCP proxy that loses the network.
+* `pglisten.testing.postgres`: a real server of the tests' own.
+* `pglisten.testing.plugin`: pytest fixtures for both servers (needs pytest).
 * `pglisten.testing.contract`: what every backend promises, as tests to inherit (needs pytest).
 """
 

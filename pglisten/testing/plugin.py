@@ -1,0 +1,42 @@
+"""Fixtures for the tests of applications.
+
+pytest loads them if a conftest.py asks for them::
+
+    pytest_plugins = ["pglisten.testing.plugin"]
+
+Nothing is imported and no server is started for tests that do not use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ._fake_server import FakeServer
+from .postgres import PrivatePostgres
+
+__all__ = ["pglisten_dsn", "pglisten_fake_server", "pglisten_postgres"]
+
+
+@pytest.fixture(scope="session")
+def pglisten_postgres() -> Iterator[PrivatePostgres]:
+    """Return a running `PrivatePostgres`, one for the whole test run.
+
+    A test that stops, kills or freezes it starts it again: the other tests use the same server. Raises
+    `PrivatePostgresError` if this machine has no PostgreSQL server programs.
+    """
+    with PrivatePostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def pglisten_dsn(pglisten_postgres: PrivatePostgres) -> str:
+    """Return the connection string of `pglisten_postgres`, as its superuser, to the database ``postgres``."""
+    return pglisten_postgres.dsn()
+
+
+@pytest.fixture
+def pglisten_fake_server() -> FakeServer:
+    """Return a `FakeServer`, a server in memory, for one test."""
+    return FakeServer()
