@@ -17,8 +17,8 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from pg8000_sessions import connect_to
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres
 from pglisten.errors import ConnectionFailed
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_pg8000._saslprep import prepare
 from pglisten_server import PrivateServer
 from pglisten_servers import private_kinds

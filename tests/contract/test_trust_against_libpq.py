@@ -19,10 +19,10 @@ from psycopg2.extensions import make_dsn
 from libpq_itself import Libpq, environment
 from pg8000_sessions import PATIENCE, connect_to
 from pglisten._conninfo import ConnInfo
-from pglisten._demo.binaries import find_binaries
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres
 from pglisten._dial import dial
 from pglisten.errors import ConnectionFailed
+from pglisten.testing.postgres.binaries import find_binaries
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_certificates import Authority, Pair
 from pglisten_environment import leave_out
 from pglisten_handshakes import REACHED, Clients, HandshakeServer

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import gevent
 import pytest
 
-from pglisten._demo.processes import free_port
 from pglisten._process import OTHER_THREAD
+from pglisten.testing.postgres.processes import free_port
 from pglisten_examples import ROOT, Browser
 from pglisten_programs import LIMIT
 from pglisten_server import Server

@@ -104,7 +104,7 @@ class TestClientCertificates:
         pair = {"sslcert": tls_server.client_cert, "sslkey": tls_server.encrypted_key, "sslmode": "require"}
         assert is_tls(tls_server.login("cert", sslpassword="secret", **pair))
         with pytest.raises(
-            ConnectionFailed, match="the private key is encrypted, .*is not its password"
+            ConnectionFailed, match=r"the private key is encrypted, .*is not its password"
         ) as caught:
             connect_to(tls_server.login("cert", **pair, sslpassword="guess"))
         assert "guess" not in str(caught.value)

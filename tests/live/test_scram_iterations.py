@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from pglisten import ConnectionFailed, ListenerConnection
-from pglisten._demo.postgres import JanitorProcess, PrivatePostgres
+from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_servers import private_kinds
 
 pytestmark = pytest.mark.slow  # A server of its own.
