@@ -118,4 +118,6 @@ class FakeProcess:
     def _announce(self) -> None:
         if not self._announced:
             self._announced = True
-            os.write(self._write_end.fileno(), b"!")
+            descriptor = self._write_end.fileno()
+            if descriptor >= 0:  # A signal handler may have closed the session a moment ago.
+                os.write(descriptor, b"!")

@@ -250,8 +250,9 @@ class TestTheEnd:
             list(broadcaster.subscribe("a", timeout=PATIENCE))
 
         consuming = gevent.spawn(consume)
-        gevent.idle()
-        assert broadcaster.stats().subscriptions == 1
+        with gevent.Timeout(PATIENCE):
+            while not broadcaster.stats().subscriptions:
+                gevent.idle()
         gc.disable()
         try:
             consuming.kill()

@@ -14,6 +14,7 @@ from pglisten._commands import CommandQueue
 from pglisten._fan import Fan, _Topic
 from pglisten._feed import Feed
 from pglisten._outcome import Outcome
+from pglisten._settings import ListenerOptions
 from pglisten.testing import FakeBackend, FakeServer
 
 FEW, MANY = 10_000, 100_000
@@ -122,7 +123,7 @@ def the_last_ones(count: int) -> Iterator[float]:
 
 
 def a_gap(count: int) -> Iterator[float]:
-    fan = Fan(Feed(backend=FakeBackend()))
+    fan = Fan(Feed(ListenerOptions(backend=FakeBackend()).check()))
     fan._topics.update((f"c{number}", _Topic(f"c{number}", fan._refused)) for number in range(count))
     for _ in range(ROUNDS):
         yield seconds(lambda: [fan._mark_gap() for _ in range(STEPS)])
