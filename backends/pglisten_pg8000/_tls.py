@@ -137,8 +137,9 @@ def _identify(context: ssl.SSLContext, certificate: str, conninfo: ConnInfo) -> 
         # OpenSSL's own reason, if it gives any, is another one: two files that do not belong together.
         if encrypted and getattr(exc.__cause__, "reason", None) in (None, "BAD_DECRYPT"):
             wrong = "sslpassword is not its password" if conninfo["sslpassword"] else "sslpassword is not set"
+            # OpenSSL asks in the same way for a certificate that is encrypted, which is rare and allowed.
             raise ValueError(
-                f"cannot use {key}: the private key is encrypted, and {wrong}"
+                f"cannot use {certificate} and {key}: the private key is encrypted, and {wrong}"
             ) from exc.__cause__
         raise
 
