@@ -13,9 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 
-import gevent
 from gevent.event import Event
 
 from ._arguments import DSN_VARIABLE, parser
@@ -24,10 +22,10 @@ from ._demo.plan import plan
 from ._demo.screen import Screen
 from ._doctor import CHECKS, Examination
 from ._doctor_report import Report
-from ._greenlet import Greenlet, spawn
 from ._options import target
 from ._output import Output, one_line, timestamp, visible
-from ._sql import check_channel, check_payload
+from ._sql import MAX_PAYLOAD, check_channel, check_payload
+from ._stopping import until_stopped
 from .backend import Backend, Notification
 from .connection import ListenerConnection
 from .errors import Error, ListenerClosed
@@ -49,6 +47,15 @@ Work = Callable[[], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in *argv* (``None``: that of this process) and return its exit status."""
+    try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # See pglisten.__main__.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return _run(argv)
+    except KeyboardInterrupt:  # Before the command waits for it: in the middle of reading a payload, say.
+        return 128 + signal.SIGINT
+
+
+def _run(argv: Sequence[str] | None) -> int:
     read = parser(listen=_prepare_listen, notify=_prepare_notify, doctor=_prepare_doctor, demo=_prepare_demo)
     arguments = read.parse_args(argv)
     # What the listener's logger warns of, failed attempts, is told here in words for people.
@@ -57,8 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         work: Work = arguments.prepare(arguments)
     except ValueError as error:  # every refusal of what somebody wrote is one: see pglisten.errors
         return _complain(error, 2)
-    except KeyboardInterrupt:  # in the middle of reading a payload
-        return 128 + signal.SIGINT
     try:
         return work()
     except PrivatePostgresError as error:
@@ -82,7 +87,7 @@ def _prepare_listen(arguments: argparse.Namespace) -> Work:
         def show(notification: Notification) -> None:
             stdout.line(form(notification))
 
-        _until_stopped(lambda: _listen(dsn, backend, channels, show, diary), stdout)
+        until_stopped(lambda: _listen(dsn, backend, channels, show, diary), stdout)
         return _exit_status(stdout)
 
     return work
@@ -152,7 +157,7 @@ def _prepare_notify(arguments: argparse.Namespace) -> Work:
             connection.notify(channel, payload, NOTIFY_TIMEOUT)
 
     def work() -> int:
-        stopped_by = _until_stopped(send)
+        stopped_by = until_stopped(send)
         # It may have been sent or not: not a success.
         return 0 if stopped_by is None else 128 + stopped_by
 
@@ -160,10 +165,13 @@ def _prepare_notify(arguments: argparse.Namespace) -> Work:
 
 
 def _standard_input() -> str:
-    """Return what comes in, without one newline at its end. Blocks: there is no connection to starve yet."""
+    """Return what comes in, without one newline at its end; no more than it takes to see that it is too long.
+
+    Blocks: there is no connection to starve yet.
+    """
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - closed from the start
         raise ValueError("standard input is closed: write the payload instead of -")
-    data = sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read(MAX_PAYLOAD + 2)
     try:
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError as error:
@@ -194,7 +202,7 @@ def _prepare_doctor(arguments: argparse.Namespace) -> Work:
                 report.add(name, verdict)
             report.end(examination.backend)
 
-        stopped_by = _until_stopped(examine, stdout)
+        stopped_by = until_stopped(examine, stdout)
         if stopped_by is not None:
             return 128 + stopped_by
         return _exit_status(stdout) or int(not report.ok)
@@ -211,7 +219,7 @@ def _prepare_demo(arguments: argparse.Namespace) -> Work:
     def work() -> int:
         stdout = Output(sys.stdout)
         screen = Screen(stdout, coloured=_wants_colour(), names=planned.backends)
-        _until_stopped(lambda: planned.perform(screen), stdout)
+        until_stopped(lambda: planned.perform(screen), stdout)
         return _exit_status(stdout)
 
     return work
@@ -236,45 +244,6 @@ def _dsn(arguments: argparse.Namespace) -> str:
 
 def _target(arguments: argparse.Namespace) -> tuple[Backend, ConnInfo]:
     return target(_dsn(arguments), arguments.backend)
-
-
-def _until_stopped(command: Callable[[], None], stdout: Output | None = None) -> int | None:
-    """Run *command* in a greenlet and wait for its end; Ctrl-C, SIGTERM and *stdout*'s closing kill it.
-
-    Returns the number of the signal that did, if one did. Raises what *command* raises.
-    """
-    failures: list[Exception] = []
-    reasons: list[int | None] = []
-
-    def run() -> None:
-        try:
-            command()
-        except Exception as error:  # noqa: BLE001 - raised again below, where somebody can catch it
-            failures.append(error)
-
-    worker = spawn("pglisten-command", run)
-
-    def stop(reason: int | None) -> None:
-        # Once: again, it would only interrupt the cleaning up.
-        if not reasons:
-            reasons.append(reason)
-            worker.kill(block=False)
-
-    def stdout_closed(watcher: Greenlet) -> None:
-        del watcher
-        stop(None)
-
-    with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(gevent.signal_handler(number, stop, number).cancel)
-        if stdout is not None:
-            watcher = spawn("pglisten-stdout", stdout.wait_closed)
-            watcher.rawlink(stdout_closed)
-            stack.callback(watcher.kill)
-        worker.join()
-    for failure in failures:
-        raise failure
-    return reasons[0] if reasons else None
 
 
 def _exit_status(stdout: Output) -> int:

@@ -17,6 +17,7 @@ from . import __version__, _doctor_verdicts
 from ._conninfo import ConnInfo
 from ._doctor_delivery import leave, listen, prove
 from ._doctor_hosts import Chosen, choose, is_local, look_up
+from ._doctor_limits import fetch
 from ._doctor_verdicts import Status, Verdict, failed, ok, warning
 from ._plugins import load_backend
 from ._remedies import remedy
@@ -96,7 +97,7 @@ class Examination:
         return self._chosen
 
     def _ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        return self._patient.session.fetch(sql, self._timeout)
+        return fetch(self._patient.session, sql, self._timeout)
 
     # The checks
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from gevent.socket import wait_read
 
 from . import _doctor_verdicts as verdicts
-from ._dial import connect
 from ._doctor_hosts import Chosen
+from ._doctor_limits import connect, execute
 from ._doctor_verdicts import Verdict, milliseconds
+from ._greenlet import let_others_run
 from ._pump import STATUS_LOST
 from ._remedies import remedy
 from ._sql import TRIM_QUEUE, notify_statement, sync_statement
@@ -24,8 +25,8 @@ __all__ = ["leave", "listen", "prove"]
 ROUNDS = 7
 """Notifications, one after the other: the first finds cold caches, and a median needs a few."""
 
-LEAVE_TIMEOUT = 1.0
-"""Seconds at most for UNLISTEN in the end: after Ctrl-C, somebody waits before a server that hangs."""
+LEAVE_TIMEOUT = 0.1
+"""Seconds at most for UNLISTEN in the end: Ctrl-C ends the command in a second, even if the server hangs."""
 
 
 def listen(session: Session, channel: str, timeout: float) -> Verdict:
@@ -33,14 +34,14 @@ def listen(session: Session, channel: str, timeout: float) -> Verdict:
     sql = sync_statement([channel], [])
     started = time.monotonic()
     try:
-        session.execute(sql, timeout)
+        execute(session, sql, timeout)
     except ServerError as error:
         advice = remedy(error.sqlstate, str(error), "")
         if error.sqlstate != STATUS_LOST:
             return verdicts.failed(f"the server refuses LISTEN: {error}", advice)
         try:
-            session.execute(TRIM_QUEUE, timeout)
-            session.execute(sql, timeout)
+            execute(session, TRIM_QUEUE, timeout)
+            execute(session, sql, timeout)
         except ServerError as again:
             return verdicts.failed(f"the server refuses LISTEN: {again}", advice)
         return verdicts.warning(f"LISTEN succeeded, after the queue was trimmed: {error}", advice)
@@ -53,7 +54,7 @@ def leave(session: Session, channel: str, timeout: float) -> None:
     In a busy pool in transaction mode it may get to another server session than LISTEN did.
     """
     with contextlib.suppress(Error):
-        session.execute(sync_statement([], [channel]), min(timeout, LEAVE_TIMEOUT))
+        execute(session, sync_statement([], [channel]), min(timeout, LEAVE_TIMEOUT))
 
 
 def prove(
@@ -76,7 +77,7 @@ def prove(
         for number in range(ROUNDS):
             started = time.monotonic()
             try:
-                sender.execute(notify_statement(channel, str(number)), timeout)
+                execute(sender, notify_statement(channel, str(number)), timeout)
             except ConnectionLost as error:
                 return _not_sent(error, pooled=chosen.pooled)
             if not _arrives(chosen.session, (channel, str(number)), time.monotonic() + timeout):
@@ -121,10 +122,13 @@ def _arrives(session: Session, wanted: tuple[str, str], deadline: float) -> bool
         batch = session.receive()
         if any((channel, payload) == wanted for _, channel, payload in batch):
             return True
-        # More may be in the driver's buffers, of which the descriptor says nothing.
-        if not batch:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        if batch:
+            # More may be in the driver's buffers, of which the descriptor says nothing. Others need a turn
+            # meanwhile: what comes without end must not keep Ctrl-C from ending this.
+            let_others_run()
+        else:
             with contextlib.suppress(TimeoutError):
                 wait_read(session.fileno(), left, TimeoutError())

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from . import _doctor_verdicts as verdicts
 from ._conninfo import ConnInfo
-from ._dial import FINAL, connect
+from ._dial import FINAL
+from ._doctor_limits import connect, fetch
 from ._doctor_verdicts import Verdict, milliseconds
 from ._remedies import remedy
 from ._resolve import resolve
@@ -112,7 +113,7 @@ class _Visit:
             session = connect(self._backend, target, target.connect_timeout or self._timeout)
             self._keep(session)
             took = time.monotonic() - started
-            state = ServerState.read(session.fetch(STATE_QUERY, self._timeout))
+            state = ServerState.read(fetch(session, STATE_QUERY, self._timeout))
             if state is None:
                 raise ConnectionLost(NO_STATE)
         except (ConnectionFailed, ConnectionLost, ServerError) as error:

@@ -110,7 +110,7 @@ class Pg8000Session(Session):
         session that the server has ended holds the reason, which an attempt to send could destroy.
         """
         unsent = memoryview(query)
-        overtime, looked_again = 0, False
+        overtime, looked_again, without_a_turn = 0, False, 0
         while self._lost is None and (unsent or self._wire.state is State.BUSY):
             received = self._receive()
             sent = 0
@@ -125,10 +125,13 @@ class Pg8000Session(Session):
                 if overtime > OVERTIME or (looked_again and not received):
                     raise DeadlinePassed
                 looked_again = True
-            if received >= BUDGET or looked_again:
+            without_a_turn += received
+            if without_a_turn >= BUDGET or looked_again:
                 gevent.sleep(YIELD)
+                without_a_turn = 0
             elif not received and not sent:
                 self._wait(deadline, writable=bool(unsent))
+                without_a_turn = 0
 
     def _wait(self, deadline: Deadline, *, writable: bool) -> None:
         try:

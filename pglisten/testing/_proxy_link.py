@@ -18,6 +18,7 @@ import gevent.lock
 import gevent.socket
 from gevent.socket import socket
 
+from .._greenlet import let_others_run
 from ._proxy_wire import QueryCounter
 
 __all__ = ["BOTH", "DOWN", "UP", "Address", "Direction", "Ending", "Flow", "Link", "Pump", "Treatment"]
@@ -119,6 +120,8 @@ class Pump:
                 self.held += data
             flow.note()
             self.flush()
+            # Where neither socket makes it wait, a peer that never stops would keep others from running.
+            let_others_run()
         # A network that passes no bytes passes no FIN either.
         flow.passing.wait()
         self.flush()
@@ -249,7 +252,7 @@ class Link:
                 # close() would send RST if something unread had come: so say FIN, and read it.
                 self._client.shutdown(gevent.socket.SHUT_WR)
                 while self._client.recv(_CHUNK):
-                    pass
+                    let_others_run()
             else:
                 # On, and no time to linger: what is unsent is thrown away and RST is sent.
                 no_linger = struct.pack("ii", 1, 0)

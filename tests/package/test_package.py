@@ -77,7 +77,7 @@ def test_it_has_its_licence_entry_points_and_extras(wheel: Path) -> None:
         metadata = archive.read(f"{info}/METADATA").decode()
         assert "MIT License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert "[pglisten.backends]" in entry_points
-    assert "pglisten = pglisten._cli:main" in entry_points
+    assert "pglisten = pglisten.__main__:run" in entry_points
     for extra in ("psycopg2", "pg8000", "demo"):
         assert f"Provides-Extra: {extra}" in metadata
     assert [

@@ -13,7 +13,7 @@ import socket as numbers
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -44,7 +44,14 @@ class Endless:
     piece: bytes
 
 
-Step = bytes | Endless | Then
+@dataclass(frozen=True)
+class Trickle:
+    """Bytes of which one is sent a second, until the client has gone."""
+
+    data: bytes
+
+
+Step = bytes | Endless | Trickle | Then
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
@@ -104,6 +111,8 @@ class Script:
 
     startup: tuple[Step, ...] = (WELCOME,)
     answers: tuple[tuple[Step, ...], ...] = ()
+    tls: bytes = b"N"
+    """What is said to a request for TLS. After ``S`` comes ``startup``, in place of a handshake."""
 
 
 GOOD = Script()
@@ -163,7 +172,9 @@ class WrongServer:
 
     def _play(self, client: socket.socket, script: Script) -> None:
         while _read(client, int.from_bytes(_read(client, 4), "big") - 4)[:4] == _SSL_REQUEST:
-            client.sendall(b"N")
+            client.sendall(script.tls)
+            if script.tls == b"S":
+                break
         _say(client, script.startup)
         answers = iter(script.answers)
         while True:
@@ -180,8 +191,14 @@ class WrongServer:
                 return
 
 
+on_the_last = lambda: None  # noqa: E731
+"""Called where a script is about to say the last that it says."""
+
+
 def _say(client: socket.socket, steps: tuple[Step, ...]) -> None:
     for step in steps:
+        if not isinstance(step, bytes):
+            on_the_last()
         if isinstance(step, bytes):
             client.sendall(step)
         elif isinstance(step, Endless):
@@ -189,6 +206,11 @@ def _say(client: socket.socket, steps: tuple[Step, ...]) -> None:
             while True:
                 client.sendall(piece)
                 gevent.sleep(0)
+        elif isinstance(step, Trickle):
+            for at in range(len(step.data)):
+                client.sendall(step.data[at : at + 1])
+                gevent.sleep(1)
+            raise EOFError
         elif step is Then.HOLD:
             while client.recv(65536):
                 pass
@@ -226,6 +248,13 @@ def wrong_server(*scripts: Script) -> Iterator[WrongServer]:
 @contextlib.contextmanager
 def elsewhere(*scripts: Script) -> Iterator[str]:
     """Give the DSN of a server that plays *scripts* in a process of its own."""
+    with elsewhere_watched(*scripts) as (its_dsn, _):
+        yield its_dsn
+
+
+@contextlib.contextmanager
+def elsewhere_watched(*scripts: Script) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Give the DSN of such a server, and a function that blocks until it says the last that a script says."""
     program = "import pglisten_wrong_server; pglisten_wrong_server.main()"
     with subprocess.Popen(
         [sys.executable, "-c", program],
@@ -239,13 +268,15 @@ def elsewhere(*scripts: Script) -> Iterator[str]:
         process.stdin.write(base64.b64encode(pickle.dumps(scripts)).decode() + "\n")
         process.stdin.flush()
         try:
-            yield dsn(int(process.stdout.readline()))
+            yield dsn(int(process.stdout.readline())), process.stdout.readline
         finally:
             process.kill()
 
 
 def main() -> None:
-    """Play the scripts that standard input gives until it closes, and print the port."""
+    """Play the scripts that standard input gives until it closes; print the port, a line for each last."""
+    global on_the_last  # noqa: PLW0603
     server = WrongServer(pickle.loads(base64.b64decode(sys.stdin.readline())))
     print(server.port, flush=True)
+    on_the_last = lambda: print(flush=True)  # noqa: E731
     gevent.get_hub().threadpool.apply(sys.stdin.read)
