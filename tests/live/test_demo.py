@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own fo
 
 WITHOUT_PROGRAMS = """\
 import sys
-from pglisten._demo import postgres
-postgres.find_binaries = lambda kinds: []
+from pglisten.testing.postgres import server
+server.find_binaries = lambda kinds: []
 from pglisten._cli import main
 sys.exit(main(["demo", "--terminal"]))
 """
