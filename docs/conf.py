@@ -13,7 +13,7 @@ import pglisten
 from pglisten.listener import CLOSE_GRACE
 
 REPOSITORY = "https://github.com/pglisten/pglisten"
-PAGES = f"{REPOSITORY}/blob/main/docs/"
+FILES = f"{REPOSITORY}/blob/main/"
 
 project = "pglisten"
 author = "pglisten maintainers"
@@ -57,9 +57,11 @@ html_theme_options = {
 def _stay_on_the_site(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Turn links to a page in the repository, which the README has, into links to that page here."""
     for link in doctree.findall(nodes.reference):
-        page, _, anchor = link.get("refuri", "").removeprefix(PAGES).partition("#")
-        target = posixpath.splitext(page)[0]
-        if link.get("refuri", "").startswith(PAGES) and target in app.env.found_docs:
+        uri = link.get("refuri", "")
+        page, _, anchor = uri.removeprefix(FILES).partition("#")
+        # Files beside the README, CONTRIBUTING.md for one, are pages under their names in small letters.
+        target = posixpath.splitext(page.removeprefix("docs/") if "/" in page else page.lower())[0]
+        if uri.startswith(FILES) and target in app.env.found_docs:
             link["refuri"] = app.builder.get_relative_uri(docname, target) + (anchor and f"#{anchor}")
 
 

@@ -27,7 +27,7 @@ class OwnedDescriptor:
     """An open descriptor that is closed or diverted only while it leads to what it led to at first.
 
     It does not close itself when it is collected: its owner calls `close`. Nothing here waits or raises
-    `OSError`, the constructor excepted.
+    ``OSError``, the constructor excepted.
     """
 
     __slots__ = ("_identity", "_number")
@@ -85,7 +85,7 @@ def wait_ready(
     """Wait cooperatively until *descriptor* is one of what is asked for; return whether it is.
 
     ``False`` means that *timeout* seconds have passed (``None``: no limit). Every exception that comes out
-    was thrown into this greenlet from outside (`gevent.Timeout`, ``Greenlet.kill``) and is its caller's,
+    was thrown into this greenlet from outside (``gevent.Timeout``, ``Greenlet.kill``) and is its caller's,
     whatever its class: let it pass as it is. So call this outside of ``try`` blocks for errors of your own.
     """
     wait = wait_readwrite if readable and writable else wait_write if writable else wait_read

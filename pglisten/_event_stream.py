@@ -139,7 +139,7 @@ class EventStream:
 
     It ends when its subscription does. The subscription is released when it is closed, when it ends, when
     the greenlet that waits for a chunk is killed, or when nobody refers to it any more. A greenlet that takes
-    longer than ``send_timeout`` from one chunk to the next gets a `BrokenPipeError`.
+    longer than ``send_timeout`` from one chunk to the next gets a ``BrokenPipeError``.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ class Computed(Generic[T]):
     def get(self) -> T:
         """Return what the function returned, or raise what it raised. Never waits.
 
-        Raises `OSError` if the system has no thread left.
+        Raises ``OSError`` if the system has no thread left.
         """
         if self._error is not None:
             raise self._error

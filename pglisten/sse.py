@@ -37,7 +37,7 @@ def stream(
     `pglisten.gunicorn`), and with the stream's ``close()``. First comes *retry*, the seconds after which a
     browser is to connect again (``None``: its own choice). After *heartbeat* seconds of silence comes a
     comment, by which the server notices that a client is gone. A client that has not taken a chunk after
-    *send_timeout* seconds counts as gone: the greenlet that iterates gets a `BrokenPipeError`.
+    *send_timeout* seconds counts as gone: the greenlet that iterates gets a ``BrokenPipeError``.
 
     Each notification is an event with an ``id``. Its name is *event*, or what that returns for the
     notification, less any line breaks (``None``: the channel; ``""``: no name, for a browser's

@@ -35,7 +35,7 @@ class PrivatePostgresError(Exception):
 
 
 class JanitorProcess:
-    """The process that starts servers and cleans up after them; see `pglisten.testing.postgres.janitor`.
+    """The process that starts servers, and cleans up after them when this process has ended.
 
     Several servers may share one, and then share the work of initdb.
     """
