@@ -77,7 +77,7 @@ def other_backend(backend: Backend, session: Session) -> None:
 def wrong(listener: Listener) -> None:
     listener.listen(b"orders")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Listener(jittr=0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    Listener(overflow="blok")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Listener(overflow="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Broadcaster(queue_sise=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Listener.from_config({}, queue_sise=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    Broadcaster().subscribe("orders", overflow="blok")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Broadcaster().subscribe("orders", overflow="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
