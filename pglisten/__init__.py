@@ -6,7 +6,7 @@ consumer in the stream that something may have been missed.
 
 from __future__ import annotations
 
-from ._plugins import available_backends, load_backend
+from ._backends import available_backends, load_backend
 from ._sql import quote_identifier
 from .backend import Notification
 from .broadcast import Broadcaster, BroadcasterStats, Subscription

@@ -14,7 +14,7 @@ def run() -> int:
     Before the command and after it, Ctrl-C ends the process by the signal itself, without a traceback.
     """
     _let_it_end()
-    from ._cli import main  # noqa: PLC0415 - all that takes time to import
+    from ._cli.main import main  # noqa: PLC0415 - all that takes time to import
 
     try:
         return main()

@@ -11,8 +11,8 @@ import enum
 import gevent
 from gevent.hub import Waiter
 
-from ._outcome import Outcome
-from ._queue import Queue
+from ._completion import Outcome
+from ._queues import Queue
 from .backend import Notification
 from .errors import Error, SubscriptionOverflow
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from greenlet import greenlet
 
-from ._process import abandon_after_fork
-from ._queue import Queue
+from ._ownership import abandon_after_fork
+from ._queues import Queue
 from .backend import Notification
 
 

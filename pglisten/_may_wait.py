@@ -35,10 +35,10 @@ ENTRANCES = frozenset(
         "pglisten.listener",
         "pglisten.connection",
         "pglisten.broadcast",
-        "pglisten._subscription",
-        "pglisten._supervisor",
-        "pglisten._link",
-        "pglisten._fan",
+        "pglisten._broadcast.subscription",
+        "pglisten._listener.supervisor",
+        "pglisten._connection.live",
+        "pglisten._broadcast.fanout",
     }
 )
 """Modules of which each stack of this package has a frame: the public calls, and what its greenlets run. The

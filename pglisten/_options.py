@@ -6,8 +6,8 @@ import math
 import os
 from collections.abc import Callable
 
+from ._backends import load_backend
 from ._conninfo import ConnInfo
-from ._plugins import load_backend
 from .backend import Backend
 from .errors import ConfigurationError, again
 

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import gevent
 
-from . import _config
-from ._events import EventCallback
-from ._fan import Fan
-from ._feed import Feed
+from ._broadcast.fanout import Fan
+from ._broadcast.subscription import Subscription
+from ._broadcast.upstream import Feed
+from ._completion import check_timeout
 from ._inbox import Inbox, Overflow
+from ._listener import config as _config
+from ._listener.events import EventCallback
+from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
+from ._listener.stats import Stats
 from ._may_wait import check_may_wait, close_or_begin_to
 from ._options import queue_size as check_queue_size
-from ._outcome import check_timeout
-from ._settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
 from ._sql import check_channel
-from ._stats import Stats
-from ._subscription import Subscription
 from .backend import Backend
 from .errors import ConfigurationError, ListenerClosed
 from .listener import CLOSE_GRACE

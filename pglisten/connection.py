@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import TracebackType
 
-from . import _options, _subscribe
-from ._channels import ChannelTable
-from ._dial import dial
-from ._link import Link
+from . import _options
+from ._completion import check_timeout
+from ._connection import calls
+from ._connection.channels import ChannelTable
+from ._connection.connect import dial
+from ._connection.live import Link
 from ._mailbox import Mailbox
 from ._may_wait import check_may_wait, close_or_begin_to
-from ._outcome import check_timeout
-from ._process import Home
+from ._ownership import Home
 from ._sql import check_channel, check_payload, check_statement, notify_statement
 from .backend import Backend, Notification
 from .errors import ConnectionLost, Error, ListenerClosed, again
@@ -63,7 +64,7 @@ class ListenerConnection:
         (*timeout* seconds; ``None``: never) it is not in the set. Or raises why the connection ended.
         """
         check_channel(channel)
-        _subscribe.listen(self._here(), channel, check_timeout(timeout))
+        calls.listen(self._here(), channel, check_timeout(timeout))
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
         """Stop listening to *channel*; what had arrived before is still delivered.
@@ -72,11 +73,11 @@ class ListenerConnection:
         connection ended.
         """
         check_channel(channel)
-        _subscribe.unlisten(self._here(), channel, check_timeout(timeout))
+        calls.unlisten(self._here(), channel, check_timeout(timeout))
 
     def unlisten_all(self, timeout: float | None = None) -> None:
         """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
-        _subscribe.unlisten_all(self._here(), check_timeout(timeout))
+        calls.unlisten_all(self._here(), check_timeout(timeout))
 
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification; return when the server has committed it.

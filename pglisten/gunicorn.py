@@ -26,10 +26,10 @@ from typing import Any, Protocol, TypeAlias
 import gevent
 from gevent import monkey
 
-from ._fan import close_all
+from ._backends import load_backend
+from ._broadcast.fanout import close_all
 from ._greenlet import spawn
-from ._plugins import load_backend
-from ._streams import streams
+from ._sse.registry import streams
 from .listener import CLOSE_GRACE
 
 __all__ = ["green", "post_fork", "post_worker_init", "worker_exit"]

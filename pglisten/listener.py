@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from . import _config, _subscribe
-from ._events import EventCallback, ListenerEvent
+from ._completion import check_timeout
+from ._connection import calls
+from ._listener import config as _config
+from ._listener.events import EventCallback, ListenerEvent
+from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides, Settings
+from ._listener.states import State
+from ._listener.stats import Stats
+from ._listener.supervisor import Supervisor
 from ._may_wait import close_or_begin_to
-from ._outcome import check_timeout
-from ._process import Replaced, thread_ident
-from ._settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides, Settings
+from ._ownership import Replaced, thread_ident
 from ._sql import check_channel, check_payload, notify_statement
-from ._states import State
-from ._stats import Stats
-from ._supervisor import Supervisor
 from .backend import Backend, Notification
 from .errors import ListenerClosed
 
@@ -121,7 +122,7 @@ class Listener:
         * `ChannelNotOpen`: ``unlisten`` was called for it meanwhile; `ListenerClosed`.
         """
         check_channel(channel)
-        _subscribe.listen(self._here(), channel, check_timeout(timeout))
+        calls.listen(self._here(), channel, check_timeout(timeout))
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
         """Stop listening to *channel*. What had arrived before is still delivered.
@@ -131,11 +132,11 @@ class Listener:
         the channel is out of the set then all the same.
         """
         check_channel(channel)
-        _subscribe.unlisten(self._here(), channel, check_timeout(timeout))
+        calls.unlisten(self._here(), channel, check_timeout(timeout))
 
     def unlisten_all(self, timeout: float | None = None) -> None:
         """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
-        _subscribe.unlisten_all(self._here(), check_timeout(timeout))
+        calls.unlisten_all(self._here(), check_timeout(timeout))
 
     @property
     def channels(self) -> frozenset[str]:

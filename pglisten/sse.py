@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import _options
-from ._event_stream import GAP, Encode, EventName, EventStream, Form
-from ._stream_app import HEADERS, Authorize, Limits, StreamApp, check_cors
+from ._sse.app import HEADERS, Authorize, Limits, StreamApp, check_cors
+from ._sse.stream import GAP, Encode, EventName, EventStream, Form
 from .broadcast import Broadcaster, Subscription
 from .errors import ConfigurationError
 

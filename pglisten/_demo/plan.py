@@ -7,8 +7,8 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .._backends import available_backends, load_backend
 from .._options import target
-from .._plugins import available_backends, load_backend
 from ..errors import ConfigurationError
 from . import show as terminal
 from .screen import Screen

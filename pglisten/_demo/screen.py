@@ -8,7 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 
-from .._output import Output, one_line
+from .._cli.output import Output, one_line
 
 __all__ = ["Look", "Screen"]
 

@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import libpq_version, parse_dsn
 
-from pglisten import _dsn
-from pglisten._keywords import KEYWORDS
+from pglisten._conninfo import dsn as _dsn
+from pglisten._conninfo.keywords import KEYWORDS
 from pglisten.errors import ConfigurationError
 
 COMPARE = settings(max_examples=300, deadline=None)

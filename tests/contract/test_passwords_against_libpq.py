@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from psycopg2.extensions import make_dsn
 
 from libpq_itself import Libpq, environment
-from pglisten import _hosts
 from pglisten._conninfo import ConnInfo
+from pglisten._conninfo import hosts as _hosts
 
 COMPARE = settings(max_examples=300, deadline=None)
 

@@ -20,7 +20,7 @@ from psycopg2.extensions import libpq_version, make_dsn
 
 from libpq_itself import Libpq, environment
 from pglisten._conninfo import ConnInfo
-from pglisten._keywords import KEYWORDS
+from pglisten._conninfo.keywords import KEYWORDS
 from pglisten.errors import ConfigurationError
 from pglisten_psycopg2._backend import UNSET, _settings
 

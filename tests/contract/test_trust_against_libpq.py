@@ -18,8 +18,8 @@ from psycopg2.extensions import make_dsn
 
 from libpq_itself import Libpq, environment
 from pg8000_sessions import PATIENCE, connect_to
+from pglisten._connection.connect import dial
 from pglisten._conninfo import ConnInfo
-from pglisten._dial import dial
 from pglisten.errors import ConnectionFailed
 from pglisten.testing.postgres.binaries import find_binaries
 from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres

@@ -14,7 +14,7 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Listener, ListenerEvent
-from pglisten._states import State
+from pglisten._listener.states import State
 from pglisten.testing import Proxy
 from pglisten.testing._proxy import DOWN, UP
 from pglisten_listeners import Events, MakeListener

@@ -18,7 +18,7 @@ import pytest
 from gevent.socket import wait_read
 
 from pglisten import Listener
-from pglisten._dial import dial
+from pglisten._connection.connect import dial
 from pglisten._options import target
 from pglisten_listeners import MakeListener, fence
 from pglisten_servers import Server

@@ -227,7 +227,7 @@ def test_while_its_reader_takes_nothing(run: Run, backend_name: str, name: str) 
 
 def test_while_standard_input_brings_nothing_or_does_not_end(run: Run, server: Server) -> None:
     command = run("notify", "orders", "-", "--dsn", server.dsn(), python="-X importtime")
-    while "pglisten._cli\n" not in command.said:
+    while "pglisten._cli.main\n" not in command.said:
         time.sleep(0.01)
     time.sleep(WHILE)
     ends(command, 130)
@@ -241,7 +241,7 @@ def test_while_standard_input_brings_nothing_or_does_not_end(run: Run, server: S
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("moment", ["argparse", "pglisten._cli"])
+@pytest.mark.parametrize("moment", ["argparse", "pglisten._cli.main"])
 def test_while_it_is_imported(run: Run, name: str, moment: str) -> None:
     arguments, status = COMMANDS[name]
     # Where nothing answers: no command is quicker than the signal.

@@ -17,14 +17,14 @@ WITHOUT_PROGRAMS = """\
 import sys
 from pglisten.testing.postgres import server
 server.find_binaries = lambda kinds: []
-from pglisten._cli import main
+from pglisten._cli.main import main
 sys.exit(main(["demo", "--terminal"]))
 """
 
 WITHOUT_DRIVERS = """\
 import sys
 sys.modules["psycopg2"] = sys.modules["pg8000"] = None
-from pglisten._cli import main
+from pglisten._cli.main import main
 sys.exit(main(["demo", "--terminal"]))
 """
 

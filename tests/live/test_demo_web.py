@@ -20,7 +20,7 @@ WITHOUT_GUNICORN = """\
 import importlib.util, sys
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "gunicorn" else found(name, *rest)
-from pglisten._cli import main
+from pglisten._cli.main import main
 sys.exit(main(["demo"]))
 """
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import gevent
 import pytest
 
-from pglisten._process import OTHER_THREAD
+from pglisten._ownership import OTHER_THREAD
 from pglisten.testing.postgres.processes import free_port
 from pglisten_examples import ROOT, Browser
 from pglisten_programs import LIMIT

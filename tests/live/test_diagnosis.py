@@ -12,7 +12,8 @@ from pathlib import Path
 import gevent
 import pytest
 
-from pglisten import ConnectionFailed, InvalidChannelName, ListenerClosed, ServerError, _resolve
+from pglisten import ConnectionFailed, InvalidChannelName, ListenerClosed, ServerError
+from pglisten._connection import resolve as _resolve
 from pglisten.testing import Proxy
 from pglisten_diagnosis import SECRET, Diagnose, app, says
 from pglisten_listeners import Events, MakeConnection, MakeListener, fence

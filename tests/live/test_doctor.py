@@ -11,9 +11,12 @@ from typing import Any
 import gevent
 import pytest
 
-from pglisten import _dial, _doctor_verdicts, _resolve, load_backend
+from pglisten import load_backend
+from pglisten._cli.doctor import verdicts as _doctor_verdicts
+from pglisten._cli.doctor.checks import CHECKS
+from pglisten._connection import connect as _dial
+from pglisten._connection import resolve as _resolve
 from pglisten._conninfo import ConnInfo
-from pglisten._doctor import CHECKS
 from pglisten.testing import Proxy
 from pglisten_doctor import SECRET, Examine, examiner, run
 from pglisten_server import Server

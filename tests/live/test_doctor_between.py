@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 import pglisten_pgbouncer
-from pglisten import _dial, load_backend
+from pglisten import load_backend
+from pglisten._cli.doctor.checks import Examination
+from pglisten._cli.doctor.verdicts import Status
+from pglisten._connection import connect as _dial
 from pglisten._conninfo import ConnInfo
-from pglisten._doctor import Examination
-from pglisten._doctor_verdicts import Status
 from pglisten.testing import Proxy
 from pglisten_doctor import Examine, examiner
 from pglisten_leaks import settle
@@ -30,7 +31,7 @@ MakeProxy = Callable[..., Proxy]
 
 PROGRAM = """
 import sys
-from pglisten._cli import main
+from pglisten._cli.main import main
 sys.exit(main(["doctor", *sys.argv[1:]]))
 """
 

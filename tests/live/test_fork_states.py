@@ -11,7 +11,7 @@ import pytest
 from gevent.event import Event
 
 from pglisten import ListenerEvent
-from pglisten._states import State
+from pglisten._listener.states import State
 from pglisten.testing import UP, Proxy
 from pglisten.testing._proxy import DOWN
 from pglisten_moments import hold_before

@@ -10,7 +10,8 @@ from pathlib import Path
 import gevent
 import pytest
 
-from pglisten import ConnectionFailed, ListenerConnection, _passfile
+from pglisten import ConnectionFailed, ListenerConnection
+from pglisten._conninfo import passfile as _passfile
 from pglisten_listeners import MakeListener
 from pglisten_servers import Server
 from pglisten_tls import PASSWORD, TlsServer

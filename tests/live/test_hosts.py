@@ -11,7 +11,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from pglisten import ConnectionFailed, ListenerClosed, OperationTimeout, _resolve
+from pglisten import ConnectionFailed, ListenerClosed, OperationTimeout
+from pglisten._connection import resolve as _resolve
 from pglisten.testing._proxy import Proxy
 from pglisten_listeners import MakeConnection, MakeListener
 from pglisten_server import Server

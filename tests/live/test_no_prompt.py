@@ -39,7 +39,7 @@ else:
 
 REPLACED = """
 import os, sys
-from pglisten._dial import dial
+from pglisten._connection.connect import dial
 from pglisten._options import target
 from pglisten.errors import ConnectionFailed
 name, dsn, key, encrypted = sys.argv[1:]

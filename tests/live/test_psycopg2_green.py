@@ -26,7 +26,7 @@ PROGRAM = """
 import os, sys, gevent, psycopg2
 from psycopg2.extensions import get_wait_callback
 from pglisten._conninfo import ConnInfo
-from pglisten._dial import dial
+from pglisten._connection.connect import dial
 from pglisten.backend import Notification
 from pglisten.errors import ConnectionLost
 from pglisten_psycopg2 import Psycopg2Backend

@@ -16,8 +16,8 @@ from gevent.socket import wait_read
 from psycopg2 import _psycopg
 
 import pglisten_psycopg2
+from pglisten._connection.connect import resolve
 from pglisten._conninfo import ConnInfo
-from pglisten._dial import resolve
 from pglisten.backend import Notification
 from pglisten.errors import ConfigurationError, ConnectionFailed, ConnectionLost
 from pglisten_psycopg2 import Psycopg2Backend, _backend, _libpq

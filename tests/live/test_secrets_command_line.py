@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from pglisten._cli import main
+from pglisten._cli.main import main
 from pglisten_malformed import SHAPES, malformed
 from pglisten_secrets import PASSWORDS, PAYLOAD, PAYLOAD_MARK, Searched
 from pglisten_server import PrivateServer

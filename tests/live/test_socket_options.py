@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import pglisten
-from pglisten._dial import dial
+from pglisten._connection.connect import dial
 from pglisten.backend import ConnInfo
 from pglisten.testing import Proxy
 from pglisten_server import Server

@@ -16,7 +16,8 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from pglisten import Broadcaster, ListenerConnection, _resolve, load_backend
+from pglisten import Broadcaster, ListenerConnection, load_backend
+from pglisten._connection import resolve as _resolve
 from pglisten._conninfo import ConnInfo
 from pglisten.testing import Proxy
 from pglisten.testing._proxy import UP

@@ -12,8 +12,8 @@ import gevent
 import pytest
 from gevent import socket
 
+from pglisten._connection.connect import dial
 from pglisten._conninfo import ConnInfo
-from pglisten._dial import dial
 from pglisten.backend import Notification
 from pglisten.errors import ConnectionLost
 from pglisten_pg8000 import Pg8000Backend

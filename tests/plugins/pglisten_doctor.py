@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pglisten._cli import main
-from pglisten._doctor import CHECKS
+from pglisten._cli.doctor.checks import CHECKS
+from pglisten._cli.main import main
 
 SECRET = "nobody-is-to-see-this"
 """A password, wrong or right: it is looked for in all that is printed."""

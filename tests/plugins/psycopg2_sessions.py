@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from gevent.socket import wait_read
 
+from pglisten._connection.connect import dial
 from pglisten._conninfo import ConnInfo
-from pglisten._dial import dial
 from pglisten.backend import Notification
 from pglisten.errors import ConnectionLost
 from pglisten_psycopg2 import Psycopg2Backend

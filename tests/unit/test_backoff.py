@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pglisten._backoff import Backoff
+from pglisten._listener.backoff import Backoff
 
 
 def _dice_free(minimum: float, maximum: float) -> Backoff:

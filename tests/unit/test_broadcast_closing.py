@@ -11,7 +11,8 @@ import pytest
 from gevent.event import Event
 
 import pglisten
-from pglisten import Broadcaster, ListenerEvent, _fan
+from pglisten import Broadcaster, ListenerEvent
+from pglisten._broadcast import fanout as _fan
 from pglisten.testing import FakeServer
 from pglisten_broadcast import PATIENCE, come_in, make_fake
 

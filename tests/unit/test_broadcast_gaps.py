@@ -12,7 +12,8 @@ import pytest
 from gevent.event import Event
 
 import pglisten
-from pglisten import Broadcaster, ServerError, Subscription, _fan
+from pglisten import Broadcaster, ServerError, Subscription
+from pglisten._broadcast import fanout as _fan
 from pglisten.testing import FakeServer
 from pglisten_broadcast import PATIENCE, come_in, make_fake, payloads, settle
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pglisten
-from pglisten._channels import BATCH, ChannelTable, Plan
+from pglisten._connection.channels import BATCH, ChannelTable, Plan
 from pglisten.errors import ServerError
 
 

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from pglisten import Notification
-from pglisten._arguments import parser
-from pglisten._cli import _as_json, _as_text, main
+from pglisten._cli.arguments import parser
+from pglisten._cli.main import _as_json, _as_text, main
+from pglisten._cli.output import one_line, visible
 from pglisten._demo.watcher import Tally
-from pglisten._output import one_line, visible
 
 
 def _nothing(arguments: object) -> None:

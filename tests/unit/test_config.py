@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pglisten import BackendNotFound, Broadcaster, Listener
-from pglisten._settings import ListenerOptions, OptionOverrides
+from pglisten._listener.settings import ListenerOptions, OptionOverrides
 from pglisten_config import AS_TEXT, DEFAULTS, SECRET, key, note, options, refusal
 
 ROOT = Path(__file__).parents[2]

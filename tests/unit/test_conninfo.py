@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pglisten import _hosts, _sources
 from pglisten._conninfo import ConnInfo
-from pglisten._keywords import KEYWORDS
-from pglisten._servicefile import SYSTEM_DIRECTORIES
+from pglisten._conninfo import hosts as _hosts
+from pglisten._conninfo import sources as _sources
+from pglisten._conninfo.keywords import KEYWORDS
+from pglisten._conninfo.servicefile import SYSTEM_DIRECTORIES
 from pglisten.errors import ConfigurationError
 
 OS_USER = pwd.getpwuid(os.geteuid()).pw_name

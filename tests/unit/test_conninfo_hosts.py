@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pglisten import _hosts, _options
+from pglisten import _options
 from pglisten._conninfo import ConnInfo
+from pglisten._conninfo import hosts as _hosts
 from pglisten.backend import Backend, Session
 from pglisten.errors import ConfigurationError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pglisten import _servicefile
 from pglisten._conninfo import ConnInfo
+from pglisten._conninfo import servicefile as _servicefile
 from pglisten.errors import ConfigurationError
 
 SECRET = "qxv7zk9"

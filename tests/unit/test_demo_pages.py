@@ -13,7 +13,7 @@ import pglisten
 from pglisten import Broadcaster, ListenerClosed, ListenerEvent
 from pglisten._demo.web.bulletin import Bulletin
 from pglisten._demo.web.pages import QUEUE_SIZE, Page
-from pglisten._streams import streams
+from pglisten._sse.registry import streams
 from pglisten.testing import FakeBackend, FakeServer
 
 PATIENCE = 20

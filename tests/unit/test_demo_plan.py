@@ -9,8 +9,8 @@ import re
 import pytest
 
 from pglisten import ConfigurationError
-from pglisten._arguments import parser
-from pglisten._cli import main
+from pglisten._cli.arguments import parser
+from pglisten._cli.main import main
 from pglisten._demo.plan import plan
 from pglisten._demo.web.address import is_loopback, listen, url
 from pglisten_environment import chosen_backends

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from pglisten import _resolve
+from pglisten._connection import resolve as _resolve
+from pglisten._connection.connect import Route, dial
 from pglisten._conninfo import ConnInfo
-from pglisten._dial import Route, dial
 from pglisten.backend import Session
 from pglisten.errors import ConnectionFailed, ConnectionLost
 from pglisten.testing import FakeBackend, FakeServer

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pglisten._doctor import CHECKS, Examination
-from pglisten._doctor_report import Report
-from pglisten._doctor_verdicts import Status, Verdict, failed, ok, warning
-from pglisten._output import Output
+from pglisten._cli.doctor.checks import CHECKS, Examination
+from pglisten._cli.doctor.report import Report
+from pglisten._cli.doctor.verdicts import Status, Verdict, failed, ok, warning
+from pglisten._cli.output import Output
 from pglisten.backend import ConnInfo
 from pglisten.errors import ConfigurationError
 from pglisten.testing import FakeBackend

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pglisten import _doctor_verdicts as verdicts
-from pglisten._doctor_verdicts import MENDED, Status, Verdict
+from pglisten._cli.doctor import verdicts
+from pglisten._cli.doctor.verdicts import MENDED, Status, Verdict
 
 Answer = tuple["str | None", ...]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pglisten import Error, ListenerClosed, Notification, OperationTimeout, SubscriptionOverflow
 from pglisten._inbox import Inbox, Overflow
-from pglisten._queue import wake
+from pglisten._queues import wake
 
 
 def item(number: int) -> Notification:

@@ -9,12 +9,12 @@ import gevent
 import pytest
 
 from pglisten import Listener, OperationTimeout
-from pglisten._channels import BATCH, ChannelTable
-from pglisten._commands import CommandQueue
-from pglisten._fan import Fan, _Topic
-from pglisten._feed import Feed
-from pglisten._outcome import Outcome
-from pglisten._settings import ListenerOptions
+from pglisten._broadcast.fanout import Fan, _Topic
+from pglisten._broadcast.upstream import Feed
+from pglisten._completion import Outcome
+from pglisten._connection.channels import BATCH, ChannelTable
+from pglisten._connection.commands import CommandQueue
+from pglisten._listener.settings import ListenerOptions
 from pglisten.testing import FakeBackend, FakeServer
 
 FEW, MANY = 10_000, 100_000

@@ -10,7 +10,7 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Listener, ListenerConnection, ListenerEvent
-from pglisten._outcome import Outcome
+from pglisten._completion import Outcome
 from pglisten.testing import FakeBackend, FakeServer
 
 

@@ -89,7 +89,7 @@ def test_the_connection_strings_time_out_goes_before_the_option(
 
 
 def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pglisten import _resolve
+    from pglisten._connection import resolve as _resolve
 
     found = [(2, 1, 6, "", ("127.0.0.2", 5432)), (2, 1, 6, "", ("127.0.0.3", 5432))]
     monkeypatch.setattr(_resolve, "getaddrinfo", lambda *_, **__: found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pglisten._channels import ChannelTable, Plan
-from pglisten._outcome import Outcome
+from pglisten._completion import Outcome
+from pglisten._connection.channels import ChannelTable, Plan
 
 
 def _carry_out(table: ChannelTable) -> Plan:

@@ -4,7 +4,7 @@ import gevent
 import pytest
 
 import pglisten
-from pglisten._outcome import Outcome, check_timeout
+from pglisten._completion import Outcome, check_timeout
 from pglisten.errors import ServerError
 
 

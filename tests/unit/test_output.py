@@ -9,8 +9,8 @@ from typing import TextIO
 import gevent
 import pytest
 
+from pglisten._cli.output import CHUNK, Output
 from pglisten._demo.screen import Look, Screen
-from pglisten._output import CHUNK, Output
 
 
 class Pipe:

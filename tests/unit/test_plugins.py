@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pglisten
-from pglisten import _plugins
+from pglisten import _backends as _plugins
 
 BACKEND = """
 from pglisten.testing import FakeBackend

@@ -19,7 +19,7 @@ from pglisten import (
     Subscription,
     sse,
 )
-from pglisten._event_stream import CHUNK
+from pglisten._sse.stream import CHUNK
 from pglisten.testing import FakeBackend, FakeServer
 from pglisten_broadcast import PATIENCE
 from pglisten_event_source import Event, Parser, parse

@@ -12,7 +12,7 @@ import pytest
 import sseclient
 
 from pglisten import Broadcaster, sse
-from pglisten._event_stream import HEARTBEAT
+from pglisten._sse.stream import HEARTBEAT
 from pglisten.testing import FakeBackend, FakeServer
 from pglisten_broadcast import PATIENCE
 

@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from pglisten import Broadcaster, ServerError, sse
-from pglisten._streams import streams
+from pglisten._sse.registry import streams
 from pglisten.testing import FakeBackend, FakeServer
 from pglisten_broadcast import PATIENCE
 from pglisten_event_source import parse

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from pglisten import Broadcaster, Subscription, sse
-from pglisten._streams import streams
+from pglisten._sse.registry import streams
 from pglisten.testing import FakeBackend, FakeServer
 from pglisten_broadcast import PATIENCE
 from pglisten_programs import CHILDREN, StartProgram
@@ -137,7 +137,7 @@ def test_the_last_chunk_of_a_stream_that_overflowed_can_be_aborted(broadcaster: 
 FORKED = (
     CHILDREN
     + """
-from pglisten._sender import Sender
+from pglisten._sse.sender import Sender
 
 def send(thrown, timeout):
     sender = Sender(timeout)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pglisten import _states
-from pglisten._states import TRANSITIONS, Happening, State
+from pglisten._listener import states as _states
+from pglisten._listener.states import TRANSITIONS, Happening, State
 
 
 def _rows() -> list[tuple[str, str, str]]:

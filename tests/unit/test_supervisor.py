@@ -11,12 +11,12 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Listener, ListenerEvent
-from pglisten._channels import BATCH
+from pglisten._connection.channels import BATCH
+from pglisten._connection.loop import Heartbeat
+from pglisten._listener.settings import Pace, Settings
+from pglisten._listener.states import State
+from pglisten._listener.supervisor import Supervisor
 from pglisten._options import target
-from pglisten._pump import Heartbeat
-from pglisten._settings import Pace, Settings
-from pglisten._states import State
-from pglisten._supervisor import Supervisor
 from pglisten.errors import ConnectionFailed, ServerError
 from pglisten.testing import FakeBackend, FakeServer
 

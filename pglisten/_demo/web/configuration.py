@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import gunicorn as hooks
-from ..._plugins import VARIABLE as BACKEND_VARIABLE
+from ..._backends import VARIABLE as BACKEND_VARIABLE
 from ...gunicorn import worker_exit
 from .settings import Settings
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 from gevent.queue import Full, Queue
 
 from ..._greenlet import spawn
-from ..._sender import Sender
-from ..._streams import streams
+from ..._sse.registry import streams
+from ..._sse.sender import Sender
 from ...backend import Notification
 from ...broadcast import Broadcaster
 from ...errors import ListenerClosed

@@ -1,0 +1,298 @@
+"""One listener's stream, handed to every subscriber of one process.
+
+One greenlet (owned by `Fan.close`) takes from the listener and puts into inboxes. A channel is listened to
+as long as somebody has it: the first to come claims it from the listener, the last to go gives it back, and
+neither waits for the network to do so. Who has come waits for the claim, which all who have the channel
+share; whoever ends a subscription, or takes the channel from it, ends that wait too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import weakref
+from collections import deque
+from collections.abc import Collection
+
+import gevent
+from gevent.hub import Waiter
+
+from .._completion import Outcome
+from .._greenlet import Greenlet, let_others_run, spawn
+from .._inbox import Inbox, Join
+from .._ownership import Home, thread_ident
+from .._queues import wake
+from ..backend import Notification
+from ..errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ListenerClosed
+from .upstream import Feed
+
+__all__ = ["Fan", "close_all"]
+
+PORTION = 500
+"""Inboxes, and notifications, after which the hub gets its turn: a millisecond or so, if all are woken."""
+
+LAST = 0.2
+"""Seconds in which what had come before ``close()`` is handed out: with many subscriptions it takes long."""
+
+
+class _Topic(Outcome):
+    """A channel that somebody has; in the listener's channel table, who waits for it."""
+
+    __slots__ = ("_refused", "channel", "inboxes", "refusal")
+
+    def __init__(self, channel: str, refused: list[_Topic]) -> None:
+        super().__init__()
+        self._refused = refused
+        self.channel = channel
+        self.inboxes: dict[Inbox, None] = {}
+        self.refusal: Exception | None = None
+        """Why the server has it no more, though it had acknowledged it."""
+
+    def resolve(self, error: Exception | None = None) -> None:
+        """Take note of the server's answer: to the claim, or later on the way back from a loss."""
+        if self.done:
+            self.refusal = error
+            if self.inboxes:  # Not on their way out.
+                self._refused.append(self)
+            return
+        super().resolve(error)
+        for inbox in self.inboxes:
+            if join := inbox.channels.get(self.channel):
+                join.answered(error)
+
+
+class Fan:
+    """The inboxes of one process, and the greenlet that fills them."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.home = Home()
+        self.inboxes: dict[Inbox, bool] = {}
+        """Those that are not released, and whether the server has acknowledged their first channels."""
+        self.dropped = 0
+        """Notifications that gave way in inboxes that are gone."""
+        self._topics: dict[str, _Topic] = {}
+        self._refused: list[_Topic] = []
+        """Those that the server has refused, on the way back from a loss, since the last gap."""
+        self._greenlet: Greenlet | None = None
+        self._ends_at: float | None = None
+        """When, by the monotonic clock, nothing more is handed out; ``None`` until it is closed."""
+        self._since_turn = 0
+        """What was put, of a ``PORTION``, since others had their turn."""
+        self._forgotten: deque[Inbox] = deque()
+        self._loop = gevent.get_hub().loop
+
+    def start(self) -> None:
+        """Begin to connect, and to hand out what comes; nothing if that has begun. Never waits."""
+        if self._ends_at is not None:
+            raise _closed()
+        self.feed.start()
+        if self._greenlet is None:
+            self._greenlet = spawn("pglisten-broadcaster", self._run)
+            _started.add(self)
+            # Killed by somebody who ends all greenlets there are: nobody shall wait in vain.
+            self._greenlet.rawlink(lambda _: self._end())
+
+    def close(self, grace: float | None) -> None:
+        """End it; a running event callback has *grace* seconds."""
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + LAST
+        for inbox in list(self.inboxes):
+            if inbox.wanted is not None:
+                self.release(inbox, _closed())
+        self.feed.close(grace)
+        if self._greenlet is not None and self._greenlet is not gevent.getcurrent():
+            self._greenlet.join()
+        self._end()
+
+    # Who has which channels
+
+    def join(self, inbox: Inbox, channels: Collection[str], timeout: float | None) -> None:
+        """Give *inbox* what comes on *channels*; wait until the server has acknowledged them all.
+
+        If that fails, in whatever way, it has none of them.
+        """
+        join = Join()
+        try:
+            for channel in channels:
+                self._enter(inbox, channel, join)
+            if join.missing:
+                join.wait(timeout, "LISTEN " + ", ".join(map(repr, channels)))
+        except BaseException:
+            for channel in channels:
+                if inbox.channels.get(channel) is join:
+                    self.leave(inbox, channel)
+            raise
+        for channel in channels:
+            if inbox.channels.get(channel) is join:
+                inbox.channels[channel] = None
+
+    def opened(self, inbox: Inbox) -> None:
+        """Count *inbox* as open, unless it was released meanwhile."""
+        if inbox in self.inboxes:
+            self.inboxes[inbox] = True
+
+    def _enter(self, inbox: Inbox, channel: str, join: Join) -> None:
+        if channel in inbox.channels:
+            raise ChannelAlreadyOpen(f"the subscription has channel {channel!r} already")
+        topic = self._topics.get(channel)
+        if topic is not None and topic.refusal is not None:
+            self._give_up(topic)
+        if topic is None or topic.failed or topic.refusal is not None:
+            # Also where a refusal has yet to reach those who waited before: this one asks anew.
+            topic = _Topic(channel, self._refused)
+            self.feed.claim(channel, topic)
+            self._topics[channel] = topic
+        topic.inboxes[inbox] = None
+        inbox.channels[channel] = join
+        join.missing += not topic.done
+
+    def leave(self, inbox: Inbox, channel: str, why: Error | None = None) -> None:
+        """Give *inbox* no more of *channel*; `ChannelNotOpen` if it has it not. What is queued stays.
+
+        *why* is what a call hears that waits for it; ``None``: that it was unlistened.
+        """
+        if channel not in inbox.channels:
+            raise ChannelNotOpen(f"the subscription does not have channel {channel!r}")
+        join = inbox.channels.pop(channel)
+        if join is not None:
+            unlistened = f"channel {channel!r} was unlistened while its LISTEN was waiting"
+            join.resolve(why or ChannelNotOpen(unlistened))
+        # It may be that for which the broadcaster waits for room.
+        inbox.make_room()
+        topic = self._topics.get(channel)
+        if topic is not None and topic.inboxes.pop(inbox, topic) is None and not topic.inboxes:
+            del self._topics[channel]
+            with contextlib.suppress(ListenerClosed):
+                self.feed.give_back(channel)
+
+    def release(self, inbox: Inbox, error: Error) -> None:
+        """End *inbox* with *error*, and give back what it alone had. Idempotent."""
+        inbox.finish(error)
+        if inbox in self.inboxes:
+            del self.inboxes[inbox]
+            self.dropped += inbox.dropped
+            for channel in list(inbox.channels):
+                self.leave(inbox, channel, inbox.end)
+
+    def forget(self, inbox: Inbox) -> None:
+        """Release *inbox* in the event loop. May be called by any thread and at any moment."""
+        self._forgotten.append(inbox)
+        if self.home.forked:
+            return
+        # Without its loop, which a thread may have ended with, nothing waits or comes any more.
+        with contextlib.suppress(ValueError):
+            self._loop.run_callback_threadsafe(self._release_forgotten)
+
+    def _release_forgotten(self) -> None:
+        while self._forgotten and not self.home.forked:
+            self.release(self._forgotten.popleft(), ListenerClosed("the subscription was closed"))
+
+    # The stream
+
+    def _run(self) -> None:
+        while self._ends_at is None or time.monotonic() < self._ends_at:
+            try:
+                item = self.feed.get()
+            except ListenerClosed:
+                return
+            if item is None:
+                self._mark_gap()
+            elif (topic := self._topics.get(item.channel)) is not None:
+                self._deliver(topic, item)
+
+    def _deliver(self, topic: _Topic, notification: Notification) -> None:
+        due: list[Inbox] = []
+        put, switched = self._since_turn + 1, False
+        # A copy: they come and go while others have their turn.
+        for inbox in tuple(topic.inboxes):
+            if put >= PORTION:
+                self._wake(due)
+                self._let_others_run()
+                due, put, switched = [], 0, True
+            put += 1
+            if switched and inbox not in topic.inboxes:
+                continue
+            items = inbox.items
+            if len(items) < inbox.size:
+                if inbox.waiting and not items:
+                    due.append(inbox)
+                items.append(notification)
+            else:
+                self._wake(due)
+                due, switched = [], True
+                self._put_without_room(topic, inbox, notification)
+        self._wake(due)
+        self._since_turn = put
+
+    def _put_without_room(self, topic: _Topic, inbox: Inbox, notification: Notification) -> None:
+        if inbox.waiting:
+            # Woken, and had no turn yet: a burst must not outrun those who do nothing but take.
+            self._let_others_run()
+        while inbox in topic.inboxes and not inbox.put(notification):
+            if self._ends_at is not None:
+                self.release(inbox, _closed())
+            else:
+                waiter: Waiter[None] = Waiter()
+                inbox.wanted = waiter
+                waiter.get()
+                self._stay_home()
+        if inbox.end is not None:
+            self.release(inbox, inbox.end)
+
+    def _wake(self, inboxes: list[Inbox]) -> None:
+        if inboxes:
+            self._loop.run_callback(wake, iter(inboxes))
+
+    def _mark_gap(self) -> None:
+        """Tell everybody; and whose channel the server has refused on the way back, that it ends."""
+        refused = self._refused.copy()
+        self._refused.clear()
+        for topic in refused:
+            if self._topics.get(topic.channel) is topic:
+                self._give_up(topic)
+        for number, inbox in enumerate(tuple(self.inboxes), 1):
+            inbox.mark_gap()
+            if not number % PORTION:
+                self._let_others_run()
+
+    def _give_up(self, topic: _Topic) -> None:
+        del self._topics[topic.channel]
+        error = ChannelNotOpen(f"the server refused channel {topic.channel!r} when it was listened to again")
+        error.__cause__ = topic.refusal
+        inboxes = list(topic.inboxes)
+        topic.inboxes.clear()
+        for inbox in inboxes:
+            self.release(inbox, error)
+
+    def _let_others_run(self) -> None:
+        let_others_run()
+        self._stay_home()
+
+    def _stay_home(self) -> None:
+        """Go no further in a forked child: after every wait."""
+        if self.home.forked:
+            raise gevent.GreenletExit
+
+    def _end(self) -> None:
+        if self.home.forked:
+            return
+        self._ends_at = 0.0
+        if not self.feed.closed:
+            spawn("pglisten-broadcaster-closer", self.feed.close, 0)
+        for inbox in list(self.inboxes):
+            self.release(inbox, _closed())
+
+
+_started: weakref.WeakSet[Fan] = weakref.WeakSet()
+
+
+def close_all(grace: float) -> None:
+    """Close those of this process and thread; running event callbacks have *grace* seconds each."""
+    for fan in list(_started):
+        if fan.home.thread == thread_ident() and not fan.home.forked:
+            fan.close(grace)
+
+
+def _closed() -> ListenerClosed:
+    return ListenerClosed("the broadcaster was closed")

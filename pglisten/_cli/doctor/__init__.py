@@ -1,0 +1,1 @@
+"""``pglisten doctor``: finds out why notifications do not arrive."""

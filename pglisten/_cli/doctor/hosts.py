@@ -1,0 +1,157 @@
+"""The doctor's visit to each host: who answers, what it is, and which of them a listener would take."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..._connection.connect import FINAL
+from ..._connection.hints import remedy
+from ..._connection.resolve import resolve
+from ..._connection.server_state import NO_STATE, STATE_QUERY, ServerState
+from ..._conninfo import ConnInfo
+from ...backend import Backend, Session
+from ...errors import ConnectionFailed, ConnectionLost, ServerError
+from . import verdicts
+from .limits import connect, fetch
+from .verdicts import Verdict, milliseconds
+
+__all__ = ["Chosen", "choose", "is_local", "look_up"]
+
+
+class Chosen(NamedTuple):
+    """The session that a listener would have."""
+
+    address: ConnInfo
+    session: Session
+    state: ServerState
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the process that answers is not the one that the session was said to be."""
+        return self.state.pid != self.session.pid
+
+
+def look_up(conninfo: ConnInfo, timeout: float) -> tuple[list[ConnInfo], Verdict]:
+    """Return all addresses of all hosts, and what there is to say of it."""
+    addresses: list[ConnInfo] = []
+    found: list[str] = []
+    advice: str | None = None
+    for target in conninfo.targets():
+        try:
+            resolved = resolve(target, timeout)
+        except ConnectionFailed as error:
+            found.append(str(error))
+            advice = remedy(None, str(error), "")
+            continue
+        addresses.extend(resolved)
+        numbers = ", ".join(address.hostaddr for address in resolved)
+        if target.is_unix or target.hostaddr or numbers == target.host:
+            found.append(f"nothing to resolve in {target.host or target.hostaddr}")
+        else:
+            found.append(f"{target.host} is {numbers}")
+    text = "; ".join(dict.fromkeys(found))
+    if not addresses:
+        return addresses, verdicts.failed(text, advice)
+    return addresses, verdicts.ok(text) if advice is None else verdicts.warning(text, advice)
+
+
+def choose(
+    backend: Backend,
+    addresses: Sequence[ConnInfo],
+    timeout: float,
+    keep: Callable[[Session], object],
+) -> tuple[Chosen | None, Verdict]:
+    """Connect to each address; return the one that a listener would take, and what was found at each.
+
+    *timeout* is seconds for each step. *keep* is called with every session, which it is to close in the
+    end, whatever happens; those that are not chosen are closed here before that.
+    """
+    visit = _Visit(backend, timeout, keep)
+    for address in addresses:
+        visit.call_at(address)
+        if visit.is_final:
+            break
+    chosen = visit.best()
+    for candidate in visit.candidates:
+        if candidate is not chosen:
+            candidate.session.close()
+    text, advice = "; ".join(visit.found), "; ".join(dict.fromkeys(visit.advice)) or None
+    if chosen is None:
+        return None, verdicts.failed(text, advice or visit.advice_if_none_suits)
+    if len(visit.found) > 1:
+        text += f"; a listener takes {_place(chosen.address)}"
+    return chosen, verdicts.warning(text, advice) if visit.failures else verdicts.ok(text)
+
+
+def is_local(address: ConnInfo) -> bool:
+    """Whether a connection to *address* does not leave this machine."""
+    return address.is_unix or ipaddress.ip_address(address.hostaddr.partition("%")[0]).is_loopback
+
+
+class _Visit:
+    """What was found on the way through the addresses."""
+
+    def __init__(self, backend: Backend, timeout: float, keep: Callable[[Session], object]) -> None:
+        self._backend = backend
+        self._timeout = timeout
+        self._keep = keep
+        self.candidates: list[Chosen] = []
+        self.found: list[str] = []
+        self.advice: list[str] = []
+        self.advice_if_none_suits: str | None = None
+        self.failures = 0
+        self.is_final = False
+
+    def call_at(self, address: ConnInfo) -> None:
+        """Connect, and ask the server what it is."""
+        started = time.monotonic()
+        target = address.with_password()
+        try:
+            session = connect(self._backend, target, target.connect_timeout or self._timeout)
+            self._keep(session)
+            took = time.monotonic() - started
+            state = ServerState.read(fetch(session, STATE_QUERY, self._timeout))
+            if state is None:
+                raise ConnectionLost(NO_STATE)
+        except (ConnectionFailed, ConnectionLost, ServerError) as error:
+            # A failed attempt begins with where it led.
+            where = "" if isinstance(error, ConnectionFailed) else f"{address.description}: "
+            self._failed(f"{where}{error}", error.sqlstate, target.password_source)
+            return
+        wanted = address.target_session_attrs
+        where = _place(address)
+        if not state.suits(wanted) and wanted != "prefer-standby":
+            # No failure: to be passed over is what the others of several hosts are there for.
+            session.close()
+            self.found.append(f"{where}: {state.unsuitable(wanted)}")
+            self.advice_if_none_suits = "name a server that suits target_session_attrs, or correct that"
+            return
+        self.candidates.append(Chosen(address, session, state))
+        self.found.append(f"{where} is {_kind(state)}, connected in {milliseconds(took)}")
+
+    def best(self) -> Chosen | None:
+        """Return the first that can LISTEN, else the first: what a listener ends up with."""
+        able = (candidate for candidate in self.candidates if not candidate.state.in_recovery)
+        return next(able, next(iter(self.candidates), None))
+
+    def _failed(self, text: str, sqlstate: str | None, password_source: str) -> None:
+        self.failures += 1
+        self.found.append(text)
+        if advice := remedy(sqlstate, text, password_source):
+            self.advice.append(advice)
+        # As in `Route`: tried elsewhere too, a wrong password may lock the account.
+        self.is_final = sqlstate is not None and sqlstate[:2] in FINAL
+
+
+def _kind(state: ServerState) -> str:
+    if state.in_recovery:
+        return "a standby"
+    return "a primary, read-only" if state.read_only else "a primary"
+
+
+def _place(address: ConnInfo) -> str:
+    resolved = address.host and address.hostaddr and address.hostaddr != address.host
+    return f"{address.description} at {address.hostaddr}" if resolved else address.description

@@ -1,0 +1,62 @@
+"""How a command of the command line ends before its time."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import gevent
+from gevent.event import Event
+
+from .._greenlet import Greenlet, spawn
+from .output import Output
+
+__all__ = ["until_stopped"]
+
+CLEANING_UP = 0.8
+"""Seconds that a command may clean up after a signal: it ends within a second of Ctrl-C, whatever the other
+end does. What is left then ends with the process."""
+
+
+def until_stopped(command: Callable[[], None], stdout: Output | None = None) -> int | None:
+    """Run *command* in a greenlet and wait for its end; Ctrl-C, SIGTERM and *stdout*'s closing kill it.
+
+    Returns the number of the signal that did, if one did. Raises what *command* raises.
+    """
+    failures: list[Exception] = []
+    reasons: list[int | None] = []
+    stopped = Event()
+
+    def run() -> None:
+        try:
+            command()
+        except Exception as error:  # noqa: BLE001 - raised again below, where somebody can catch it
+            failures.append(error)
+
+    worker = spawn("pglisten-command", run)
+    worker.rawlink(lambda _: stopped.set())
+
+    def stop(reason: int | None) -> None:
+        # Once: again, it would only interrupt the cleaning up.
+        if not reasons:
+            reasons.append(reason)
+            worker.kill(block=False)
+            stopped.set()
+
+    def stdout_closed(watcher: Greenlet) -> None:
+        del watcher
+        stop(None)
+
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(gevent.signal_handler(number, stop, number).cancel)
+        if stdout is not None:
+            watcher = spawn("pglisten-stdout", stdout.wait_closed)
+            watcher.rawlink(stdout_closed)
+            stack.callback(watcher.kill)
+        stopped.wait()
+        worker.join(CLEANING_UP)
+    for failure in failures:
+        raise failure
+    return reasons[0] if reasons else None

@@ -1,0 +1,118 @@
+"""Where a connection string leads: one host or several, as ``pqConnectOptions2`` of libpq 17 counts them.
+
+``host``, ``hostaddr`` and ``port`` are lists with commas between their elements. An element may be empty:
+a host is the default then, a port 5432, and an address is looked up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..errors import ConfigurationError
+from .keywords import integer
+
+__all__ = ["DEFAULT_PORT", "Place", "check_socket_path", "default_host", "joined", "places", "socket_path"]
+
+DEFAULT_PORT = 5432
+"""PostgreSQL's registered port (DEF_PGPORT)."""
+
+SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")  # noqa: S108 - a socket is looked up there, not made
+"""Where the Unix socket is sought: as Debian's and psycopg2-binary's libpq, then PostgreSQL's own default."""
+
+MAX_SOCKET_PATH = 107
+"""Longest path of a Unix socket, in bytes, on Linux (unix(7)); libpq refuses longer ones too."""
+
+
+class Place(NamedTuple):
+    """One place to connect to."""
+
+    host: str
+    """Name, address, or directory of the Unix socket; ``""`` if only the address was given."""
+    hostaddr: str
+    """Numeric address, ``""`` if ``host`` has to be resolved or is a directory."""
+    port: int
+
+    @property
+    def is_unix(self) -> bool:
+        return self.host.startswith(("/", "@")) and not self.hostaddr
+
+    @property
+    def name_in_passfile(self) -> str:
+        """What stands for this in a password file: the host rather than the address."""
+        return "localhost" if self.host == default_host() else self.host or self.hostaddr
+
+    @property
+    def name(self) -> str:
+        """``db:5432``, with brackets around an IPv6 address."""
+        host = self.host or self.hostaddr
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+def places(values: Mapping[str, str]) -> tuple[Place, ...]:
+    """Return the places that *values* name, in their order; there is one at least.
+
+    Raises `ConfigurationError` if the lists do not fit together.
+    """
+    hosts, addresses, ports = (_elements(values.get(key, "")) for key in ("host", "hostaddr", "port"))
+    count = len(addresses or hosts or [""])
+    if hosts and len(hosts) != count:
+        raise ConfigurationError(
+            f"host and hostaddr differ in length, {len(hosts)} and {count}: give each host its address, "
+            "an empty one between the commas if it has none"
+        )
+    if len(ports) > 1 and len(ports) != count:
+        raise ConfigurationError(
+            f"port and hosts differ in length, {len(ports)} and {count}: "
+            "give one port for all, or one for each host"
+        )
+    if len(ports) <= 1:
+        ports = (ports or [""]) * count
+    return tuple(map(_place, hosts or [""] * count, addresses or [""] * count, ports))
+
+
+def joined(found: tuple[Place, ...]) -> dict[str, str]:
+    """Return the keywords of *found*, defaults filled in; `places` takes them apart again."""
+    return {
+        "host": _list([place.host for place in found]),
+        "hostaddr": _list([place.hostaddr for place in found]),
+        "port": _list([str(place.port) for place in found]),
+    }
+
+
+def default_host() -> str:
+    """Return the directory of the Unix socket where no host was given."""
+    return next(filter(os.path.isdir, SOCKET_DIRECTORIES), SOCKET_DIRECTORIES[-1])
+
+
+def socket_path(host: str, port: int) -> str:
+    """Return the address of the Unix socket in directory *host*.
+
+    One of the abstract namespace, which libpq writes with ``@`` in front, begins with NUL.
+    """
+    path = f"{host}/.s.PGSQL.{port}"
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def check_socket_path(place: Place) -> None:
+    """Raise `ConfigurationError` for a directory that is too long for the system."""
+    length = len(socket_path(place.host, place.port).encode()) if place.is_unix else 0
+    if length > MAX_SOCKET_PATH:
+        raise ConfigurationError(
+            f"host is a directory whose Unix socket has a path of {length} bytes, "
+            f"over the {MAX_SOCKET_PATH} that the system takes: write a shorter one"
+        )
+
+
+def _place(host: str, hostaddr: str, port: str) -> Place:
+    return Place(host or ("" if hostaddr else default_host()), hostaddr, integer(port) or DEFAULT_PORT)
+
+
+def _elements(text: str) -> list[str]:
+    return text.split(",") if text else []
+
+
+def _list(elements: list[str]) -> str:
+    """Join *elements*; where none says anything, nothing is said rather than commas alone."""
+    return ",".join(elements) if any(elements) else ""

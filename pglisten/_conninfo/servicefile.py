@@ -1,0 +1,115 @@
+"""Service files, ``pg_service.conf``, by the rules of ``parseServiceInfo`` in libpq 17 (fe-connect.c).
+
+No message repeats a line's text, which may be a password's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from ..errors import ConfigurationError
+from .keywords import KEYWORDS, printable, what_else
+
+__all__ = ["read_service"]
+
+SYSTEM_DIRECTORIES = ("/etc/postgresql-common", "/etc/sysconfig/pgsql", "/usr/local/pgsql/etc")
+"""Where ``pg_service.conf`` is sought without ``PGSYSCONFDIR``. libpq knows one directory, of its build:
+Debian's and psycopg2-binary's, that of PostgreSQL's RPMs, and that of an own build without options."""
+
+MAX_LINE = 1022
+"""Longest line in bytes with its end: libpq reads into 1024, and wants to see that it had room."""
+
+_BLANK = b" \t\n\v\f\r"  # C's isspace()
+
+
+def read_service(name: str, environ: Mapping[str, str], home: str) -> tuple[dict[str, str], str]:
+    """Return what service *name* sets, and the file that says so; *home* is ``""`` if there is none.
+
+    The first setting of a keyword counts. Raises `ConfigurationError` where libpq refuses: if the file
+    that ``PGSERVICEFILE`` names cannot be read, the service is in no file, or has a line that is wrong.
+    """
+    looked: list[str] = []
+    for path in _files(environ, home):
+        values = _search(path, name)
+        if values is not None:
+            return values, path
+        looked.append(path)
+    places = (
+        f"is not in {' or '.join(map(printable, looked))}" if looked else "is wanted, and there is no file"
+    )
+    raise ConfigurationError(
+        f"service {printable(name)!r} {places}: add a section [{printable(name)}] to ~/.pg_service.conf, "
+        "or name another file by PGSERVICEFILE"
+    )
+
+
+def _files(environ: Mapping[str, str], home: str) -> Iterator[str]:
+    own = os.path.join(home, ".pg_service.conf")
+    if "PGSERVICEFILE" in environ:
+        yield environ["PGSERVICEFILE"]
+    elif home and os.path.exists(own):
+        yield own
+    directories = [environ["PGSYSCONFDIR"]] if "PGSYSCONFDIR" in environ else SYSTEM_DIRECTORIES
+    paths = (os.path.join(directory, "pg_service.conf") for directory in directories)
+    yield from list(filter(os.path.exists, paths))[:1]
+
+
+def _search(path: str, name: str) -> dict[str, str] | None:
+    """Return what *path* says of the service, ``None`` if it is not in there."""
+    values: dict[str, str] | None = None
+    for number, line in _lines(path):
+        if line.startswith(b"["):
+            if values is not None:
+                break
+            if line.startswith(b"[" + name.encode() + b"]"):
+                values = {}
+        elif values is not None:
+            keyword, value = _setting(line, f"service file {printable(path)}, line {number}")
+            values.setdefault(keyword, value)
+    return values
+
+
+def _lines(path: str) -> Iterator[tuple[int, bytes]]:
+    """Yield each line that is neither empty nor a comment, without blanks at its ends, and its number."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if len(line) > MAX_LINE:
+                    raise ConfigurationError(
+                        f"service file {printable(path)}, line {number}: over {MAX_LINE} bytes, "
+                        "which libpq does not read: shorten it"
+                    )
+                stripped = line.strip(_BLANK)
+                if stripped and not stripped.startswith(b"#"):
+                    yield number, stripped
+    except OSError as error:
+        raise ConfigurationError(
+            f"service file {printable(path)!r} cannot be read: {error.strerror}: "
+            "correct PGSERVICEFILE or the file's permissions"
+        ) from None
+
+
+def _setting(line: bytes, where: str) -> tuple[str, str]:
+    """Take ``keyword=value`` apart, in which blanks around the = belong to both sides."""
+    if line.startswith(b"ldap"):
+        raise ConfigurationError(
+            f"{where}: looking a service up by LDAP is not possible: write its settings there"
+        )
+    keyword, equals, value = line.partition(b"=")
+    name = keyword.decode("utf-8", "replace")
+    if not equals or name not in KEYWORDS:
+        hint = f": {what_else(name)}" if equals else ""
+        raise ConfigurationError(
+            f"{where}: not a libpq keyword and its value, keyword=value without blanks{hint}"
+        )
+    if name == "service":
+        raise ConfigurationError(f"{where}: a service cannot name another: write that one's settings there")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        # Without the cause: it holds the bytes.
+        raise ConfigurationError(f"{where}: the value of {name} is not UTF-8") from None
+    if "\0" in text:
+        raise ConfigurationError(f"{where}: the value of {name} has a NUL character in it: remove it")
+    return name, text

@@ -1,0 +1,189 @@
+"""Where a setting comes from; checked on the way.
+
+The DSN goes over the service that it or ``PGSERVICE`` names, that over the ``PG*`` variables, and these
+over the defaults, as in ``conninfo_add_defaults`` of libpq 17.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..errors import ConfigurationError
+from .dsn import parse_dsn
+from .hosts import check_socket_path, joined, places
+from .keywords import KEYWORDS, TLS_VERSIONS, printable, swallowed
+from .servicefile import read_service
+
+__all__ = ["DEFAULT_SSLMODE", "Effective", "effective"]
+
+DEFAULT_SSLMODE = "prefer"
+"""libpq's own (DefaultSSLMode); with ``sslrootcert=system`` it is ``verify-full`` instead."""
+
+DEFAULT_TLS_MIN = "TLSv1.2"
+"""libpq's ssl_min_protocol_version since version 13, if none is given."""
+
+
+class Effective(NamedTuple):
+    """What counts in the end."""
+
+    values: dict[str, str]
+    """Every keyword that is set, or has a default that is always needed."""
+    home: str
+    """The user's home directory, ``""`` if there is none."""
+    password_source: str
+    """Where the password is from, for messages; ``""`` if there is none."""
+
+
+class _Source(NamedTuple):
+    """One place that sets keywords."""
+
+    values: Mapping[str, str]
+    naming: str
+    """What a message calls ``{keyword}`` or ``{variable}`` from there."""
+    description: str
+    """Of the place, likewise."""
+    option: str | None = None
+    """``"dsn"`` for the connection string, which is an argument of the caller's."""
+
+
+def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
+    """Return what *dsn* and *environ* come to.
+
+    Raises `ConfigurationError` for a *dsn* that is no string, and for whatever is wrong in a setting that
+    counts.
+    """
+    home = _home_directory(environ)
+    sources = _sources(_checked_text("the DSN", dsn, "dsn"), environ, home)
+    values: dict[str, str] = {}
+    password_source = ""
+    for source in sources:
+        for keyword, value in source.values.items():
+            if keyword in values:
+                continue  # Not even checked: libpq does not look at it either.
+            _check(keyword, source, value)
+            values[keyword] = value
+            if keyword == "password" and value:
+                password_source = _named(keyword, source.description)
+    if not values.get("sslmode") and environ.get("PGREQUIRESSL", "").startswith("1"):
+        values["sslmode"] = "require"  # deprecated, and still honoured by libpq 17
+    # Only checked: it is UTF8 always, and the backends see to that.
+    values.pop("client_encoding", None)
+    _fill_in(values)
+    _check_together(values)
+    return Effective(values, home, password_source)
+
+
+def _sources(dsn: str, environ: Mapping[str, str], home: str) -> list[_Source]:
+    """Return the places that set keywords, the strongest first."""
+    # An empty value in the DSN or a service means the default where libpq takes it so, and is refused
+    # where libpq refuses it: sslmode='' must not hide PGSSLMODE=verify-full.
+    given = parse_dsn(dsn)
+    string = _Source(given, "{keyword}", "the connection string", "dsn")
+    names = {keyword: entry.variable for keyword, entry in KEYWORDS.items() if entry.variable}
+    variables = {keyword: environ[name] for keyword, name in names.items() if environ.get(name)}
+    environment = _Source(variables, "{variable}", "{variable}")
+    # Not even an empty PGSERVICE is none: libpq looks it up, also when psycopg2 calls it.
+    service = given.get("service", environ.get("PGSERVICE"))
+    if service is None:
+        return [string, environment]
+    _check("service", string if "service" in given else environment, service)
+    settings, path = read_service(service, environ, home)
+    file = f"service file {printable(path)}"
+    return [string, _Source(settings, f"{{keyword}} in {_literal(file)}", _literal(file)), environment]
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _named(keyword: str, naming: str) -> str:
+    return naming.format(keyword=keyword, variable=KEYWORDS[keyword].variable)
+
+
+def _home_directory(environ: Mapping[str, str]) -> str:
+    """Return the user's home directory as libpq finds it, ``""`` if there is none."""
+    if home := environ.get("HOME"):
+        return home
+    account = _account()
+    return account.pw_dir if account else ""
+
+
+def _check(keyword: str, source: _Source, value: str) -> None:
+    name = _named(keyword, source.naming)
+    # First, because the keyword's own complaint may show the value.
+    complaint = swallowed(keyword, _checked_text(name, value, source.option)) or KEYWORDS[keyword].check(
+        value
+    )
+    if complaint:
+        raise ConfigurationError(f"{name} {complaint}", option=source.option)
+
+
+def _checked_text(name: str, text: object, option: str | None) -> str:
+    if not isinstance(text, str):
+        raise ConfigurationError(
+            f'{name} is of type {type(text).__name__}: write a string, "" for the PG* variables alone',
+            option=option,
+        )
+    if "\0" in text:
+        raise ConfigurationError(
+            f"{name} has a NUL character in it: PostgreSQL takes none anywhere, remove it", option=option
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Without the cause: it holds the whole text.
+        raise ConfigurationError(
+            f"{name} has characters that UTF-8 cannot encode: remove them", option=option
+        ) from None
+    return text
+
+
+def _fill_in(values: dict[str, str]) -> None:
+    """Add the defaults, as ``pqConnectOptions2`` of libpq does."""
+    values.setdefault("sslmode", "verify-full" if values.get("sslrootcert") == "system" else DEFAULT_SSLMODE)
+    if not values.get("user"):
+        account = _account()
+        if account is None:
+            raise ConfigurationError(
+                f"user is not set, and user id {os.geteuid()} has no name in this system: set user or PGUSER"
+            )
+        values["user"] = account.pw_name
+    values["dbname"] = values.get("dbname") or values["user"]
+    found = places(values)
+    for place in found:
+        check_socket_path(place)
+    for keyword, value in joined(found).items():
+        if value or keyword in values:
+            values[keyword] = value
+
+
+def _check_together(values: Mapping[str, str]) -> None:
+    """Refuse what is right by itself and wrong in company."""
+    sslmode = values["sslmode"]
+    if values.get("sslrootcert") == "system" and sslmode != "verify-full":
+        raise ConfigurationError(
+            f"sslmode={sslmode} is too weak for sslrootcert=system, where anybody can get a certificate: "
+            "write sslmode=verify-full"
+        )
+    if values.get("sslnegotiation") == "direct" and sslmode in {"disable", "allow", "prefer"}:
+        raise ConfigurationError(
+            f"sslmode={sslmode} is too weak for sslnegotiation=direct: "
+            "write require, verify-ca or verify-full"
+        )
+    oldest = values.get("ssl_min_protocol_version", DEFAULT_TLS_MIN)
+    newest = values.get("ssl_max_protocol_version")
+    if oldest and newest and TLS_VERSIONS.index(newest.lower()) < TLS_VERSIONS.index(oldest.lower()):
+        raise ConfigurationError(
+            f"ssl_max_protocol_version={newest} is older than ssl_min_protocol_version, {oldest}: "
+            "lower that or leave both out"
+        )
+
+
+def _account() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return None

@@ -1,0 +1,1 @@
+"""Keeping a connection alive: the supervisor, its states and its settings."""

@@ -1,0 +1,142 @@
+"""A listener's options from an application's configuration: ``PGLISTEN_`` and the option's name.
+
+Which keys there are, what a string is converted to and where ``none`` means something is read from
+`ListenerOptions`. A value that cannot be converted is passed on as it is: the listener's own check refuses
+it, and the message then begins with the key.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import difflib
+import pkgutil
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
+
+from .._conninfo.keywords import KEYWORDS
+from ..errors import BackendNotFound, ConfigurationError
+from .settings import ListenerOptions
+
+__all__ = ["PREFIX", "make"]
+
+PREFIX = "PGLISTEN_"
+
+NOT_OURS = "PGLISTEN_TEST_"
+"""Keys with this prefix are ignored: test suites keep their own settings there."""
+
+_NO_CONFIG: tuple[type, ...] = (str, bytes, int, float, list, tuple, set)
+"""Objects that have attributes and are no configuration all the same."""
+
+_TYPES: Mapping[str, Any] = typing.get_type_hints(ListenerOptions)
+_KEYS = {option: f"{PREFIX}{option.upper()}" for option in _TYPES}
+
+Made = TypeVar("Made")
+
+
+def make(factory: Callable[..., Made], config: object, overrides: Mapping[str, Any]) -> Made:
+    """Call *factory* with the options in *config*; *overrides* take precedence over them.
+
+    Raises `ConfigurationError` for an unknown key, and for a value that cannot work, whose key it names.
+    """
+    made = _made(factory, config, overrides)
+    if isinstance(made, ConfigurationError):
+        raise made
+    return made
+
+
+def _made(
+    factory: Callable[..., Made], config: object, overrides: Mapping[str, Any]
+) -> Made | ConfigurationError:
+    """Return the error rather than raise it: frames in its traceback hold the connection string."""
+    options: dict[str, Any] = {}
+    try:
+        found = dict(_entries(config))
+        _check_names(found, _KEYS.values())
+        for name, key in _KEYS.items():
+            # An empty variable counts as unset, as in libpq.
+            if name not in overrides and found.get(key, "") != "":
+                options[name] = _converted(key, found[key], _TYPES[name])
+        return factory(**options, **overrides)
+    except ConfigurationError as error:
+        kind = BackendNotFound if isinstance(error, BackendNotFound) else ConfigurationError
+        key = f"{_KEYS[error.option]}: " if error.option in options else ""
+        named = kind(f"{key}{error}", option=error.option)
+        named.__cause__ = error.__cause__
+        return named
+
+
+def _entries(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what could be meant for us, in whatever case it is written."""
+    if config is None or isinstance(config, _NO_CONFIG):
+        # Without its value: it may be a connection string.
+        raise ConfigurationError(
+            f"from_config() takes a mapping, such as os.environ, or an object that has {PREFIX}... for "
+            f"attributes, not {type(config).__name__}: a connection string goes to the class itself"
+        )
+    # Some settings objects are mappings without saying so.
+    is_mapping = hasattr(config, "keys") and hasattr(config, "__getitem__")
+    for name in list(config.keys() if is_mapping else dir(config)):
+        if isinstance(name, str) and name.upper().startswith(PREFIX) and not name.startswith(NOT_OURS):
+            yield name, config[name] if is_mapping else getattr(config, name)
+
+
+def _check_names(found: Collection[str], known: Collection[str]) -> None:
+    for name in found:
+        if name in known:
+            continue
+        right = name.upper()
+        if name.startswith(PREFIX) and right not in known:
+            raise ConfigurationError(f"there is no option {name}: {_what_else(name, known)}")
+        # Other names in lower case may be anything of the application's; this one would be without effect.
+        if right in known and right not in found:
+            raise ConfigurationError(f"there is no option {name}: write {right}, in capitals")
+
+
+def _what_else(name: str, known: Collection[str]) -> str:
+    rest = {key.removeprefix(PREFIX): key for key in known}
+    wanted = name.removeprefix(PREFIX)
+    if (keyword := KEYWORDS.get(wanted.lower())) is not None:
+        variable = f", or set {keyword.variable}" if keyword.variable else ""
+        return f"write {wanted.lower()} into {PREFIX}DSN{variable}"
+    if near := difflib.get_close_matches(wanted, rest, 1):
+        return f"did you mean {rest[near[0]]}?"
+    return f"known are {', '.join(sorted(known))}"
+
+
+def _converted(key: str, value: Any, kind: Any) -> Any:
+    """Return *value*, a string as what it stands for in *kind*; as it is if it stands for nothing there."""
+    kinds = (kind, *typing.get_args(kind))
+    if not isinstance(value, str) or str in kinds or typing.get_origin(kind) is typing.Literal:
+        return value
+    if type(None) in kinds and value.strip().lower() == "none":
+        return None
+    if any(typing.get_origin(each) is collections.abc.Callable for each in kinds):
+        return _imported(key, value)
+    number = int if int in kinds else float
+    try:
+        return number(value)
+    except ValueError:
+        return value
+
+
+def _imported(key: str, path: str) -> object:
+    """Return what *path*, ``package.module:function``, names."""
+    module, colon, function = path.strip().partition(":")
+    if not (module and colon and function):
+        raise ConfigurationError(f"{key} is a function or 'package.module:function', not {path!r}")
+    try:
+        found: object = pkgutil.resolve_name(path.strip())
+    except ValueError:
+        raise ConfigurationError(f"{key} is a function or 'package.module:function', not {path!r}") from None
+    except AttributeError as error:
+        raise ConfigurationError(
+            f"{key} names {path!r}, but there is no {function!r} in that module, or not yet: "
+            "correct the name, or have the module define it before it calls from_config()"
+        ) from error
+    except Exception as error:
+        raise ConfigurationError(
+            f"{key} names {path!r}, which cannot be imported ({type(error).__name__}: {error}): "
+            "correct the name or the module"
+        ) from error
+    return found

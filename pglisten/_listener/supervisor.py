@@ -1,0 +1,293 @@
+"""Keeps one connection listening: dial, listen, be connected, lose it, wait, and again.
+
+The states and what leads from one to the next are in `pglisten._listener.states`. Three greenlets carry them
+out, and each has an owner that stops it: the supervisor (owned by whoever calls `close`) dials, waits and
+reports; a link (owned by the supervisor) is one connection at work; the dispatcher (owned by the
+supervisor) runs the callbacks. The supervisor never waits for a callback, so a callback may wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+import gevent
+from gevent.event import Event
+
+from .._connection.channels import ChannelTable, Waiter
+from .._connection.connect import Route, as_bug, as_failed_attempt
+from .._connection.live import Link
+from .._connection.loop import RECOVERY
+from .._greenlet import Greenlet, let_others_run, spawn
+from .._mailbox import Mailbox
+from .._may_wait import check_may_wait
+from .._ownership import Home, Replaced
+from ..backend import Session
+from ..errors import (
+    ConnectionLost,
+    Error,
+    ListenerClosed,
+    NotConnected,
+    OperationTimeout,
+    again,
+)
+from .backoff import Backoff
+from .events import Dispatcher, ListenerEvent
+from .settings import Pace, Settings
+from .states import TRANSITIONS, Happening, State
+
+logger = logging.getLogger("pglisten.listener")
+
+
+class Supervisor:
+    """One listener's life in one process.
+
+    *claims* are the channels wanted from the start and who waits for them. With *resumes* the first
+    connection brings a gap marker too: something went before it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        claims: Iterable[tuple[str, Waiter]] = (),
+        resumes: bool = False,
+        pace: Pace | None = None,
+    ) -> None:
+        self.home = Home()
+        self.state = State.DIALLING
+        self.mailbox = Mailbox(settings.queue_size, drop_oldest=settings.drop_oldest)
+        self.channels = ChannelTable(claims)
+        self.reconnects = 0
+        self.failed_attempts = 0
+        self.last_error: Exception | None = None  # The last failed attempt's or loss's.
+        self.connected_since: float | None = None
+        self._settings = settings
+        self._resumes = resumes
+        self._was_connected = False
+        self._pace = pace or Pace()
+        low, high = settings.min_reconnect_interval, settings.max_reconnect_interval
+        self._backoff = Backoff(low, high, settings.jitter, self._pace.dice)
+        self._link: Link | None = None
+        self._connected = Event()
+        self._last_failure: Exception | None = None
+        self._events = Dispatcher(settings.event_callback, "pglisten-events")
+        self._closer: Greenlet | None = None
+        self._greenlet: Greenlet | None = None
+        self.attempted = Event()
+        """Set once a first attempt to connect has come to its end, or will never."""
+
+    def start(self) -> None:
+        """Begin to connect; nothing if that has begun."""
+        if self._greenlet is None and self.state is not State.CLOSED:
+            self._greenlet = spawn("pglisten-supervisor", self._run)
+            self._greenlet.rawlink(self._ended)
+
+    # For the listener
+
+    @property
+    def link(self) -> Link | None:
+        """The connection, if there is one and all channels are listened to on it."""
+        link = self._link
+        lives = self.state is State.CONNECTED and link is not None and link.cause is None
+        return link if lives and not self.home.forked else None
+
+    def require_link(self) -> Link:
+        """Return the connection or raise `NotConnected`, with the last failure as its cause."""
+        if self.link is None:
+            check_may_wait()
+            let_others_run()  # A caller that tries again and again must let the connection be made.
+        if link := self.link:
+            return link
+        if self.state is State.CLOSED:
+            raise ListenerClosed("the listener was closed")
+        raise NotConnected(
+            f"there is no connection now ({self.state.value}): wait_connected() waits for one"
+        ) from self.last_error
+
+    def channels_changed(self) -> None:
+        """Have the server brought in line with the channel table, now or with the next connection."""
+        if self._link is not None:
+            self._link.channels_changed()
+
+    def wait_connected(self, timeout: float | None) -> None:
+        """Wait until connected, and until all that was wanted by now is listened to."""
+        check_may_wait()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiting = self.channels.waiting
+        while True:
+            while waiting and waiting[-1].done:  # So each is looked at once, in whatever order they end.
+                waiting.pop()
+            if self.mailbox.end is not None:
+                raise again(self.mailbox.end)
+            if self.link is None:
+                # Lost, and the supervisor has not come round to it yet: an event that is set does not wait.
+                self._connected.clear()
+            elif not waiting:
+                return
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self.link is None:
+                arrived = self._connected.wait(remaining) or self._connected.is_set()
+            else:
+                arrived = waiting[-1].join(remaining)
+            if not arrived:
+                late = f"not connected within {timeout:g} s ({self.state.value})"
+                raise OperationTimeout(late) from self._last_failure
+
+    def close(self, grace: float | None) -> None:
+        """End everything and wait until it has ended. A running callback has *grace* seconds to return."""
+        closer = self._closer
+        if closer is None:  # Not its truth: a greenlet that has ended is false.
+            closer = self._begin_to_close(ListenerClosed("the listener was closed"), grace)
+        if not self._events.is_current:
+            closer.join()
+
+    def replace(self) -> Supervisor:
+        """Return the one that goes on in this forked child; leave the parent's session alone."""
+        # A child made by os.fork() in an unpatched process still has the parent's event loop.
+        gevent.reinit()
+        successor = Supervisor(self._settings, claims=self.channels.claims(), resumes=True)
+        successor.start()
+        if self._greenlet is not None:
+            self._greenlet.kill(block=False)
+        self._events.stop()
+        if self._link is not None:
+            self._link.stop(Replaced("this process was forked"), wait=False)
+        # Copies of the parent's greenlets that wait here find out and wait there.
+        self.mailbox.finish(Replaced("this process was forked"))
+        self._connected.set()
+        return successor
+
+    # The greenlet
+
+    def _run(self) -> None:
+        while True:
+            failure = self._attempt()
+            if failure is not None:
+                self._sleep(self._failed(failure))
+                continue
+            assert self._link is not None
+            self._link.join()
+            self._go_on()
+            self._sleep(self._lost())
+
+    def _ended(self, _: object) -> None:
+        """Close, if it was killed by somebody who ends all greenlets there are: nobody shall wait in vain."""
+        if self.state is not State.CLOSED and not self.home.forked:
+            self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace=0)
+
+    def _attempt(self) -> Exception | None:
+        """Dial and listen, on one host after the other; return why it failed, or ``None`` once connected."""
+        self._link = None
+        settings, look = self._settings, not self._was_connected
+        route = Route(settings.backend, settings.conninfo, settings.connect_timeout, look_for_pooler=look)
+        while True:
+            session, failure = self._dial(route)
+            self._go_on(session)
+            if session is None:
+                return failure
+            self._to(Happening.DIALLED)
+            link = self._link = Link(
+                session,
+                mailbox=self.mailbox,
+                channels=self.channels,
+                heartbeat=settings.heartbeat,
+                returns=True,
+                on_settled=self._settled,
+            )
+            link.settled.wait()
+            self._go_on()
+            if self.state is State.CONNECTED:
+                return None
+            if not isinstance(link.cause, ConnectionLost) or link.cause.sqlstate != RECOVERY:
+                return link.cause
+            route.pass_over(link.cause)
+            self._to(Happening.PASSED_OVER)
+
+    def _dial(self, route: Route) -> tuple[Session | None, Exception | None]:
+        try:
+            return route.next(), None
+        except Error as error:
+            return None, error
+        except Exception as error:  # noqa: BLE001 - one bad attempt must not end the listener
+            return None, as_bug(error, self._settings.backend)
+
+    def _settled(self) -> None:
+        """Take note that the server has every channel: the first time on a connection, it counts as made."""
+        link = self._link
+        if self.state is not State.LISTENING or link is None:
+            return  # Settled again, after a change of the channels.
+        self._to(Happening.SETTLED)
+        self._connected.set()
+        self.connected_since = time.time()
+        self._backoff.connected(self._pace.now())
+        event = ListenerEvent.RECONNECTED if self._was_connected else ListenerEvent.CONNECTED
+        gap = self._was_connected or self._resumes
+        self.reconnects += self._was_connected
+        self._was_connected = True
+        logger.info("%s to server process %d", event.value, link.pid)
+
+        def open_stream() -> None:
+            if gap:
+                self.mailbox.mark_gap()
+            link.open()
+
+        self._events.post(event, None, open_stream)
+
+    def _failed(self, error: Exception) -> float:
+        self._to(Happening.FAILED)
+        error = as_failed_attempt(error)
+        self.failed_attempts += 1
+        # Without its frames: kept for long, they hold the connection string.
+        self.last_error = self._last_failure = error.with_traceback(None)
+        delay = self._backoff.after_failure()
+        logger.warning("connection attempt failed, next in %.3g s: %s", delay, error)
+        self._events.post(ListenerEvent.CONNECTION_ATTEMPT_FAILED, error)
+        return delay
+
+    def _lost(self) -> float:
+        assert self._link is not None
+        self.last_error = cause = self._link.cause
+        self._to(Happening.LOST)
+        self._connected.clear()
+        self.connected_since = None
+        delay = self._backoff.after_loss(self._pace.now())
+        logger.info("disconnected, next attempt in %.3g s: %s", delay, cause)
+        self._events.post(ListenerEvent.DISCONNECTED, cause)
+        return delay
+
+    def _sleep(self, delay: float) -> None:
+        self._pace.sleep(delay)
+        self._go_on()
+        self._to(Happening.RESTED)
+
+    def _go_on(self, session: Session | None = None) -> None:
+        """Go no further in a forked child, or if closed meanwhile: after every wait."""
+        if not self.home.forked and self.state is not State.CLOSED:
+            return
+        if session is not None:
+            (session.abandon if self.home.forked else session.close)()
+        raise gevent.GreenletExit
+
+    def _begin_to_close(self, closed: ListenerClosed, grace: float | None) -> Greenlet:
+        last = (ListenerEvent.DISCONNECTED, closed) if self.state is State.CONNECTED else None
+        self._to(Happening.CLOSE)
+        self.mailbox.finish(closed)
+        self.channels.fail(closed)
+        self._connected.set()
+        # In a greenlet of its own: it has to be finished even if the caller is killed now.
+        self._closer = spawn("pglisten-closer", self._shut_down, last, grace)
+        return self._closer
+
+    def _shut_down(self, last: tuple[ListenerEvent, Exception] | None, grace: float | None) -> None:
+        if self._greenlet is not None:
+            self._greenlet.kill()
+        if self._link is not None:
+            self._link.stop(ListenerClosed("the listener was closed"))
+        self._events.finish(last, grace)
+
+    def _to(self, happening: Happening) -> None:
+        self.state = TRANSITIONS[self.state, happening]
+        if happening in (Happening.SETTLED, Happening.FAILED, Happening.CLOSE):
+            self.attempted.set()

@@ -1,0 +1,226 @@
+"""The WSGI application of `pglisten.sse`: who gets a stream, and what the others get instead.
+
+Nothing is subscribed before everything else is settled, and nothing stays subscribed without a response.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import re
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import parse_qsl
+
+from .._sql import check_channel
+from ..broadcast import Broadcaster
+from ..errors import ConfigurationError, InvalidChannelName, ListenerClosed, OperationTimeout, ServerError
+from .registry import streams
+from .stream import EventStream, Form
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["HEADERS", "Authorize", "Limits", "StreamApp", "check_cors"]
+
+Authorize: TypeAlias = "Callable[[WSGIEnvironment, str], bool]"
+
+HEADERS = (
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    # Nothing in between may keep it, or compress it and so hold it back.
+    ("Cache-Control", "no-store, no-transform"),
+    # Middleware that compresses heeds no no-transform: it leaves alone what has an encoding. RFC 9110, 8.4,
+    # calls this one unnecessary, since it means none; clients take it.
+    ("Content-Encoding", "identity"),
+    # nginx buffers what comes from behind it, unless told otherwise.
+    ("X-Accel-Buffering", "no"),
+)
+"""The headers of a response that has a stream for a body."""
+
+RETRY_AFTER = 3.0
+"""Seconds, where ``retry`` leaves it to the browser."""
+
+logger = logging.getLogger("pglisten.sse")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one application may take. Raises `ConfigurationError` for a number below 1."""
+
+    max_channels: int
+    max_streams: int
+    queue_size: int
+    timeout: float
+
+    def __post_init__(self) -> None:
+        for name in ("max_channels", "max_streams"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name} is a number from 1 up, not {value!r}")
+
+
+class _Refusal(Exception):
+    """The answer to a request that gets no stream."""
+
+    def __init__(self, status: str, text: str, *headers: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.body = (text + "\n").encode()
+        self.headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(self.body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            *headers,
+        ]
+
+
+class StreamApp:
+    """See `pglisten.sse.app`."""
+
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        authorize: Authorize | None,
+        form: Form,
+        limits: Limits,
+        cors: tuple[str, bool] | None,
+    ) -> None:
+        if authorize is not None and (not callable(authorize) or inspect.iscoroutinefunction(authorize)):
+            raise ConfigurationError(f"authorize is a function of (environ, channel), not {authorize!r}")
+        self._broadcaster = broadcaster
+        self._authorize = authorize
+        self._form = form
+        self._limits = limits
+        self._cors = cors
+        self._open: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self._coming = 0
+        """Requests that wait for their channels."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
+        cors = self._cors_headers(environ)
+        try:
+            channels = self._admit(environ)
+            if environ["REQUEST_METHOD"] == "HEAD" or streams.stopping:
+                start_response("200 OK", [*HEADERS, *cors])
+                return self._nothing(environ)
+            stream = self._stream(channels, again="HTTP_LAST_EVENT_ID" in environ)
+        except _Refusal as refusal:
+            start_response(refusal.status, [*refusal.headers, *cors])
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [refusal.body]
+        try:
+            start_response("200 OK", [*HEADERS, *cors])
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def __repr__(self) -> str:
+        return f"<pglisten.sse.app streams={len(self._open)} of {self._broadcaster!r}>"
+
+    def _admit(self, environ: WSGIEnvironment) -> list[str]:
+        """Return the channels that are asked for, and may be."""
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            raise _Refusal("405 Method Not Allowed", "Streams are for GET.", ("Allow", "GET, HEAD"))
+        channels = self._requested(environ)
+        for channel in channels:
+            if not self._allowed(environ, channel):
+                raise _Refusal("403 Forbidden", f"Channel {channel!r} is not allowed.")
+        return channels
+
+    def _requested(self, environ: WSGIEnvironment) -> list[str]:
+        limit = self._limits.max_channels
+        try:
+            # WSGI hands over bytes in the guise of latin-1 text (PEP 3333).
+            query = environ.get("QUERY_STRING", "").encode("latin-1").decode()
+            pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+            channels = list(dict.fromkeys(check_channel(value) for name, value in pairs if name == "channel"))
+        except InvalidChannelName as error:
+            raise _bad_request(f"{error}.") from None
+        except ValueError:
+            raise _bad_request("The query is not percent-encoded UTF-8.") from None
+        if not channels:
+            raise _bad_request("Name a channel: ?channel=NAME, and several times for several.")
+        if len(channels) > limit:
+            raise _bad_request(f"{len(channels)} channels are too many: {limit} at most.")
+        if (refusal := self._form.refusal(channels)) is not None:
+            raise _bad_request(f"{refusal}.")
+        return channels
+
+    def _allowed(self, environ: WSGIEnvironment, channel: str) -> bool:
+        if self._authorize is None:
+            return False
+        try:
+            answer = self._authorize(environ, channel)
+            # What counts as true by accident, as an un-awaited coroutine does, shall open nothing.
+            if not isinstance(answer, bool):
+                raise TypeError(f"authorize is to return True or False, not {type(answer).__name__}")
+        except Exception as error:
+            logger.exception("authorize failed for channel %r", channel)
+            raise _Refusal("500 Internal Server Error", "Whether this is allowed is not known.") from error
+        return answer
+
+    def _stream(self, channels: list[str], *, again: bool) -> EventStream:
+        if len(self._open) + self._coming >= self._limits.max_streams:
+            raise self._later(f"{self._limits.max_streams} streams are open, and no more may be.")
+        self._coming += 1
+        try:
+            subscription = self._broadcaster.subscribe(
+                *channels, queue_size=self._limits.queue_size, timeout=self._limits.timeout
+            )
+        except InvalidChannelName as error:  # The database would alter it.
+            raise _bad_request(f"{error}.") from error
+        except (OperationTimeout, ServerError) as error:
+            logger.warning("a stream was refused: %s", error)
+            raise self._later("The database is not available.") from error
+        except ListenerClosed as error:
+            raise self._later("This server is shutting down.") from error
+        finally:
+            self._coming -= 1
+        return EventStream(subscription, self._form, again=again, siblings=self._open)
+
+    def _nothing(self, environ: WSGIEnvironment) -> list[bytes]:
+        """Return a stream that ends at once: after ``retry`` the browser finds another worker.
+
+        Of any status but 200 it would never come back.
+        """
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._form.preamble("0").encode()]
+
+    def _later(self, text: str) -> _Refusal:
+        seconds = math.ceil(self._form.retry or RETRY_AFTER)
+        return _Refusal("503 Service Unavailable", text, ("Retry-After", str(seconds)))
+
+    def _cors_headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:
+        if self._cors is None:
+            return []
+        origin, credentials = self._cors
+        if origin == "*":
+            return [("Access-Control-Allow-Origin", "*")]
+        # Whoever asks: a cache must not give one origin's answer to another.
+        headers = [("Vary", "Origin")]
+        if environ.get("HTTP_ORIGIN") == origin:
+            headers.append(("Access-Control-Allow-Origin", origin))
+            if credentials:
+                headers.append(("Access-Control-Allow-Credentials", "true"))
+        return headers
+
+
+def check_cors(origin: str | None, credentials: bool) -> tuple[str, bool] | None:
+    """Return both, ``None`` for no *origin*; raise `ConfigurationError` for what cannot work."""
+    if credentials and origin in (None, "*"):
+        raise ConfigurationError("cors_credentials needs one exact origin in cors_origin")
+    if origin is None:
+        return None
+    if not isinstance(origin, str) or not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*]+", origin):
+        raise ConfigurationError(
+            f"cors_origin is '*', or one origin as browsers write it (https://example.com), not {origin!r}"
+        )
+    return origin, bool(credentials)
+
+
+def _bad_request(text: str) -> _Refusal:
+    return _Refusal("400 Bad Request", text[0].upper() + text[1:])
