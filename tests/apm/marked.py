@@ -13,9 +13,9 @@ import pglisten
 from pglisten import Broadcaster, ListenerConnection
 from pglisten._mailbox import Gate
 from pglisten._sql import PING
-from pglisten_agents import Agent
-from pglisten_listeners import Events, MakeConnection, MakeListener
-from pglisten_servers import Server
+from support.agents import Agent
+from support.fixtures.listeners import Events, MakeConnection, MakeListener
+from support.fixtures.servers import Server
 
 CHANNEL = f"channel {MARK}"
 PAYLOAD = f"payload {MARK}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pglisten_agents import AGENTS
+from support.agents import AGENTS
 
 FOLDER = Path(__file__).parent
 LIVE = FOLDER.parent / "live"

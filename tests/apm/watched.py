@@ -17,9 +17,9 @@ import pytest
 from gevent import monkey
 from gevent.event import Event
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugins"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pglisten_agents import AGENTS, APPLICATION, Agent
+from support.agents import AGENTS, APPLICATION, Agent
 
 MARK = "Jkwv"
 """In every payload and channel of the tests in marked.py."""
@@ -54,7 +54,7 @@ class Watch:
         """Note what each side sends."""
         from pglisten import available_backends
         from pglisten.backend import Session
-        from pglisten_control import Control
+        from support.servers.control import Control
 
         available_backends()  # Import them all.
         for session in Session.__subclasses__():

@@ -17,8 +17,8 @@ from pglisten.testing.contract import (
     TlsSite,
     WireContract,
 )
-from pglisten_server import Server
-from pglisten_tls import TlsServer
+from support.fixtures.tls import TlsServer
+from support.servers.server import Server
 
 METHODS = ("scram-sha-256", "md5", "password")
 

@@ -18,9 +18,9 @@ from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from libpq_itself import Libpq
-from pglisten_certificates import Authority
-from pglisten_handshakes import Clients, HandshakeServer
+from support.libpq import Libpq
+from support.servers.certificates import Authority
+from support.servers.handshakes import Clients, HandshakeServer
 
 COMPARE = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import make_dsn
 
-from libpq_itself import Libpq, environment
 from pglisten._conninfo import ConnInfo
 from pglisten._conninfo import hosts as _hosts
+from support.libpq import Libpq, environment
 
 COMPARE = settings(max_examples=300, deadline=None)
 

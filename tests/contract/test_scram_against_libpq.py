@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from pg8000_sessions import connect_to
 from pglisten.errors import ConnectionFailed
 from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_pg8000._saslprep import prepare
-from pglisten_server import PrivateServer
-from pglisten_servers import private_kinds
+from support.fixtures.pg8000_sessions import connect_to
+from support.fixtures.servers import private_kinds
+from support.servers.server import PrivateServer
 
 METHODS = ("scram-sha-256", "md5", "password")
 

@@ -18,11 +18,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import libpq_version, make_dsn
 
-from libpq_itself import Libpq, environment
 from pglisten._conninfo import ConnInfo
 from pglisten._conninfo.keywords import KEYWORDS
 from pglisten.errors import ConfigurationError
 from pglisten_psycopg2._backend import UNSET, _settings
+from support.libpq import Libpq, environment
 
 COMPARE = settings(max_examples=300, deadline=None)
 

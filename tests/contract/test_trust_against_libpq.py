@@ -16,18 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 from psycopg2.extensions import make_dsn
 
-from libpq_itself import Libpq, environment
-from pg8000_sessions import PATIENCE, connect_to
 from pglisten._connection.connect import dial
 from pglisten._conninfo import ConnInfo
 from pglisten.errors import ConnectionFailed
 from pglisten.testing.postgres.binaries import find_binaries
 from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
-from pglisten_certificates import Authority, Pair
-from pglisten_environment import leave_out
-from pglisten_handshakes import REACHED, Clients, HandshakeServer
 from pglisten_pg8000 import Pg8000Backend
-from pglisten_servers import private_kinds
+from support.fixtures.environment import leave_out
+from support.fixtures.pg8000_sessions import PATIENCE, connect_to
+from support.fixtures.servers import private_kinds
+from support.libpq import Libpq, environment
+from support.servers.certificates import Authority, Pair
+from support.servers.handshakes import REACHED, Clients, HandshakeServer
 
 OURS, OTHER = Authority("an authority of ours"), Authority("another authority")
 CERTIFICATES = {

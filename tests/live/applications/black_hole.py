@@ -10,9 +10,9 @@ from typing import Any
 import gevent
 
 import pglisten
-from own_network import set_link
 from pglisten import Listener, ListenerConnection, ListenerEvent
 from pglisten.testing.postgres.server import PrivatePostgres
+from support.programs.own_network import set_link
 
 kinds, backend, occupation, settings, outage = sys.argv[1:]
 options: dict[str, Any] = json.loads(settings)

@@ -1,0 +1,120 @@
+"""The benchmarks run, and write what they found; what it says is for people to judge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.programs]
+
+ROOT = Path(__file__).parents[3]
+
+LIMITS = {"memory": 5e6}
+"""What is beyond belief for a thousand channels, in bytes. Everything else is in seconds."""
+
+WAITS = 50
+
+
+def _bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_a_benchmark_measures_pglisten_and_writes_every_round(tmp_path: Path) -> None:
+    done = _bench("--quick", "--only", "burst", "--rounds", "2", "--count", "2000", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "burst.json").read_text())
+    assert len(written["rounds"]) == 2
+    for runs in written["rounds"]:
+        for backend in ("psycopg2", "pg8000"):
+            figures = runs[f"pglisten, {backend}"]
+            assert figures["rate"] > 0
+            assert 0 < figures["cpu"] < 1
+    judged = json.loads((tmp_path / "targets.json").read_text())
+    assert {f"burst, rate: pglisten, {backend}" for backend in ("psycopg2", "pg8000")} <= {
+        each["target"].partition(" / ")[0] for each in judged
+    }
+    for backend in ("psycopg2", "pg8000"):
+        assert f"| pglisten, {backend} " in done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_the_others_measure_something_of_everything(tmp_path: Path) -> None:
+    names = ("latency", "reconnect", "channels", "stalls")
+    chosen = [word for name in names for word in ("--only", name)]
+    done = _bench("--quick", *chosen, "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        (runs,) = json.loads((tmp_path / f"{name}.json").read_text())["rounds"]
+        for backend in ("psycopg2", "pg8000"):
+            figures = runs[f"pglisten, {backend}"]
+            assert figures
+            assert all(0 < figure < LIMITS.get(metric, 30) for metric, figure in figures.items()), figures
+
+
+def test_idle_listeners_wake_up_for_nothing(tmp_path: Path) -> None:
+    done = _bench("--quick", "--only", "idle", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (runs,) = json.loads((tmp_path / "idle.json").read_text())["rounds"]
+    for backend in ("psycopg2", "pg8000"):
+        figures = runs[f"pglisten, {backend}, no heartbeat"]
+        assert figures["waits"] == 0
+        assert figures["cpu"] < 0.01
+
+
+def test_every_wait_of_a_process_counts_as_a_wake_up() -> None:
+    script = f"""
+import os, time
+from bench.idle import used
+_, before = used(os.getpid())
+for _ in range({WAITS}):
+    time.sleep(0.001)
+print(used(os.getpid())[1] - before)
+"""
+    counted = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True, timeout=60)
+    assert WAITS <= int(counted) < 2 * WAITS
+
+
+def test_a_session_that_still_ends_is_not_taken_for_the_listeners() -> None:
+    script = """
+import select
+from bench import losses, server
+from bench.benchmark import QUICK, Stage
+
+AGED = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND backend_start < clock_timestamp() - %s::interval"
+
+with server.running() as running:
+    look = running.query
+    ending = running.connect()
+    while not look(AGED, ending.info.backend_pid, losses.AGE):
+        pass
+    listener = running.connect()
+
+    def end_it_after_the_first_look(sql, *values):
+        rows = look(sql, *values)
+        ending.close()
+        return rows
+
+    running.query = end_it_after_the_first_look
+    losses.lose(Stage(running, None, QUICK))
+    print(select.select([listener], [], [], 10)[0] == [listener])  # nothing comes over it but its end
+"""
+    lost = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True, timeout=60)
+    assert lost == "True\n"
+
+
+def test_an_unknown_benchmark_is_refused_with_the_names_of_those_there_are() -> None:
+    done = _bench("--only", "brust")
+    assert done.returncode == 2
+    assert "brust" in done.stderr
+    assert "burst, " in done.stderr

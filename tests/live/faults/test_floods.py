@@ -1,0 +1,129 @@
+"""A server that never stops talking, in a process of its own: neither memory nor time is exhausted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gevent
+import pytest
+
+from pglisten import ConnectionFailed, ConnectionLost, ListenerConnection, OperationTimeout
+from support.servers.wrong_server import (
+    DONE,
+    STATUS,
+    Endless,
+    Script,
+    authentication,
+    elsewhere,
+    error,
+    message,
+    notice,
+)
+
+pytestmark = pytest.mark.slow  # Each lasts until somebody loses patience.
+
+PATIENCE = 20.0
+"""Seconds for what takes milliseconds."""
+
+SHORT = 1.0
+"""Seconds after which a flood is to be given up."""
+
+ROOM = 64 << 20
+"""Bytes that a process may grow by: in a second on loopback comes many times as much."""
+
+LONG = "x" * 1000
+AN_ERROR_WITHOUT_END = b"E\x7f\xff\xff\xff"
+A_NOTICE_WITHOUT_END = b"N\x7f\xff\xff\xff"
+
+
+def memory() -> int:
+    """Return the bytes of this process that are in memory."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError
+
+
+@contextmanager
+def within_bounds(backend_name: str) -> Iterator[None]:
+    """Have others run meanwhile, and memory stay what it is; but libpq keeps whole messages."""
+    before, most = memory(), 0
+
+    def look() -> None:
+        nonlocal most
+        while True:
+            most = max(most, memory())
+            gevent.sleep(0.02)
+
+    looking = gevent.spawn(look)
+    try:
+        with gevent.Timeout(SHORT + 3 * PATIENCE):
+            yield
+    finally:
+        looking.kill()
+    assert most, "nobody else had a turn"
+    if backend_name == "pg8000":
+        assert most - before < ROOM
+
+
+STARTS = {
+    "notices": Script(startup=(authentication(0) + STATUS, Endless(notice(LONG)))),
+    "settings": Script(startup=(authentication(0), Endless(STATUS))),
+    "an error": Script(startup=(AN_ERROR_WITHOUT_END, Endless(b"x"))),
+    "a notice": Script(startup=(authentication(0) + A_NOTICE_WITHOUT_END, Endless(b"x"))),
+}
+
+
+@pytest.mark.parametrize("flood", STARTS)
+def test_a_start_up_without_end_is_one_failed_attempt(backend_name: str, flood: str) -> None:
+    with elsewhere(STARTS[flood]) as dsn, within_bounds(backend_name), pytest.raises(ConnectionFailed):
+        ListenerConnection(dsn, backend=backend_name, connect_timeout=SHORT)
+
+
+ANSWERS = {
+    "notices": (Endless(notice(LONG)),),
+    "errors": (Endless(error(text=LONG)),),
+    "an error": (AN_ERROR_WITHOUT_END, Endless(b"x")),
+    "a notice": (A_NOTICE_WITHOUT_END, Endless(b"x")),
+    "settings": (Endless(STATUS),),
+}
+
+
+@pytest.mark.parametrize("flood", ANSWERS)
+def test_an_answer_without_end_ends_the_connection(backend_name: str, flood: str) -> None:
+    with elsewhere(Script(answers=((DONE,), ANSWERS[flood]))) as dsn, within_bounds(backend_name):
+        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=PATIENCE)
+        try:
+            connection.execute("SELECT 1", timeout=PATIENCE)
+            with pytest.raises((OperationTimeout, ConnectionLost)):
+                connection.ping(timeout=SHORT)
+            with pytest.raises(ConnectionLost):
+                connection.get(timeout=PATIENCE)
+        finally:
+            connection.close()
+
+
+def test_rows_without_end_take_no_room() -> None:
+    row = message(b"D", b"\0\1" + (1000).to_bytes(4, "big") + b"x" * 1000)
+    flood = (message(b"T", b"\0\1t\0" + bytes(18)), Endless(row))
+    with elsewhere(Script(answers=(flood,))) as dsn, within_bounds("pg8000"):
+        connection = ListenerConnection(dsn, backend="pg8000", connect_timeout=PATIENCE)
+        try:
+            with pytest.raises(OperationTimeout):
+                connection.execute("SELECT 1", timeout=SHORT)
+        finally:
+            connection.close()
+
+
+@pytest.mark.parametrize("flood", [notice(LONG), STATUS], ids=["notices", "settings"])
+def test_what_is_said_unasked_without_end_holds_nobody_up(backend_name: str, flood: bytes) -> None:
+    with elsewhere(Script(answers=((DONE, Endless(flood)),))) as dsn, within_bounds(backend_name):
+        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=PATIENCE)
+        try:
+            connection.execute("LISTEN orders", timeout=PATIENCE)
+            with pytest.raises(OperationTimeout):
+                connection.get(timeout=SHORT)
+        finally:
+            connection.close()

@@ -1,0 +1,52 @@
+"""Event streams in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.fixtures.browser import Browser
+from support.fixtures.gunicorn import StartGunicorn
+from support.servers.server import Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
+
+FOLLOW = """
+page.goto(origin + "/")
+page.evaluate('''() => {
+    window.heard = [];
+    const source = new EventSource("/events?channel=orders");
+    for (const type of ["open", "error", "message", "orders", "gap"])
+        source.addEventListener(type, (event) => heard.push([type, (event.data ?? "-").split(" ").at(-1)]));
+}''')
+"""
+
+HEARD = """
+wait_until(lambda: page.evaluate("heard.length") >= count)
+result = page.evaluate("heard")
+"""
+
+
+def test_each_event_is_heard_at_once_and_nothing_else_is_one(
+    start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str], browser: Browser
+) -> None:
+    gunicorn = start_gunicorn("-w", "1", *gunicorn_mode, HEARTBEAT="0.05")
+    browser.run(FOLLOW, origin=f"http://127.0.0.1:{gunicorn.port}")
+    expected = [["open", "-"]]
+    assert browser.run(HEARD, count=1) == expected
+    for number in range(3):
+        server.notify("orders", str(number))
+        expected.append(["orders", str(number)])
+        assert browser.run(HEARD, count=len(expected)) == expected
+
+
+def test_a_browser_whose_worker_died_before_any_event_gets_a_gap(
+    start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str], browser: Browser
+) -> None:
+    gunicorn = start_gunicorn("-w", "1", *gunicorn_mode)
+    browser.run(FOLLOW, origin=f"http://127.0.0.1:{gunicorn.port}")
+    assert browser.run(HEARD, count=1) == [["open", "-"]]
+    gunicorn.workers()[0].kill()
+    back = [["open", "-"], ["error", "-"], ["open", "-"], ["gap", ""]]
+    assert browser.run(HEARD, count=len(back)) == back
+    server.notify("orders", "after")
+    assert browser.run(HEARD, count=len(back) + 1) == [*back, ["orders", "after"]]

@@ -1,0 +1,113 @@
+"""libpq itself, the one that psycopg2 is linked to, asked for what it makes of a connection string.
+
+It need not reach a server: the settings and the password it would use are known before it tries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import psycopg2
+from psycopg2.extensions import libpq_version
+
+from support.fixtures.environment import leave_out
+
+RECENT = 160000
+"""The first with ``sslrootcert=system`` and ``load_balance_hosts``."""
+
+
+class _Option(ctypes.Structure):
+    """``PQconninfoOption`` in libpq-fe.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_char_p) for name in ("keyword", "envvar", "compiled", "val", "label", "dispchar")),
+        ("dispsize", ctypes.c_int),
+    ]
+
+
+class Keyword(NamedTuple):
+    variable: str | None
+    default: str | None
+
+
+class Outcome(NamedTuple):
+    """What libpq would do: with which settings, or why not."""
+
+    values: dict[str, str]
+    password: str
+    error: str
+
+
+class Libpq:
+    """The functions of it that are used here."""
+
+    def __init__(self) -> None:
+        if (version := libpq_version()) < RECENT:
+            leave_out("libpq", f"libpq {version // 10000} lacks keywords that are compared")
+        try:
+            # Looking a symbol up in the extension module also searches what that is linked to.
+            self._library: Any = ctypes.PyDLL(psycopg2._psycopg.__file__)
+            for name, result in (
+                ("PQconndefaults", ctypes.POINTER(_Option)),
+                ("PQconninfo", ctypes.POINTER(_Option)),
+                ("PQconnectStart", ctypes.c_void_p),
+                ("PQpass", ctypes.c_char_p),
+                ("PQerrorMessage", ctypes.c_char_p),
+            ):
+                getattr(self._library, name).restype = result
+        except (AttributeError, OSError) as error:
+            leave_out("libpq", f"libpq's functions cannot be reached through psycopg2: {error}")
+        for name in ("PQconninfo", "PQpass", "PQerrorMessage", "PQfinish", "PQconninfoFree"):
+            getattr(self._library, name).argtypes = [ctypes.c_void_p]
+
+    def keywords(self) -> dict[str, Keyword]:
+        """Its table of keywords."""
+        options = self._library.PQconndefaults()
+        try:
+            return {
+                _text(option.keyword): Keyword(_text(option.envvar) or None, _text(option.compiled) or None)
+                for option in _until_null(options)
+            }
+        finally:
+            self._library.PQconninfoFree(options)
+
+    def read(self, dsn: str) -> Outcome:
+        """Have it begin a connection, and end that at once."""
+        conn = self._library.PQconnectStart(dsn.encode())
+        try:
+            options = self._library.PQconninfo(conn)
+            values = {_text(option.keyword): _text(option.val) for option in _until_null(options)}
+            self._library.PQconninfoFree(options)
+            return Outcome(
+                values, _text(self._library.PQpass(conn)), _text(self._library.PQerrorMessage(conn)).strip()
+            )
+        finally:
+            self._library.PQfinish(conn)
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give this process, and so libpq, *variables* and nothing else for a while."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _until_null(options: Any) -> Iterator[_Option]:
+    at = 0
+    while options and options[at].keyword:
+        yield options[at]
+        at += 1
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "surrogateescape")

@@ -1,0 +1,1 @@
+"""Servers that the tests start or imitate, and connections of the tests' own to them."""

@@ -1,0 +1,285 @@
+"""Many subscribers over one connection to a server in memory: who gets what, and who costs whom something."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent.event import Event
+
+import pglisten
+from pglisten import Broadcaster, ServerError
+from pglisten.testing import FakeBackend, FakeServer
+from support.broadcasters import PATIENCE, payloads, queue_is_empty, settle
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
+    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
+        yield made
+
+
+def test_each_gets_what_comes_on_its_channels_in_order_and_nothing_else(
+    server: FakeServer, broadcaster: Broadcaster
+) -> None:
+    both, one = broadcaster.subscribe("a", "b"), broadcaster.subscribe("a")
+    for number in range(5):
+        server.notify("ab"[number % 2], str(number))
+    assert payloads(both, 5) == ["0", "1", "2", "3", "4"]
+    assert payloads(one, 3) == ["0", "2", "4"]
+    assert queue_is_empty(one, broadcaster, "a")
+
+
+def test_it_connects_on_first_use_and_not_before(server: FakeServer) -> None:
+    with Broadcaster("", backend=FakeBackend(server)) as broadcaster:
+        gevent.idle()
+        assert server.queries == []
+        assert repr(broadcaster) == "<Broadcaster dialling backend=fake channels=0 subscriptions=0>"
+        assert (broadcaster.channels, broadcaster.connected) == (frozenset(), False)
+        broadcaster.notify("a", "first", PATIENCE)
+        assert broadcaster.connected
+    with Broadcaster("", backend=FakeBackend(server)):
+        pass  # Never used, it ends as well.
+
+
+def test_its_first_use_says_why_there_is_no_connection(server: FakeServer) -> None:
+    server.refuse = pglisten.ConnectionFailed("no")
+    with Broadcaster(
+        "", backend=FakeBackend(server), min_reconnect_interval=3600, max_reconnect_interval=3600
+    ) as b:
+        with pytest.raises(pglisten.NotConnected) as caught:
+            b.ping(PATIENCE)
+        assert str(caught.value.__cause__) == "no"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"dsn": "port=x"}, "port"),
+        ({"jitter": 2}, "jitter"),
+        ({"backend": "nope"}, "there is no backend 'nope'"),
+    ],
+)
+def test_bad_options_are_refused_when_it_is_made(options: dict[str, object], complaint: str) -> None:
+    with pytest.raises(pglisten.ConfigurationError, match=complaint):
+        Broadcaster(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "complaint"),
+    [
+        ({"queue_size": 0}, pglisten.ConfigurationError, "queue_size"),
+        ({"overflow": "drop"}, pglisten.ConfigurationError, "'drop_oldest', 'close' or 'block', not 'drop'"),
+        ({"on_gap": 1}, pglisten.ConfigurationError, "on_gap is a function"),
+        ({"timeout": float("nan")}, ValueError, "timeout"),
+    ],
+)
+def test_a_bad_subscription_is_refused_before_anything_is_sent(
+    server: FakeServer,
+    broadcaster: Broadcaster,
+    options: dict[str, object],
+    error: type[Exception],
+    complaint: str,
+) -> None:
+    with pytest.raises(error, match=complaint):
+        broadcaster.subscribe("a", **options)  # type: ignore[arg-type]
+    with pytest.raises(pglisten.InvalidChannelName):
+        broadcaster.subscribe("a", "")
+    assert (server.queries, broadcaster.stats().subscriptions) == ([], 0)
+
+
+def test_a_channel_is_listened_to_from_the_first_to_come_to_the_last_to_go(
+    server: FakeServer, broadcaster: Broadcaster
+) -> None:
+    first = broadcaster.subscribe("a")
+    second = broadcaster.subscribe("a", "b")
+    first.close()
+    settle(broadcaster)
+    assert broadcaster.channels == {"a", "b"}
+    second.unlisten("a")
+    assert second.channels == {"b"}
+    settle(broadcaster)
+    second.close()
+    settle(broadcaster)
+    assert broadcaster.channels == frozenset()
+    asked = [query for query in server.queries if "LISTEN" in query]
+    assert asked == ['LISTEN "a"', 'LISTEN "b"', 'UNLISTEN "a"', "UNLISTEN *"]
+
+
+def test_a_thousand_that_come_at_once_share_a_few_round_trips(
+    server: FakeServer, broadcaster: Broadcaster
+) -> None:
+    made = [gevent.spawn(broadcaster.subscribe, f"c{number}", "common") for number in range(1000)]
+    gevent.joinall(made, timeout=PATIENCE, raise_error=True)
+    assert len(broadcaster.channels) == 1001
+    assert len([query for query in server.queries if "LISTEN" in query]) <= 3
+
+
+def test_a_subscription_takes_and_drops_channels_while_it_is_in_use(
+    server: FakeServer, broadcaster: Broadcaster
+) -> None:
+    subscription = broadcaster.subscribe()
+    waiting = gevent.spawn(payloads, subscription, 1)
+    gevent.idle()
+    subscription.listen("a", PATIENCE)
+    with pytest.raises(pglisten.ChannelAlreadyOpen):
+        subscription.listen("a", PATIENCE)
+    server.notify("a", "1")
+    assert waiting.get(timeout=PATIENCE) == ["1"]
+    other = broadcaster.subscribe("a")
+    server.notify("a", "2")
+    assert payloads(other, 1) == ["2"]  # And so it is queued for both.
+    subscription.listen("b", PATIENCE)
+    subscription.unlisten("a")
+    with pytest.raises(pglisten.ChannelNotOpen):
+        subscription.unlisten("a")
+    server.notify("a", "the other's")
+    assert payloads(other, 1) == ["the other's"]
+    assert payloads(subscription, 1) == ["2"]
+    assert queue_is_empty(subscription, broadcaster, "b")
+
+
+class TestFailures:
+    """Of subscribing: nothing of it stays."""
+
+    def test_a_refusal_is_everybodys_who_waits_for_it_and_the_next_asks_again(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        server.refuse_listen["bad"] = ServerError("no", sqlstate="42501")
+        broadcaster.wait_connected(PATIENCE)
+        made = [gevent.spawn(broadcaster.subscribe, f"good{number}", "bad") for number in range(3)]
+        for each in made:
+            with pytest.raises(ServerError, match="no"):
+                each.get(timeout=PATIENCE)
+        settle(broadcaster)
+        assert (broadcaster.channels, broadcaster.stats().subscriptions) == (frozenset(), 0)
+        del server.refuse_listen["bad"]
+        assert queue_is_empty(broadcaster.subscribe("bad", timeout=PATIENCE), broadcaster, "bad")
+
+    @pytest.mark.parametrize("how", ["timeout", "kill"])
+    def test_one_that_is_given_up_leaves_nothing_and_the_others_waiting(
+        self, server: FakeServer, broadcaster: Broadcaster, how: str
+    ) -> None:
+        server.stop()
+        given_up = gevent.spawn(broadcaster.subscribe, "a", "own", timeout=0.01 if how == "timeout" else None)
+        patient = gevent.spawn(broadcaster.subscribe, "a", timeout=PATIENCE)
+        gevent.idle()
+        if how == "kill":
+            given_up.kill()
+        else:
+            with pytest.raises(pglisten.OperationTimeout):
+                given_up.get(timeout=PATIENCE)
+        assert broadcaster.channels == {"a"}
+        server.start()
+        assert queue_is_empty(patient.get(timeout=PATIENCE), broadcaster, "a")
+
+
+class TestTheEnd:
+    """Of a subscription, and of all."""
+
+    def test_what_is_queued_still_comes_and_then_iteration_ends(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        one, other = broadcaster.subscribe("a"), broadcaster.subscribe("a")
+        waiting = gevent.spawn(broadcaster.subscribe("b").get)
+        server.notify("a", "1")
+        assert payloads(one, 1) == ["1"]
+        broadcaster.close()
+        assert [item and item.payload for item in other] == ["1"]
+        for each in (one.get, waiting.get, broadcaster.subscribe, broadcaster.ping):
+            with pytest.raises(pglisten.ListenerClosed):
+                each()
+        broadcaster.close()
+        assert repr(one) == "<Subscription closed channels=0 queued=0>"
+        assert repr(broadcaster).startswith("<Broadcaster closed backend=fake ")
+
+    def test_closing_one_wakes_who_waits_for_it(self, broadcaster: Broadcaster) -> None:
+        subscription = broadcaster.subscribe("a")
+        waiting = gevent.spawn(list, subscription)
+        gevent.idle()
+        subscription.close()
+        assert waiting.get(timeout=PATIENCE) == []
+        subscription.close()
+        with pytest.raises(pglisten.ListenerClosed):
+            subscription.listen("b")
+
+    def test_a_greenlet_that_dies_in_with_has_released_it(self, broadcaster: Broadcaster) -> None:
+        ready = Event()
+
+        def consume() -> None:
+            with broadcaster.subscribe("a") as subscription:
+                ready.set()
+                list(subscription)
+
+        consuming = gevent.spawn(consume)
+        assert ready.wait(PATIENCE)
+        consuming.kill()
+        assert broadcaster.stats().subscriptions == 0
+
+    @pytest.mark.parametrize("where", ["here", "another thread"])
+    def test_one_that_nobody_refers_to_is_released_whoever_collects_it(
+        self, broadcaster: Broadcaster, where: str
+    ) -> None:
+        made = [broadcaster.subscribe("a")]
+        made.append(made)  # type: ignore[arg-type]  # A cycle: only the collector finds it.
+        del made
+        if where == "here":
+            gc.collect()
+        else:
+            collecting = threading.Thread(target=gc.collect)
+            collecting.start()
+            collecting.join()
+        with gevent.Timeout(PATIENCE):
+            while broadcaster.stats().subscriptions:
+                gevent.sleep(0.001)
+        settle(broadcaster)
+        assert broadcaster.channels == frozenset()
+
+    def test_one_whose_greenlet_is_killed_is_released_without_a_collector(
+        self, broadcaster: Broadcaster
+    ) -> None:
+        def consume() -> None:
+            list(broadcaster.subscribe("a", timeout=PATIENCE))
+
+        consuming = gevent.spawn(consume)
+        with gevent.Timeout(PATIENCE):
+            while not broadcaster.stats().subscriptions:
+                gevent.idle()
+        gc.disable()
+        try:
+            consuming.kill()
+            del consuming
+            settle(broadcaster)
+            assert broadcaster.stats().subscriptions == 0
+        finally:
+            gc.enable()
+
+    def test_if_its_greenlet_is_killed_nobody_waits_in_vain(self, broadcaster: Broadcaster) -> None:
+        subscription = broadcaster.subscribe("a")
+        fan = broadcaster._fan
+        assert fan._greenlet is not None
+        fan._greenlet.kill()
+        with pytest.raises(pglisten.ListenerClosed):
+            subscription.get(PATIENCE)
+        assert broadcaster.closed
+
+    def test_another_thread_is_told_that_it_is_one(self, broadcaster: Broadcaster) -> None:
+        subscription = broadcaster.subscribe("a")
+        for call in (
+            subscription.get,
+            subscription.close,
+            broadcaster.subscribe,
+            broadcaster.ping,
+            broadcaster.close,
+        ):
+            with pytest.raises(pglisten.Error, match="another OS thread"):
+                gevent.get_hub().threadpool.apply(call)
+        assert queue_is_empty(subscription, broadcaster, "a")

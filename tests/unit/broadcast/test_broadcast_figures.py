@@ -1,0 +1,62 @@
+"""What a broadcaster's figures count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from pglisten import Broadcaster, ServerError
+from pglisten.testing import FakeServer
+from support.broadcasters import PATIENCE, make_fake
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
+    with make_fake(server) as made:
+        yield made
+
+
+def figures(broadcaster: Broadcaster) -> tuple[int, int]:
+    stats = broadcaster.stats()
+    return stats.subscriptions, stats.subscriptions_waiting
+
+
+def test_a_subscription_counts_once_the_server_has_acknowledged_its_channels(
+    server: FakeServer, broadcaster: Broadcaster
+) -> None:
+    server.freeze()
+    calls = [gevent.spawn(broadcaster.subscribe, "a", "b", timeout=PATIENCE) for _ in range(3)]
+    killed = gevent.spawn(broadcaster.subscribe, "a", timeout=PATIENCE)
+    gevent.idle()
+    assert figures(broadcaster) == (0, 4)
+    killed.kill()
+    assert figures(broadcaster) == (0, 3)
+    server.thaw()
+    first, *others = (call.get(timeout=PATIENCE) for call in calls)
+    assert figures(broadcaster) == (3, 0)
+    # One that takes another channel is open all the while.
+    server.freeze()
+    taking = gevent.spawn(first.listen, "c", timeout=PATIENCE)
+    gevent.idle()
+    assert figures(broadcaster) == (3, 0)
+    server.thaw()
+    taking.get(timeout=PATIENCE)
+    for subscription in others:
+        subscription.close()
+    assert figures(broadcaster) == (1, 0)
+
+
+def test_a_subscription_that_the_server_refuses_is_not_counted(
+    server: FakeServer, broadcaster: Broadcaster
+) -> None:
+    server.refuse_listen["a"] = ServerError("no", sqlstate="22P05")
+    with pytest.raises(ServerError):
+        broadcaster.subscribe("a", timeout=PATIENCE)
+    assert figures(broadcaster) == (0, 0)

@@ -1,0 +1,289 @@
+"""Subscribers that are slow, and what all of them are told after a loss; over a server in memory."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import gevent
+import pytest
+from gevent.event import Event
+
+import pglisten
+from pglisten import Broadcaster, ServerError, Subscription
+from pglisten._broadcast import fanout as _fan
+from pglisten.testing import FakeServer
+from support.broadcasters import PATIENCE, come_in, make_fake, payloads, settle
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
+    with make_fake(server) as made:
+        yield made
+
+
+class TestSlowOnes:
+    """What a queue without room does, and to whom."""
+
+    def test_the_oldest_give_way_to_one_marker_and_the_others_miss_nothing(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow, quick = broadcaster.subscribe("a", queue_size=3), broadcaster.subscribe("a")
+        for number in range(10):
+            server.notify("a", str(number))
+        assert payloads(quick, 10) == [str(number) for number in range(10)]
+        assert payloads(slow, 4) == [None, "7", "8", "9"]
+        assert (slow.dropped, quick.dropped) == (7, 0)
+        slow.close()
+        assert broadcaster.stats().subscriptions_dropped == 7
+
+    def test_one_ends_with_what_it_had_and_its_channel_is_given_back(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow = broadcaster.subscribe("own", "a", queue_size=2, overflow="close")
+        quick = broadcaster.subscribe("a")
+        for number in range(4):
+            server.notify("a", str(number))
+        assert payloads(quick, 4) == ["0", "1", "2", "3"]
+        assert slow.closed
+        assert payloads(slow, 2) == ["0", "1"]
+        with pytest.raises(pglisten.SubscriptionOverflow):
+            slow.get(PATIENCE)
+        with pytest.raises(pglisten.SubscriptionOverflow):
+            next(iter(slow))
+        settle(broadcaster)
+        assert broadcaster.channels == {"a"}
+
+    @pytest.mark.parametrize("end", ["taken", "closed", "given up"])
+    def test_all_wait_for_one_that_blocks_until_it_takes_or_is_gone(
+        self, server: FakeServer, broadcaster: Broadcaster, end: str
+    ) -> None:
+        slow: Subscription | None = broadcaster.subscribe("a", queue_size=1, overflow="block")
+        quick = broadcaster.subscribe("a")
+        for number in range(3):
+            server.notify("a", str(number))
+        assert slow is not None
+        assert payloads(quick, 1) == ["0"]
+        broadcaster.ping(PATIENCE)
+        assert repr(quick) == "<Subscription open channels=1 queued=0>"
+        if end == "taken":
+            assert payloads(slow, 3) == ["0", "1", "2"]
+        elif end == "closed":
+            slow.close()
+            assert payloads(slow, 1) == ["0"]
+        else:
+            slow = None
+            gc.collect()
+        assert payloads(quick, 2) == ["1", "2"]
+
+    def test_closing_does_not_wait_for_one_that_blocks(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow = broadcaster.subscribe("a", queue_size=1, overflow="block")
+        for number in range(5):
+            server.notify("a", str(number))
+        broadcaster.ping(PATIENCE)
+        with gevent.Timeout(PATIENCE):
+            broadcaster.close()
+        assert [item and item.payload for item in slow] == ["0"]
+
+
+class TestDelivering:
+    """What happens to those who are still to get a notification that is being handed out."""
+
+    def test_one_who_drops_the_channel_meanwhile_does_not_get_it(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        made = [broadcaster.subscribe("a") for _ in range(_fan.PORTION + 1)]
+
+        def take_and_drop() -> None:
+            payloads(made[0], 1)
+            made[-1].unlisten("a")
+
+        dropping = gevent.spawn(take_and_drop)
+        gevent.idle()
+        server.notify("a", "1")
+        dropping.get(timeout=PATIENCE)
+        server.notify("a", "2")
+        assert payloads(made[-2], 2) == ["1", "2"]  # So the other is handed out.
+        with pytest.raises(pglisten.OperationTimeout):
+            made[-1].get(0)
+
+    def test_all_go_on_when_the_one_that_blocks_drops_the_channel(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        slow = broadcaster.subscribe("a", queue_size=1, overflow="block")
+        quick = broadcaster.subscribe("a")
+        for number in range(3):
+            server.notify("a", str(number))
+        assert payloads(quick, 1) == ["0"]
+        broadcaster.ping(PATIENCE)
+        slow.unlisten("a")
+        assert payloads(quick, 2) == ["1", "2"]
+        assert payloads(slow, 1) == ["0"]
+        with pytest.raises(pglisten.OperationTimeout):
+            slow.get(0)
+
+    @pytest.mark.parametrize("queue_size", [1, 256])
+    def test_a_burst_does_not_outrun_one_who_does_nothing_but_take(
+        self, broadcaster: Broadcaster, queue_size: int
+    ) -> None:
+        subscription = broadcaster.subscribe("a", queue_size=queue_size)
+        taking = gevent.spawn(payloads, subscription, 1000)
+        gevent.idle()
+        come_in(broadcaster, "a", *map(str, range(1000)))
+        assert taking.get(timeout=PATIENCE) == [str(number) for number in range(1000)]
+        assert subscription.dropped == 0
+
+    def test_others_have_their_turn_within_a_burst(self, broadcaster: Broadcaster) -> None:
+        made = [broadcaster.subscribe("a", queue_size=1000) for _ in range(100)]
+        counts = [0]
+
+        def watch() -> None:
+            while counts[-1] < 100 * len(made):
+                gevent.sleep(1e-9)
+                counts.append(sum(len(each._inbox.items) for each in made))
+
+        watching = gevent.spawn(watch)
+        gevent.sleep(0)
+        come_in(broadcaster, "a", *map(str, range(100)))
+        watching.get(timeout=PATIENCE)
+        assert max(b - a for a, b in pairwise(counts)) <= 2 * _fan.PORTION
+
+
+class TestGaps:
+    """``None``, and what a subscriber has called for it."""
+
+    def test_after_a_loss_everybody_gets_one_marker(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        made = [broadcaster.subscribe("a"), broadcaster.subscribe("b"), broadcaster.subscribe()]
+        server.cut()
+        assert [payloads(each, 1) for each in made] == [[None]] * 3
+        server.notify("a", "after")
+        assert payloads(made[0], 1) == ["after"]
+
+    def test_on_gap_is_called_in_the_subscribers_greenlet_before_the_first_and_for_each_gap(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        seen, callers = list[object](), set[object]()
+
+        def catch_up() -> None:
+            callers.add(gevent.getcurrent())
+            seen.append("read")
+
+        subscription = broadcaster.subscribe("a", on_gap=catch_up)
+        server.notify("a", "1")
+
+        def consume() -> None:
+            for item in subscription:
+                seen.append(item and item.payload)
+                if item and item.payload == "2":
+                    return
+
+        consuming = gevent.spawn(consume)
+        gevent.idle()
+        server.cut()
+        with gevent.Timeout(PATIENCE):
+            while None not in seen:
+                gevent.sleep(0)
+        server.notify("a", "2")
+        consuming.get(timeout=PATIENCE)
+        assert seen == ["read", "1", "read", None, "2"]
+        assert callers == {consuming}
+
+    def test_on_gap_that_fails_is_called_again_with_the_next(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        failures = [KeyError("start"), None, KeyError("gap"), None]
+
+        def catch_up() -> None:
+            if failure := failures.pop(0):
+                raise failure
+
+        subscription = broadcaster.subscribe("a", on_gap=catch_up)
+        with pytest.raises(KeyError, match="start"):
+            subscription.get(PATIENCE)
+        server.notify("a", "1")
+        assert payloads(subscription, 1) == ["1"]
+        server.cut()
+        with pytest.raises(KeyError, match="gap"):
+            subscription.get(PATIENCE)
+        assert payloads(subscription, 1) == [None]
+        assert failures == []
+
+    def test_a_channel_that_is_refused_on_the_way_back_ends_those_who_have_it(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        lost, other = broadcaster.subscribe("a", "b"), broadcaster.subscribe("b")
+        server.refuse_listen["a"] = ServerError("no", sqlstate="22P05")
+        server.cut()
+        assert payloads(other, 1) == [None]
+        with pytest.raises(
+            pglisten.ChannelNotOpen, match="refused channel 'a' when it was listened to again"
+        ):
+            lost.get(PATIENCE)
+        server.notify("b", "1")
+        assert payloads(other, 1) == ["1"]
+
+    def test_a_gap_whose_on_gap_failed_is_not_forgotten_over_one_that_began_before_it(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        began, may_end, calls = Event(), Event(), list[str]()
+
+        def catch_up() -> None:
+            call = ["start", "first", "second", "third", "fourth"][len(calls)]
+            calls.append(call)
+            if call == "first":
+                began.set()
+                may_end.wait(PATIENCE)
+            if call == "third":
+                raise KeyError(call)
+
+        def lose_the_connection() -> None:
+            losses = broadcaster.stats().reconnects
+            server.cut()
+            with gevent.Timeout(PATIENCE):
+                while broadcaster.stats().reconnects == losses:
+                    gevent.sleep(0.001)
+
+        subscription = broadcaster.subscribe("a", on_gap=catch_up)
+        slow = gevent.spawn(subscription.get, PATIENCE)
+        gevent.idle()
+        lose_the_connection()
+        assert began.wait(PATIENCE)
+        assert payloads(subscription, 1) == [None]  # For this consumer it is the same gap.
+        lose_the_connection()
+        with pytest.raises(KeyError, match="third"):
+            subscription.get(PATIENCE)
+        may_end.set()
+        assert slow.get(timeout=PATIENCE) is None
+        assert payloads(subscription, 1) == [None]
+        assert calls[-1] == "fourth"
+
+    def test_on_gap_is_not_called_when_nothing_comes_any_more(self, broadcaster: Broadcaster) -> None:
+        def fail() -> None:
+            raise KeyError("the database is away")
+
+        subscription = broadcaster.subscribe("a", on_gap=fail)
+        with pytest.raises(KeyError):
+            subscription.get(PATIENCE)
+        broadcaster.close()
+        with pytest.raises(pglisten.ListenerClosed):
+            subscription.get(PATIENCE)
+
+
+def test_a_timeout_counts_from_the_call_though_the_hub_was_held_up_before(broadcaster: Broadcaster) -> None:
+    subscription = broadcaster.subscribe("a")
+    time.sleep(0.1)  # Not gevent's: the event loop's own clock stands still meanwhile.
+    began = time.monotonic()
+    with pytest.raises(pglisten.OperationTimeout):
+        subscription.get(0.05)
+    assert time.monotonic() - began >= 0.049

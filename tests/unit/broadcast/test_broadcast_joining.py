@@ -1,0 +1,195 @@
+"""Subscribing and listening, when something else happens meanwhile: a kill, a close, a change of mind."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent.event import Event
+
+import pglisten
+from pglisten import Broadcaster, ListenerEvent, ServerError, Subscription
+from pglisten.testing import FakeServer
+from support.broadcasters import PATIENCE, come_in, make_fake, payloads, settle
+
+TURNS = range(25)
+"""Turns of the hub after which something is done. The longest call here takes a dozen."""
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
+    with make_fake(server) as made:
+        yield made
+
+
+@pytest.fixture
+def few_objects_of_others() -> Iterator[None]:
+    """Set aside what is there already, for a test that collects garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+class TestSubscribing:
+    """What ends it before it has returned."""
+
+    @pytest.mark.usefixtures("few_objects_of_others")
+    @pytest.mark.parametrize("connected", [False, True])
+    @pytest.mark.parametrize("error", [gevent.GreenletExit, gevent.Timeout])
+    def test_ended_at_any_moment_it_leaves_nothing(
+        self, server: FakeServer, connected: bool, error: type[BaseException]
+    ) -> None:
+        was_ready = set[bool]()
+        for turns in TURNS:
+            with make_fake(server) as broadcaster:
+                kept = [broadcaster.subscribe("shared")] if connected else []
+                subscribing = gevent.spawn(broadcaster.subscribe, "shared", "own", "another")
+                for _ in range(turns):
+                    gevent.sleep(0)
+                was_ready.add(subscribing.ready())
+                subscribing.kill(error)
+                del subscribing
+                gc.collect()
+                broadcaster.wait_connected(PATIENCE)
+                settle(broadcaster)
+                stats = broadcaster.stats()
+                assert (stats.subscriptions, stats.subscriptions_waiting) == (len(kept), 0)
+                assert broadcaster.channels == ({"shared"} if kept else set())
+                assert not server.listeners("own")
+        assert was_ready == {False, True}
+
+    def test_a_channel_given_back_and_taken_again_at_any_moment_brings_what_is_sent_from_then_on(
+        self, server: FakeServer
+    ) -> None:
+        for turns in TURNS:
+            with make_fake(server) as broadcaster:
+                kept = [broadcaster.subscribe("kept")] if turns % 2 else []
+                broadcaster.subscribe("a").close()
+                for _ in range(turns):
+                    gevent.sleep(0)
+                subscribing = gevent.spawn(broadcaster.subscribe, "a")
+                for _ in range(turns % 4):
+                    gevent.sleep(0)
+                subscribing.kill()
+                del subscribing
+                subscription = broadcaster.subscribe("a", timeout=PATIENCE)
+                server.notify("a", "1")
+                assert payloads(subscription, 1) == ["1"]
+                del kept
+
+    def test_it_raises_what_has_ended_the_subscription_meanwhile(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        first = broadcaster.subscribe("a")
+        server.freeze()
+        subscribing = gevent.spawn(broadcaster.subscribe, "a", "b", queue_size=1, overflow="close")
+        gevent.idle()
+        come_in(broadcaster, "a", "1", "2", "3")
+        with pytest.raises(pglisten.SubscriptionOverflow):
+            subscribing.get(timeout=PATIENCE)
+        assert payloads(first, 3) == ["1", "2", "3"]
+        assert broadcaster.channels == {"a"}
+
+    def test_closing_ends_one_for_which_all_others_wait(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        first = broadcaster.subscribe("a")
+        server.freeze()
+        subscribing = gevent.spawn(broadcaster.subscribe, "a", "b", queue_size=1, overflow="block")
+        gevent.idle()
+        come_in(broadcaster, "a", "1", "2", "3")
+        assert payloads(first, 2) == ["1", "2"]
+        broadcaster.close()
+        with pytest.raises(pglisten.ListenerClosed):
+            subscribing.get(timeout=PATIENCE)
+
+    def test_one_refused_asks_anew_though_others_have_yet_to_hear_of_the_refusal(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> None:
+        server.refuse_listen["a"] = ServerError("no", sqlstate="42501")
+
+        def insist() -> Subscription:
+            with pytest.raises(ServerError):
+                broadcaster.subscribe("a")
+            server.refuse_listen.clear()
+            return broadcaster.subscribe("a", timeout=PATIENCE)
+
+        broadcaster.wait_connected(PATIENCE)
+        insisting, other = gevent.spawn(insist), gevent.spawn(broadcaster.subscribe, "a")
+        subscription = insisting.get(timeout=PATIENCE)
+        with pytest.raises(ServerError):
+            other.get(timeout=PATIENCE)
+        server.notify("a", "1")
+        assert payloads(subscription, 1) == ["1"]
+
+    def test_one_who_comes_after_a_refusal_on_the_way_back_asks_anew(self, server: FakeServer) -> None:
+        returned, may_go_on = Event(), Event()
+
+        def callback(event: ListenerEvent, error: Exception | None) -> None:
+            if event is ListenerEvent.RECONNECTED:
+                returned.set()
+                may_go_on.wait(PATIENCE)
+
+        with make_fake(server, event_callback=callback) as broadcaster:
+            lost = broadcaster.subscribe("a")
+            server.refuse_listen["a"] = ServerError("no", sqlstate="22P05")
+            server.cut()
+            assert returned.wait(PATIENCE)  # And the marker has to wait for the callback.
+            with pytest.raises(ServerError):
+                broadcaster.subscribe("a", timeout=PATIENCE)
+            server.refuse_listen.clear()
+            found = broadcaster.subscribe("a", timeout=PATIENCE)
+            may_go_on.set()
+            with pytest.raises(pglisten.ChannelNotOpen) as caught:
+                lost.get(PATIENCE)
+            assert isinstance(caught.value.__cause__, ServerError)
+            server.notify("a", "1")
+            assert payloads(found, 2) == [None, "1"]
+
+
+class TestListening:
+    """``Subscription.listen()`` while something else is done to the subscription, or the channel."""
+
+    @pytest.fixture
+    def waiting(
+        self, server: FakeServer, broadcaster: Broadcaster
+    ) -> tuple[Subscription, gevent.Greenlet[..., None]]:
+        """A subscription, and its ``listen("a")`` in a greenlet; another one waits for the channel too."""
+        subscription = broadcaster.subscribe("z")
+        server.stop()
+        gevent.spawn(broadcaster.subscribe, "a")
+        listening = gevent.spawn(subscription.listen, "a")
+        gevent.idle()
+        return subscription, listening
+
+    def test_closing_ends_it(self, waiting: tuple[Subscription, gevent.Greenlet[..., None]]) -> None:
+        subscription, listening = waiting
+        subscription.close()
+        with pytest.raises(pglisten.ListenerClosed, match="the subscription was closed"):
+            listening.get(timeout=PATIENCE)
+
+    def test_unlisten_ends_it(self, waiting: tuple[Subscription, gevent.Greenlet[..., None]]) -> None:
+        subscription, listening = waiting
+        subscription.unlisten("a")
+        with pytest.raises(pglisten.ChannelNotOpen, match="'a' was unlistened while its LISTEN was waiting"):
+            listening.get(timeout=PATIENCE)
+
+    def test_killed_it_leaves_what_another_has_asked_for_since(
+        self, server: FakeServer, waiting: tuple[Subscription, gevent.Greenlet[..., None]]
+    ) -> None:
+        subscription, listening = waiting
+        subscription.unlisten("a")
+        again = gevent.spawn(subscription.listen, "a")
+        gevent.sleep(0)
+        listening.kill()
+        server.start()
+        again.get(timeout=PATIENCE)
+        assert subscription.channels == {"a", "z"}

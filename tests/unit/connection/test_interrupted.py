@@ -1,0 +1,26 @@
+"""A signal handler that closes, wherever in pglisten's own code it comes: nothing hangs, nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.fixtures.listeners import succeeds
+from support.programs.interrupted import INTERRUPTED, SCENARIOS
+
+FEW = 53
+"""Bytecodes between two that are tried: some two hundred of each scenario."""
+
+MANY = 9
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("how", ["plain", "patched"])
+def test_a_handler_closes_wherever_it_comes(how: str, scenario: str) -> None:
+    succeeds(INTERRUPTED, how, scenario, str(FEW), "0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("start", [1, 4, 7])
+def test_a_handler_closes_wherever_else_it_comes(start: int, scenario: str) -> None:
+    succeeds(INTERRUPTED, "plain", scenario, str(MANY), str(start))

@@ -1,0 +1,204 @@
+"""Who lets go of a stream, and when: its subscription goes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from pglisten import Broadcaster, Subscription, gunicorn, sse
+from pglisten._sse.registry import streams
+from pglisten.testing import FakeBackend, FakeServer
+from support.broadcasters import PATIENCE
+from support.programs.event_source import parse
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
+    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
+        yield made
+
+
+@pytest.fixture
+def subscription(broadcaster: Broadcaster) -> Subscription:
+    return broadcaster.subscribe("orders")
+
+
+@pytest.fixture
+def stopping() -> Iterator[None]:
+    """Let the test end the process's streams."""
+    yield
+    streams.forget()
+
+
+def released(broadcaster: Broadcaster) -> bool:
+    return broadcaster.stats().subscriptions == 0 and broadcaster.channels == frozenset()
+
+
+@pytest.mark.parametrize("chunks", [0, 1])
+def test_close_releases_the_subscription_whether_it_was_iterated_or_not(
+    broadcaster: Broadcaster, subscription: Subscription, chunks: int
+) -> None:
+    body = sse.stream(subscription)
+    for _ in range(chunks):
+        next(body)
+    body.close()
+    body.close()
+    assert released(broadcaster)
+    assert list(body) == []
+
+
+def test_a_stream_that_nobody_refers_to_releases_its_subscription(broadcaster: Broadcaster) -> None:
+    before = len(streams)
+    body = sse.stream(broadcaster.subscribe("orders"))
+    next(body)
+    assert len(streams) == before + 1
+    del body
+    gc.collect()
+    gevent.idle()
+    assert released(broadcaster)
+    assert len(streams) == before
+
+
+def test_a_kill_while_it_waits_releases_the_subscription(
+    broadcaster: Broadcaster, subscription: Subscription
+) -> None:
+    body = sse.stream(subscription)
+    next(body)
+    waiting = gevent.spawn(next, body)
+    gevent.idle()
+    waiting.kill(timeout=PATIENCE)
+    assert released(broadcaster)
+    assert list(body) == []
+
+
+def test_the_end_of_all_streams_lets_each_send_what_is_queued(
+    server: FakeServer, broadcaster: Broadcaster, subscription: Subscription, stopping: None
+) -> None:
+    body = sse.stream(subscription)
+    idle = sse.stream(broadcaster.subscribe("orders"))
+    going_on = broadcaster.subscribe("orders")
+    next(body), next(idle)
+    ended = gevent.spawn(b"".join, idle)
+    server.notify("orders", "queued")
+    item = going_on.get(PATIENCE)
+    streams.end()
+    assert [event.data for event in parse(b"".join(body)).events] == ["queued"]
+    assert [event.data for event in parse(ended.get(timeout=PATIENCE)).events] == ["queued"]
+    assert item is not None
+    assert not going_on.closed
+
+
+def test_a_stream_that_is_made_when_the_process_ends_does_so_at_once(
+    broadcaster: Broadcaster, subscription: Subscription, stopping: None
+) -> None:
+    streams.end()
+    body = sse.stream(subscription, retry=1)
+    assert parse(b"".join(body)).retry == 1000
+    assert released(broadcaster)
+
+
+def test_the_end_has_come_when_the_server_has_closed_them_all(
+    broadcaster: Broadcaster, stopping: None
+) -> None:
+    bodies = [sse.stream(broadcaster.subscribe("orders")) for _ in range(3)]
+    assert not streams.join(0)
+    streams.end()
+    for body in bodies:
+        list(body)
+        assert not streams.join(0)
+        body.close()
+        assert streams.join(0) is (body is bodies[-1])
+
+
+def test_who_is_stuck_with_a_chunk_is_thrown_out_and_who_has_none_is_not(
+    broadcaster: Broadcaster, stopping: None
+) -> None:
+    stuck, over = (sse.stream(broadcaster.subscribe("orders")) for _ in range(2))
+    never = gevent.event.Event()
+
+    def hold(body: sse.EventStream, chunks: int) -> None:
+        for _ in range(chunks):
+            next(body, None)
+        with contextlib.suppress(BrokenPipeError):
+            never.wait()
+
+    holders = [gevent.spawn(hold, stuck, 1), gevent.spawn(hold, over, 2)]
+    gevent.idle()
+    streams.end()
+    gevent.idle()
+    streams.abort()
+    holders[0].join(PATIENCE)
+    assert holders[0].dead
+    gevent.idle()
+    assert not holders[1].dead
+    never.set()
+    holders[1].get(timeout=PATIENCE)
+
+
+def test_who_is_stuck_is_killed_also_where_an_agent_has_put_a_class_of_its_own_in_place_of_greenlets(
+    broadcaster: Broadcaster, stopping: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, never = sse.stream(broadcaster.subscribe("orders")), gevent.event.Event()
+
+    def hold() -> None:
+        next(body)
+        never.wait()
+
+    holder = gevent.spawn(hold)  # As a server does, which has kept gevent's own class.
+    monkeypatch.setattr(gevent, "Greenlet", type("TracedGreenlet", (gevent.Greenlet,), {}))
+    gevent.idle()
+    streams.end()
+    gevent.idle()
+    streams.abort()
+    holder.join(PATIENCE)
+    assert holder.dead
+
+
+def test_a_forked_worker_begins_without_the_streams_of_its_master(
+    broadcaster: Broadcaster, subscription: Subscription, stopping: None
+) -> None:
+    body = sse.stream(subscription)
+    gunicorn.post_fork(None, None)
+    assert len(streams) == 0
+    streams.end()
+    assert not subscription.closed
+    body.close()
+
+
+def test_a_worker_that_is_not_gevents_is_warned_about() -> None:
+    class Log:
+        def warning(self, message: str) -> None:
+            warnings.append(message)
+
+    class Worker:
+        alive = True
+        log = Log()
+
+        def notify(self) -> None:
+            raise AssertionError
+
+    warnings: list[str] = []
+    gunicorn.post_worker_init(Worker())
+    assert len(warnings) == 1
+    assert "no gevent worker" in warnings[0]
+
+
+def test_the_end_of_a_worker_closes_the_broadcasters_that_were_used(
+    server: FakeServer, stopping: None
+) -> None:
+    used, unused = (Broadcaster("", backend=FakeBackend(server)) for _ in range(2))
+    used.wait_connected(PATIENCE)
+    assert server.sessions()
+    gunicorn.worker_exit(None, None)
+    assert used.closed
+    assert not server.sessions()
+    unused.close()
