@@ -6,10 +6,10 @@ import math
 
 from gevent.event import Event
 
-from .errors import OperationTimeout, again
+from .errors import OperationTimeout, copy_for_raise
 
 
-class Outcome:
+class Completion:
     """The end of one piece of work: done, or an error. The first to resolve it wins.
 
     Whoever waits may be killed or time out at any moment: the work goes on without it.
@@ -52,7 +52,7 @@ class Outcome:
     @property
     def error(self) -> Exception | None:
         """The error with which it ended, as a new object: each who waits raises one of its own."""
-        return None if self._error is None else again(self._error)
+        return None if self._error is None else copy_for_raise(self._error)
 
 
 def check_timeout(timeout: float | None) -> float | None:

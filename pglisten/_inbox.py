@@ -11,12 +11,12 @@ import enum
 import gevent
 from gevent.hub import Waiter
 
-from ._completion import Outcome
+from ._completion import Completion
 from ._queues import Queue
 from .backend import Notification
 from .errors import Error, SubscriptionOverflow
 
-__all__ = ["Inbox", "Join", "Overflow"]
+__all__ = ["Join", "Overflow", "SubscriptionQueue"]
 
 
 class Overflow(enum.Enum):
@@ -27,7 +27,7 @@ class Overflow(enum.Enum):
     BLOCK = "block"
 
 
-class Join(Outcome):
+class Join(Completion):
     """One call that adds channels to an inbox, and waits for the server to acknowledge them."""
 
     __slots__ = ("missing",)
@@ -44,7 +44,7 @@ class Join(Outcome):
             self.resolve(error)
 
 
-class Inbox(Queue):
+class SubscriptionQueue(Queue):
     """A queue of at most *size* items.
 
     The broadcaster appends to ``items`` itself as long as there is room, and calls `wake` where somebody is

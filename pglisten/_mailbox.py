@@ -16,7 +16,7 @@ from ._queues import Queue
 from .backend import Notification
 
 
-class Mailbox(Queue):
+class ListenerQueue(Queue):
     """Notifications and gap markers in order.
 
     A taker takes from ``items`` itself, and calls `taken` for a marker, and where ``reader_waits``.
@@ -115,14 +115,14 @@ class Mailbox(Queue):
         items.extendleft([None] * passed)
 
 
-class Gate:
+class DeliveryGate:
     """What stands between one connection and the mailbox until the connection's stream may begin.
 
     A new connection's notifications come after the callback has returned and the gap marker was put. Until
     then they wait here, as many as the mailbox takes: reading on is how another loss is noticed.
     """
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: ListenerQueue) -> None:
         self._mailbox = mailbox
         self._open = False
         self._held: list[Notification] = []

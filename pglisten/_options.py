@@ -9,7 +9,7 @@ from collections.abc import Callable
 from ._backends import load_backend
 from ._conninfo import ConnInfo
 from .backend import Backend
-from .errors import ConfigurationError, again
+from .errors import ConfigurationError, copy_for_raise
 
 
 def seconds(name: str, value: float | None, *, none_means: str | None = None) -> float | None:
@@ -91,7 +91,7 @@ def _parsed(dsn: str) -> ConnInfo | ConfigurationError:
     try:
         return ConnInfo.parse(dsn, os.environ)
     except ConfigurationError as error:
-        return again(error)
+        return copy_for_raise(error)
 
 
 def connect_timeout(value: float | None, conninfo: ConnInfo) -> float | None:

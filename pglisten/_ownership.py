@@ -28,7 +28,7 @@ OTHER_THREAD = (
 """What is wrong, and what to do. Most often it is a development server with a thread for each request."""
 
 
-class Home:
+class Owner:
     """The process and thread in which something was made."""
 
     __slots__ = ("__weakref__", "_pid", "thread")
@@ -67,7 +67,7 @@ class Abandonable(Protocol):
         """Let go of it. Never waits."""
 
 
-_homes: weakref.WeakSet[Home] = weakref.WeakSet()
+_homes: weakref.WeakSet[Owner] = weakref.WeakSet()
 _abandonable: weakref.WeakSet[Abandonable] = weakref.WeakSet()
 
 

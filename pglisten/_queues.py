@@ -16,7 +16,7 @@ from greenlet import getcurrent, greenlet
 
 from ._may_wait import cannot_wait
 from .backend import Notification
-from .errors import Error, OperationTimeout, again
+from .errors import Error, OperationTimeout, copy_for_raise
 
 __all__ = ["Queue", "wake"]
 
@@ -79,7 +79,7 @@ class Queue:
             # Another taker may be quicker, so look again after each wake-up.
             while not self.items:
                 if self.end is not None:
-                    raise again(self.end)
+                    raise copy_for_raise(self.end)
                 if late:
                     raise OperationTimeout(f"no notification within {timeout:g} s")
                 waiting.append(me)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import gevent
 
-from ._broadcast.fanout import Fan
+from ._broadcast.fanout import FanOut
 from ._broadcast.subscription import Subscription
-from ._broadcast.upstream import Feed
+from ._broadcast.upstream import UpstreamListener
 from ._completion import check_timeout
-from ._inbox import Inbox, Overflow
+from ._inbox import Overflow, SubscriptionQueue
 from ._listener import config as _config
 from ._listener.events import EventCallback
 from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
@@ -90,7 +90,7 @@ class Broadcaster:
             heartbeat_interval=heartbeat_interval,
             heartbeat_timeout=heartbeat_timeout,
         )
-        self._fan = Fan(Feed(self._options.check()))
+        self._fan = FanOut(UpstreamListener(self._options.check()))
 
     @classmethod
     def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
@@ -122,13 +122,13 @@ class Broadcaster:
         `ConfigurationError`.
         """
         timeout = check_timeout(timeout)
-        inbox = Inbox(check_queue_size(queue_size), _policy(overflow))
+        inbox = SubscriptionQueue(check_queue_size(queue_size), _policy(overflow))
         if on_gap is not None and not callable(on_gap):
             raise ConfigurationError(
                 f"on_gap is a function without arguments, not {on_gap!r}", option="on_gap"
             )
         names = dict.fromkeys(map(check_channel, channels))
-        fan = self._here()
+        fan = self._require_open()
         fan.start()
         check_may_wait()
         fan.inboxes[inbox] = False
@@ -157,7 +157,7 @@ class Broadcaster:
     def wait_connected(self, timeout: float | None = None) -> None:
         """Wait until connected and all channels are listened to; see `Listener.wait_connected`."""
         timeout = check_timeout(timeout)
-        fan = self._here()
+        fan = self._require_open()
         fan.start()
         check_may_wait()
         fan.feed.wait_connected(timeout)
@@ -203,7 +203,7 @@ class Broadcaster:
         """
         timeout = check_timeout(timeout)
         if not (self.closed and self._fan.home.forked):
-            close_or_begin_to(self._here(even_closed=True).close, timeout)
+            close_or_begin_to(self._require_open(even_closed=True).close, timeout)
 
     def __enter__(self) -> Broadcaster:
         return self
@@ -217,7 +217,7 @@ class Broadcaster:
         about = repr(self._fan.feed).removeprefix("<Listener ").removesuffix(">")
         return f"<Broadcaster {about} subscriptions={self.stats().subscriptions}>"
 
-    def _here(self, *, even_closed: bool = False) -> Fan:
+    def _require_open(self, *, even_closed: bool = False) -> FanOut:
         """Return this process's; a forked child begins with none of its parent's subscriptions."""
         fan = self._fan
         if fan.home.forked:
@@ -225,16 +225,16 @@ class Broadcaster:
                 raise _closed()
             # A child made by os.fork() in an unpatched process still has the parent's event loop.
             gevent.reinit()
-            fan = self._fan = Fan(Feed(self._options.check()))
+            fan = self._fan = FanOut(UpstreamListener(self._options.check()))
         fan.home.check_thread()
         if fan.feed.closed and not even_closed:
             raise _closed()
         return fan
 
-    def _used(self, timeout: float | None) -> tuple[Feed, float | None]:
+    def _used(self, timeout: float | None) -> tuple[UpstreamListener, float | None]:
         """Return the listener once it has tried to connect, and what is left of *timeout*."""
         timeout, began = check_timeout(timeout), time.monotonic()
-        fan = self._here()
+        fan = self._require_open()
         fan.start()
         check_may_wait()
         fan.feed.wait_attempted(timeout)

@@ -10,13 +10,13 @@ from ._completion import check_timeout
 from ._connection import calls
 from ._connection.channels import ChannelTable
 from ._connection.connect import dial
-from ._connection.live import Link
-from ._mailbox import Mailbox
+from ._connection.live import LiveConnection
+from ._mailbox import ListenerQueue
 from ._may_wait import check_may_wait, close_or_begin_to
-from ._ownership import Home
+from ._ownership import Owner
 from ._sql import check_channel, check_payload, check_statement, notify_statement
 from .backend import Backend, Notification
-from .errors import ConnectionLost, Error, ListenerClosed, again
+from .errors import ConnectionLost, Error, ListenerClosed, copy_for_raise
 
 __all__ = ["ListenerConnection"]
 
@@ -40,12 +40,12 @@ class ListenerConnection:
         check_may_wait()
         chosen, conninfo = _options.target(dsn, backend)
         del dsn  # Error trackers record the variables of this frame if the connection fails.
-        self._mailbox = Mailbox(_options.queue_size(queue_size))
+        self._mailbox = ListenerQueue(_options.queue_size(queue_size))
         self._channels = ChannelTable()
         limit = _options.connect_timeout(connect_timeout, conninfo)
         self._backend = chosen.name
-        self._home = Home()
-        self._link = Link(
+        self._home = Owner()
+        self._link = LiveConnection(
             dial(chosen, conninfo, limit, look_for_pooler=True),
             mailbox=self._mailbox,
             channels=self._channels,
@@ -64,7 +64,7 @@ class ListenerConnection:
         (*timeout* seconds; ``None``: never) it is not in the set. Or raises why the connection ended.
         """
         check_channel(channel)
-        calls.listen(self._here(), channel, check_timeout(timeout))
+        calls.listen(self._require_open(), channel, check_timeout(timeout))
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
         """Stop listening to *channel*; what had arrived before is still delivered.
@@ -73,11 +73,11 @@ class ListenerConnection:
         connection ended.
         """
         check_channel(channel)
-        calls.unlisten(self._here(), channel, check_timeout(timeout))
+        calls.unlisten(self._require_open(), channel, check_timeout(timeout))
 
     def unlisten_all(self, timeout: float | None = None) -> None:
         """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
-        calls.unlisten_all(self._here(), check_timeout(timeout))
+        calls.unlisten_all(self._require_open(), check_timeout(timeout))
 
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification; return when the server has committed it.
@@ -88,7 +88,7 @@ class ListenerConnection:
         """
         statement = notify_statement(check_channel(channel), check_payload(payload))
         timeout = check_timeout(timeout)
-        self._here().notify(statement, channel, timeout)
+        self._require_open().notify(statement, channel, timeout)
 
     def execute(self, sql: str, timeout: float | None = None) -> None:
         """Run one simple query, which may hold several statements, and discard its results.
@@ -105,7 +105,7 @@ class ListenerConnection:
         """
         check_statement(sql)
         timeout = check_timeout(timeout)
-        self._here().execute(sql, timeout, "execute")
+        self._require_open().execute(sql, timeout, "execute")
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds.
@@ -115,7 +115,7 @@ class ListenerConnection:
         connection ended if it has.
         """
         timeout = check_timeout(timeout)
-        return self._here().ping(timeout)
+        return self._require_open().ping(timeout)
 
     def get(self, timeout: float | None = None) -> Notification:
         """Return the next notification.
@@ -127,7 +127,7 @@ class ListenerConnection:
         timeout = check_timeout(timeout)
         if not self._home.is_here:
             if self._home.forked:
-                self._here()
+                self._require_open()
             self._home.check_thread()
         item = self._mailbox.get(timeout)
         assert item is not None, "only a listener puts gap markers"
@@ -203,10 +203,10 @@ class ListenerConnection:
             f"server_pid={self._link.pid}>"
         )
 
-    def _here(self) -> Link:
+    def _require_open(self) -> LiveConnection:
         """Return the living link, or raise why there is none."""
         if self._link.cause is not None:
-            raise again(self._link.cause)
+            raise copy_for_raise(self._link.cause)
         if self._home.forked:
             raise ConnectionLost("this process was forked: the connection is its parent's; make one here")
         self._home.check_thread()

@@ -167,7 +167,7 @@ class ServerError(Error):
 _E = TypeVar("_E", bound=BaseException)
 
 
-def again(error: _E) -> _E:
+def copy_for_raise(error: _E) -> _E:
     """Return a copy of *error* to raise.
 
     One cause of death is raised in many greenlets. Raised itself, it would gather the traceback of

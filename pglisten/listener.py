@@ -122,7 +122,7 @@ class Listener:
         * `ChannelNotOpen`: ``unlisten`` was called for it meanwhile; `ListenerClosed`.
         """
         check_channel(channel)
-        calls.listen(self._here(), channel, check_timeout(timeout))
+        calls.listen(self._require_open(), channel, check_timeout(timeout))
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
         """Stop listening to *channel*. What had arrived before is still delivered.
@@ -132,11 +132,11 @@ class Listener:
         the channel is out of the set then all the same.
         """
         check_channel(channel)
-        calls.unlisten(self._here(), channel, check_timeout(timeout))
+        calls.unlisten(self._require_open(), channel, check_timeout(timeout))
 
     def unlisten_all(self, timeout: float | None = None) -> None:
         """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
-        calls.unlisten_all(self._here(), check_timeout(timeout))
+        calls.unlisten_all(self._require_open(), check_timeout(timeout))
 
     @property
     def channels(self) -> frozenset[str]:
@@ -154,7 +154,7 @@ class Listener:
         """
         statement = notify_statement(check_channel(channel), check_payload(payload))
         timeout = check_timeout(timeout)
-        self._here().require_link().notify(statement, channel, timeout)
+        self._require_open().require_link().notify(statement, channel, timeout)
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds.
@@ -164,7 +164,7 @@ class Listener:
         long as the heartbeat allows): the connection counts as lost then.
         """
         timeout = check_timeout(timeout)
-        return self._here().require_link().ping(timeout)
+        return self._require_open().require_link().ping(timeout)
 
     def wait_connected(self, timeout: float | None = None) -> None:
         """Wait until connected and all channels are listened to.
@@ -176,7 +176,7 @@ class Listener:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return self._here(even_closed=True).wait_connected(_remaining(deadline))
+                return self._require_open(even_closed=True).wait_connected(_remaining(deadline))
             except Replaced:
                 continue
 
@@ -230,7 +230,7 @@ class Listener:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return self._here(even_closed=True).mailbox.get(_remaining(deadline))
+                return self._require_open(even_closed=True).mailbox.get(_remaining(deadline))
             except Replaced:
                 continue
 
@@ -238,7 +238,7 @@ class Listener:
         """Iterate over what ``get()`` returns, until the listener is closed and the queue is empty."""
         while True:
             try:
-                supervisor = self._here(even_closed=True)
+                supervisor = self._require_open(even_closed=True)
                 supervisor.mailbox.wait(None)
             except Replaced:
                 continue
@@ -264,7 +264,7 @@ class Listener:
         """
         timeout = check_timeout(timeout)
         if not (self.closed and self._supervisor.home.forked):
-            close_or_begin_to(self._here(even_closed=True).close, timeout)
+            close_or_begin_to(self._require_open(even_closed=True).close, timeout)
 
     def __enter__(self) -> Listener:
         return self
@@ -282,7 +282,7 @@ class Listener:
         channels = len(supervisor.channels)
         return f"<Listener {state} backend={self._backend} channels={channels}{pid}>"
 
-    def _here(self, *, even_closed: bool = False) -> Supervisor:
+    def _require_open(self, *, even_closed: bool = False) -> Supervisor:
         """Return this process's supervisor, which a forked child starts with its first call."""
         supervisor = self._supervisor
         forked = supervisor.home.forked

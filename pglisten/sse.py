@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import _options
 from ._sse.app import HEADERS, Authorize, Limits, StreamApp, check_cors
-from ._sse.stream import GAP, Encode, EventName, EventStream, Form
+from ._sse.stream import GAP, Encode, EventFormat, EventName, EventStream
 from .broadcast import Broadcaster, Subscription
 from .errors import ConfigurationError
 
@@ -52,7 +52,7 @@ def stream(
     """
     if not isinstance(subscription, Subscription):
         raise ConfigurationError(f"a stream is made of a Broadcaster's subscription, not of {subscription!r}")
-    form = Form(heartbeat, retry, event, encode, gap, send_timeout)
+    form = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
     if last_event_id is not None and not isinstance(last_event_id, str):
         raise ConfigurationError(f"last_event_id is a header's text or None, not {last_event_id!r}")
     if (refusal := form.refusal(subscription.channels)) is not None:
@@ -95,5 +95,5 @@ def app(
     seconds = _options.seconds("timeout", timeout)
     assert seconds is not None
     limits = Limits(max_channels, max_streams, _options.queue_size(queue_size), seconds)
-    form = Form(heartbeat, retry, event, encode, gap, send_timeout)
+    form = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
     return StreamApp(broadcaster, authorize, form, limits, check_cors(cors_origin, cors_credentials))

@@ -7,13 +7,13 @@ import contextlib
 import gevent
 
 from pglisten.backend import Notification, Session
-from pglisten.errors import ConnectionLost, again
+from pglisten.errors import ConnectionLost, copy_for_raise
 
 from ._failure import Forked
 from ._rows import Rows
 from ._startup import Established
 from ._transport import YIELD, Deadline, DeadlinePassed
-from ._wire import TERMINATE, State, Wire
+from ._wire import TERMINATE, State, WireProtocol
 
 __all__ = ["Pg8000Session"]
 
@@ -35,7 +35,7 @@ class Pg8000Session(Session):
     def __init__(self, established: Established) -> None:
         self.pid = established.pid
         self._transport = established.transport
-        self._wire = Wire()
+        self._wire = WireProtocol()
         self._lost: ConnectionLost | None = None
         """Why the session is useless, once it is. The first cause stays."""
         self._feed(established.rest)
@@ -187,7 +187,7 @@ class Pg8000Session(Session):
 
     def _raise_if_lost(self) -> None:
         if self._lost is not None:
-            raise again(self._lost)
+            raise copy_for_raise(self._lost)
 
 
 def _why(exc: OSError) -> str:

@@ -27,12 +27,12 @@ from struct import Struct
 from typing import TypeVar
 
 from pglisten.backend import Notification, make_notifications
-from pglisten.errors import ConnectionLost, ServerError, again
+from pglisten.errors import ConnectionLost, ServerError, copy_for_raise
 
 from ._error import read_error
 from ._rows import BadRows, Rows
 
-__all__ = ["TERMINATE", "State", "Wire"]
+__all__ = ["TERMINATE", "State", "WireProtocol"]
 
 _Part = TypeVar("_Part")
 
@@ -97,7 +97,7 @@ _SHUTDOWN_CLASS = "57P"
 """A crash or an immediate shutdown says why in a WARNING of this class (57P01, 57P02), then hangs up."""
 
 
-class Wire:
+class WireProtocol:
     """One session's half of the protocol. Its only error is `ConnectionLost`, and then it is over."""
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class Wire:
         What came before that can still be taken.
         """
         if self._ended is not None:
-            raise again(self._ended)
+            raise copy_for_raise(self._ended)
         if self._partial:
             self._partial += data
             if len(self._partial) < self._needed:

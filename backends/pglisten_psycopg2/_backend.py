@@ -14,7 +14,7 @@ from psycopg2.extensions import connection, libpq_version, make_dsn, parse_dsn
 from pglisten.backend import Backend, ConnInfo
 from pglisten.errors import ConfigurationError, ConnectionFailed
 
-from ._libpq import Tap
+from ._libpq import LibpqAccess
 from ._reasons import why
 from ._session import Psycopg2Session
 from ._wait import DeadlinePassed, Forked, deadline_in, let_go, wait
@@ -144,7 +144,7 @@ def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session | 
     except psycopg2.Error as error:
         return error if str(error) else _shortage() or error
     try:
-        tap = Tap(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
+        tap = LibpqAccess(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
         failure = wait(conn, deadline, owner=owner)
         made = _session(conn, tap) if failure is None else _with_text(failure, tap)
         if isinstance(made, Exception):
@@ -167,13 +167,13 @@ def _shortage() -> OSError | None:
         return error
 
 
-def _with_text(error: psycopg2.Error, tap: Tap) -> psycopg2.Error:
+def _with_text(error: psycopg2.Error, tap: LibpqAccess) -> psycopg2.Error:
     """Return *error* with libpq's own text, if it is libpq's."""
     error.args = (tap.reason(error),)
     return error
 
 
-def _session(conn: connection, tap: Tap) -> Psycopg2Session | psycopg2.Error | OSError:
+def _session(conn: connection, tap: LibpqAccess) -> Psycopg2Session | psycopg2.Error | OSError:
     try:
         return Psycopg2Session(conn, tap)
     except (psycopg2.Error, OSError) as error:  # Its own descriptor, for one, could not be made.

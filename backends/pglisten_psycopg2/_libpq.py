@@ -28,9 +28,9 @@ from psycopg2.extensions import connection
 
 from pglisten.backend import Notification, server_text
 
-from ._reasons import Said, one_line, said_by_server
+from ._reasons import ServerMessage, one_line, said_by_server
 
-__all__ = ["Tap"]
+__all__ = ["LibpqAccess"]
 
 logger = logging.getLogger("pglisten.psycopg2")
 
@@ -109,12 +109,12 @@ def bind(path: str | None) -> _Libpq | None:
 _libpq = bind(_psycopg.__file__)
 
 
-class Tap:
+class LibpqAccess:
     """Listens in on *conn*, from before its first poll, until it is closed."""
 
     def __init__(self, conn: connection) -> None:
         self._connection = conn
-        self._notices: list[Said] = []
+        self._notices: list[ServerMessage] = []
         self._pgconn = 0
         if _libpq is not None and (pgconn := conn.pgconn_ptr):
             self._pgconn = pgconn
@@ -122,7 +122,7 @@ class Tap:
             _libpq.set_error_verbosity(pgconn, PQERRORS_VERBOSE)
             _libpq.set_notice_receiver(pgconn, _notice_receiver, pgconn)
 
-    def notices(self) -> list[Said]:
+    def notices(self) -> list[ServerMessage]:
         """Return what the server said beside its replies since the last call, the last 50 at most."""
         if self._pgconn:
             said, self._notices = self._notices, []
@@ -130,7 +130,7 @@ class Tap:
         texts, self._connection.notices = self._connection.notices, []
         return [said for text in texts for said in said_by_server(text)]
 
-    def hear(self, said: Said) -> None:
+    def hear(self, said: ServerMessage) -> None:
         """Keep *said* for `notices`."""
         self._notices.append(said)
         del self._notices[:-NOTICES_KEPT]
@@ -163,7 +163,7 @@ class Tap:
         self._pgconn = 0
 
 
-_taps: WeakValueDictionary[int, Tap] = WeakValueDictionary()
+_taps: WeakValueDictionary[int, LibpqAccess] = WeakValueDictionary()
 """By the address of their PGconn, which is what libpq hands to the notice receiver."""
 
 
@@ -175,7 +175,7 @@ def _receive_notice(pgconn: int, result: int) -> None:
             _libpq.result_error_field(result, ord(field)) for field in "VSCM"
         )
         said = (server_text(field or b"") for field in (severity or localised, sqlstate, message))
-        tap.hear(Said(next(said), next(said) or None, one_line(next(said))))
+        tap.hear(ServerMessage(next(said), next(said) or None, one_line(next(said))))
 
 
 # One for all connections, and never freed: libpq could not be told that it is gone.

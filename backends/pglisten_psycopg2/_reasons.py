@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["Said", "one_line", "said_by_libpq", "said_by_server", "why"]
+__all__ = ["ServerMessage", "one_line", "said_by_libpq", "said_by_server", "why"]
 
 # Severities are in any language, and may have blanks in them. A SQLSTATE of the server's own has a digit in
 # it: "FATAL:  ERROR: ..." without codes must not pass for one.
@@ -35,7 +35,7 @@ _INTERVENTION = "57P"
 """SQLSTATEs of an administrator's doings: shutdowns, crashes, timeouts (PostgreSQL docs, appendix A)."""
 
 
-class Said(NamedTuple):
+class ServerMessage(NamedTuple):
     """One message of the server."""
 
     severity: str
@@ -53,14 +53,14 @@ class Said(NamedTuple):
         return self.severity in {"FATAL", "PANIC"} or (self.sqlstate or "").startswith(_INTERVENTION)
 
 
-def said_by_server(text: str) -> list[Said]:
+def said_by_server(text: str) -> list[ServerMessage]:
     """Return the server's messages in *text*, without repetitions, in order; ``[]`` if there is none.
 
     All lines of a message are in it, as one line, without its detail and its hint. Where verbosity could not
     be set there are no codes, and only FATAL and PANIC are recognised.
     """
     coded = any(map(_CODED.search, text.split("\n")))
-    found: list[Said] = []
+    found: list[ServerMessage] = []
     unfinished = False
     for line in text.split("\n"):
         said = _read(line, coded=coded)
@@ -76,12 +76,12 @@ def said_by_server(text: str) -> list[Said]:
     return list(dict.fromkeys(said._replace(message=one_line(said.message)) for said in found))
 
 
-def _read(line: str, *, coded: bool) -> Said | None:
+def _read(line: str, *, coded: bool) -> ServerMessage | None:
     """Return the message that begins in *line*, ``None`` if none does."""
     if coded:
         found = None if _END.match(line) else _CODED.search(line)
-        return Said(*found.groups()) if found else None
-    return Said(found[1], None, found[2]) if (found := _UNCODED.search(line)) else None
+        return ServerMessage(*found.groups()) if found else None
+    return ServerMessage(found[1], None, found[2]) if (found := _UNCODED.search(line)) else None
 
 
 def one_line(text: str) -> str:

@@ -18,10 +18,10 @@ from psycopg2.extensions import (
 )
 
 from pglisten.backend import MAX_RESULT, Notification, OwnedDescriptor, Session, make_notifications
-from pglisten.errors import ConnectionLost, ServerError, again
+from pglisten.errors import ConnectionLost, ServerError, copy_for_raise
 
-from ._libpq import Tap
-from ._reasons import Said, why
+from ._libpq import LibpqAccess
+from ._reasons import ServerMessage, why
 from ._wait import DeadlinePassed, deadline_in, let_go, poll, wait
 
 __all__ = ["Psycopg2Session"]
@@ -44,7 +44,7 @@ _fields = attrgetter("pid", "channel", "payload")
 class Psycopg2Session(Session):
     """Takes over an established asynchronous *conn*, and its *tap*."""
 
-    def __init__(self, conn: connection, tap: Tap) -> None:
+    def __init__(self, conn: connection, tap: LibpqAccess) -> None:
         self.pid = conn.info.backend_pid
         self.server_encoding = conn.info.parameter_status("server_encoding")
         self._connection = conn
@@ -60,7 +60,7 @@ class Psycopg2Session(Session):
         """What has arrived and was not returned yet; after a loss, what is received before the loss is."""
         self._refusal = ""
         """What libpq said of the last query that was refused. It puts what it says of a loss behind that."""
-        self._last_words: Said | None = None
+        self._last_words: ServerMessage | None = None
         """The server's announcement that it will end the session."""
 
     def fileno(self) -> int:
@@ -89,7 +89,7 @@ class Psycopg2Session(Session):
     def _run(self, sql: str, timeout: float | None) -> psycopg2.extensions.cursor:
         """Run one query; return the cursor that has its last statement's result."""
         if self._lost is not None:
-            raise again(self._lost)
+            raise copy_for_raise(self._lost)
         conn = self._connection
         deadline = deadline_in(timeout)
         # Referred to until the very end: if psycopg2 misses the cursor, it blocks until the reply is there.
@@ -170,7 +170,7 @@ class Psycopg2Session(Session):
         """Return what there is, and the next time, when there is nothing, raise the loss."""
         arrived, self._arrived = self._arrived, []
         if not arrived and self._lost is not None:
-            raise again(self._lost)
+            raise copy_for_raise(self._lost)
         return arrived
 
     def _lose(self, text: str, error: psycopg2.Error | None = None) -> ConnectionLost:
@@ -187,7 +187,7 @@ class Psycopg2Session(Session):
         if error is not None:
             # Without its frames, which would live as long as the session.
             self._lost.__cause__ = error.with_traceback(None)
-        return again(self._lost)
+        return copy_for_raise(self._lost)
 
     def _heed_notices(self) -> None:
         """Take note of what the server said beside its replies."""

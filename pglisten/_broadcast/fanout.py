@@ -1,6 +1,6 @@
 """One listener's stream, handed to every subscriber of one process.
 
-One greenlet (owned by `Fan.close`) takes from the listener and puts into inboxes. A channel is listened to
+One greenlet (owned by `FanOut.close`) takes from the listener and puts into inboxes. A channel is listened to
 as long as somebody has it: the first to come claims it from the listener, the last to go gives it back, and
 neither waits for the network to do so. Who has come waits for the claim, which all who have the channel
 share; whoever ends a subscription, or takes the channel from it, ends that wait too.
@@ -17,16 +17,16 @@ from collections.abc import Collection
 import gevent
 from gevent.hub import Waiter
 
-from .._completion import Outcome
+from .._completion import Completion
 from .._greenlet import Greenlet, let_others_run, spawn
-from .._inbox import Inbox, Join
-from .._ownership import Home, thread_ident
+from .._inbox import Join, SubscriptionQueue
+from .._ownership import Owner, thread_ident
 from .._queues import wake
 from ..backend import Notification
 from ..errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ListenerClosed
-from .upstream import Feed
+from .upstream import UpstreamListener
 
-__all__ = ["Fan", "close_all"]
+__all__ = ["FanOut", "close_all"]
 
 PORTION = 500
 """Inboxes, and notifications, after which the hub gets its turn: a millisecond or so, if all are woken."""
@@ -35,7 +35,7 @@ LAST = 0.2
 """Seconds in which what had come before ``close()`` is handed out: with many subscriptions it takes long."""
 
 
-class _Topic(Outcome):
+class _Topic(Completion):
     """A channel that somebody has; in the listener's channel table, who waits for it."""
 
     __slots__ = ("_refused", "channel", "inboxes", "refusal")
@@ -44,7 +44,7 @@ class _Topic(Outcome):
         super().__init__()
         self._refused = refused
         self.channel = channel
-        self.inboxes: dict[Inbox, None] = {}
+        self.inboxes: dict[SubscriptionQueue, None] = {}
         self.refusal: Exception | None = None
         """Why the server has it no more, though it had acknowledged it."""
 
@@ -61,13 +61,13 @@ class _Topic(Outcome):
                 join.answered(error)
 
 
-class Fan:
+class FanOut:
     """The inboxes of one process, and the greenlet that fills them."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: UpstreamListener) -> None:
         self.feed = feed
-        self.home = Home()
-        self.inboxes: dict[Inbox, bool] = {}
+        self.home = Owner()
+        self.inboxes: dict[SubscriptionQueue, bool] = {}
         """Those that are not released, and whether the server has acknowledged their first channels."""
         self.dropped = 0
         """Notifications that gave way in inboxes that are gone."""
@@ -79,7 +79,7 @@ class Fan:
         """When, by the monotonic clock, nothing more is handed out; ``None`` until it is closed."""
         self._since_turn = 0
         """What was put, of a ``PORTION``, since others had their turn."""
-        self._forgotten: deque[Inbox] = deque()
+        self._forgotten: deque[SubscriptionQueue] = deque()
         self._loop = gevent.get_hub().loop
 
     def start(self) -> None:
@@ -107,7 +107,7 @@ class Fan:
 
     # Who has which channels
 
-    def join(self, inbox: Inbox, channels: Collection[str], timeout: float | None) -> None:
+    def join(self, inbox: SubscriptionQueue, channels: Collection[str], timeout: float | None) -> None:
         """Give *inbox* what comes on *channels*; wait until the server has acknowledged them all.
 
         If that fails, in whatever way, it has none of them.
@@ -127,12 +127,12 @@ class Fan:
             if inbox.channels.get(channel) is join:
                 inbox.channels[channel] = None
 
-    def opened(self, inbox: Inbox) -> None:
+    def opened(self, inbox: SubscriptionQueue) -> None:
         """Count *inbox* as open, unless it was released meanwhile."""
         if inbox in self.inboxes:
             self.inboxes[inbox] = True
 
-    def _enter(self, inbox: Inbox, channel: str, join: Join) -> None:
+    def _enter(self, inbox: SubscriptionQueue, channel: str, join: Join) -> None:
         if channel in inbox.channels:
             raise ChannelAlreadyOpen(f"the subscription has channel {channel!r} already")
         topic = self._topics.get(channel)
@@ -147,7 +147,7 @@ class Fan:
         inbox.channels[channel] = join
         join.missing += not topic.done
 
-    def leave(self, inbox: Inbox, channel: str, why: Error | None = None) -> None:
+    def leave(self, inbox: SubscriptionQueue, channel: str, why: Error | None = None) -> None:
         """Give *inbox* no more of *channel*; `ChannelNotOpen` if it has it not. What is queued stays.
 
         *why* is what a call hears that waits for it; ``None``: that it was unlistened.
@@ -166,7 +166,7 @@ class Fan:
             with contextlib.suppress(ListenerClosed):
                 self.feed.give_back(channel)
 
-    def release(self, inbox: Inbox, error: Error) -> None:
+    def release(self, inbox: SubscriptionQueue, error: Error) -> None:
         """End *inbox* with *error*, and give back what it alone had. Idempotent."""
         inbox.finish(error)
         if inbox in self.inboxes:
@@ -175,7 +175,7 @@ class Fan:
             for channel in list(inbox.channels):
                 self.leave(inbox, channel, inbox.end)
 
-    def forget(self, inbox: Inbox) -> None:
+    def forget(self, inbox: SubscriptionQueue) -> None:
         """Release *inbox* in the event loop. May be called by any thread and at any moment."""
         self._forgotten.append(inbox)
         if self.home.forked:
@@ -202,7 +202,7 @@ class Fan:
                 self._deliver(topic, item)
 
     def _deliver(self, topic: _Topic, notification: Notification) -> None:
-        due: list[Inbox] = []
+        due: list[SubscriptionQueue] = []
         put, switched = self._since_turn + 1, False
         # A copy: they come and go while others have their turn.
         for inbox in tuple(topic.inboxes):
@@ -225,7 +225,7 @@ class Fan:
         self._wake(due)
         self._since_turn = put
 
-    def _put_without_room(self, topic: _Topic, inbox: Inbox, notification: Notification) -> None:
+    def _put_without_room(self, topic: _Topic, inbox: SubscriptionQueue, notification: Notification) -> None:
         if inbox.waiting:
             # Woken, and had no turn yet: a burst must not outrun those who do nothing but take.
             self._let_others_run()
@@ -236,11 +236,11 @@ class Fan:
                 waiter: Waiter[None] = Waiter()
                 inbox.wanted = waiter
                 waiter.get()
-                self._stay_home()
+                self._check_process()
         if inbox.end is not None:
             self.release(inbox, inbox.end)
 
-    def _wake(self, inboxes: list[Inbox]) -> None:
+    def _wake(self, inboxes: list[SubscriptionQueue]) -> None:
         if inboxes:
             self._loop.run_callback(wake, iter(inboxes))
 
@@ -267,9 +267,9 @@ class Fan:
 
     def _let_others_run(self) -> None:
         let_others_run()
-        self._stay_home()
+        self._check_process()
 
-    def _stay_home(self) -> None:
+    def _check_process(self) -> None:
         """Go no further in a forked child: after every wait."""
         if self.home.forked:
             raise gevent.GreenletExit
@@ -284,7 +284,7 @@ class Fan:
             self.release(inbox, _closed())
 
 
-_started: weakref.WeakSet[Fan] = weakref.WeakSet()
+_started: weakref.WeakSet[FanOut] = weakref.WeakSet()
 
 
 def close_all(grace: float) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from .._completion import check_timeout
-from .._inbox import Inbox
+from .._inbox import SubscriptionQueue
 from .._may_wait import calls_back, check_may_wait, check_uninterrupted, interrupts
 from .._ownership import thread_ident
 from .._sql import check_channel
 from ..backend import Notification
-from ..errors import ListenerClosed, again
-from .fanout import Fan
+from ..errors import ListenerClosed, copy_for_raise
+from .fanout import FanOut
 
 __all__ = ["Subscription", "queued"]
 
@@ -31,7 +31,7 @@ class Subscription:
 
     __slots__ = ("__weakref__", "_fan", "_inbox", "_on_gap", "_pending")
 
-    def __init__(self, fan: Fan, inbox: Inbox, on_gap: Callable[[], object] | None) -> None:
+    def __init__(self, fan: FanOut, inbox: SubscriptionQueue, on_gap: Callable[[], object] | None) -> None:
         self._fan = fan
         self._inbox = inbox
         self._on_gap = on_gap
@@ -51,14 +51,14 @@ class Subscription:
             timeout = check_timeout(timeout)
         home, inbox = self._fan.home, self._inbox
         if home.thread != thread_ident():
-            self._check_home()
+            self._check_owner()
         if self._pending is not None and self._catch_up() is not START:
             return None
         items = inbox.items
         if not items:
             inbox.wait(timeout)
             if not home.thread:  # This is a forked child's copy of who waited.
-                self._check_home()
+                self._check_owner()
         item = items.popleft()
         if inbox.wanted is not None:
             inbox.make_room()
@@ -140,7 +140,7 @@ class Subscription:
         """Call ``on_gap``; return what for. It stays pending until it has returned."""
         inbox, reason = self._inbox, self._pending
         if inbox.end is not None and not inbox.items:
-            raise again(inbox.end)
+            raise copy_for_raise(inbox.end)
         assert self._on_gap is not None
         self._on_gap()
         # Another consumer may have met another gap meanwhile, of which this call knew nothing.
@@ -148,14 +148,14 @@ class Subscription:
             self._pending = None
         return reason
 
-    def _check_home(self) -> None:
+    def _check_owner(self) -> None:
         home = self._fan.home
         if home.forked:
             raise ListenerClosed("the subscription is its parent process's: subscribe in this one")
         home.check_thread()
 
-    def _open(self) -> Fan:
-        self._check_home()
+    def _open(self) -> FanOut:
+        self._check_owner()
         if self._inbox.end is not None:
             raise ListenerClosed("the subscription was closed") from self._inbox.end
         return self._fan

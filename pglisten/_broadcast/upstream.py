@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 
-from .._completion import Outcome
+from .._completion import Completion
 from .._connection.channels import Waiter
 from .._listener.settings import Settings
 from .._listener.supervisor import Supervisor
 from ..errors import ChannelNotOpen, ListenerClosed
 from ..listener import Listener
 
-__all__ = ["Feed"]
+__all__ = ["UpstreamListener"]
 
 
-class Feed(Listener):
+class UpstreamListener(Listener):
     """A listener that does not start by itself, and does not go on in a forked child: that makes another."""
 
     def __init__(self, settings: Settings) -> None:
@@ -23,28 +23,28 @@ class Feed(Listener):
 
     def start(self) -> None:
         """Begin to connect; nothing if that has begun."""
-        self._here().start()
+        self._require_open().start()
 
     def wait_attempted(self, timeout: float | None) -> None:
         """Wait, *timeout* seconds at most, until a first attempt to connect has succeeded or failed."""
-        self._here().attempted.wait(timeout)
+        self._require_open().attempted.wait(timeout)
 
     def claim(self, channel: str, waiter: Waiter) -> None:
         """Add *channel*; *waiter* is resolved when the server has acknowledged it. Never waits."""
-        supervisor = self._here()
+        supervisor = self._require_open()
         supervisor.channels.open(channel, waiter)
         supervisor.channels_changed()
 
     def give_back(self, channel: str) -> None:
         """Remove *channel*. Never waits."""
-        supervisor = self._here()
+        supervisor = self._require_open()
         # The server may have refused it meanwhile.
         with contextlib.suppress(ChannelNotOpen):
-            supervisor.channels.close(channel, Outcome())
+            supervisor.channels.close(channel, Completion())
             supervisor.channels_changed()
 
-    def _here(self, *, even_closed: bool = False) -> Supervisor:
+    def _require_open(self, *, even_closed: bool = False) -> Supervisor:
         # Copies of the parent's greenlets and callbacks come here in a forked child.
         if self._supervisor.home.forked:
             raise ListenerClosed("the broadcaster's connection is its parent process's")
-        return super()._here(even_closed=even_closed)
+        return super()._require_open(even_closed=even_closed)

@@ -27,7 +27,7 @@ from ..errors import Error, ListenerClosed
 from ..listener import Listener, ListenerEvent
 from ..testing.postgres.server import PrivatePostgresError
 from .arguments import DSN_VARIABLE, parser
-from .doctor.checks import CHECKS, Examination
+from .doctor.checks import CHECKS, Diagnosis
 from .doctor.report import Report
 from .output import Output, one_line, timestamp, visible
 from .stopping import until_stopped
@@ -185,7 +185,7 @@ def _prepare_doctor(arguments: argparse.Namespace) -> Work:
     # Nothing is checked here: what is wrong in the DSN or with the backend is the doctor's to say, and so is
     # all that backends and the password file warn of.
     logging.getLogger("pglisten").setLevel(logging.ERROR)
-    examination = Examination(_dsn(arguments), arguments.backend, arguments.timeout)
+    examination = Diagnosis(_dsn(arguments), arguments.backend, arguments.timeout)
 
     def work() -> int:
         stdout = Output(sys.stdout)

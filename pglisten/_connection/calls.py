@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .._completion import Outcome
+from .._completion import Completion
 from .._may_wait import check_may_wait
 from .._sql import check_channel
 from .channels import ChannelTable
@@ -22,7 +22,7 @@ def listen(owner: Channels, channel: str, timeout: float | None) -> None:
     """Add *channel* and wait for the server's acknowledgement; out of the set again if that fails."""
     check_channel(channel)
     check_may_wait()
-    claim = Outcome()
+    claim = Completion()
     owner.channels.open(channel, claim)
     owner.channels_changed()
     try:
@@ -37,7 +37,7 @@ def unlisten(owner: Channels, channel: str, timeout: float | None) -> None:
     """Remove *channel* and, where the server has it, wait until it has not."""
     check_channel(channel)
     check_may_wait()
-    departure = Outcome()
+    departure = Completion()
     owner.channels.close(channel, departure)
     owner.channels_changed()
     departure.wait(timeout, f"UNLISTEN {channel!r}")
@@ -46,7 +46,7 @@ def unlisten(owner: Channels, channel: str, timeout: float | None) -> None:
 def unlisten_all(owner: Channels, timeout: float | None) -> None:
     """Remove every channel and, where the server has them, wait until it has none."""
     check_may_wait()
-    departure = Outcome()
+    departure = Completion()
     owner.channels.close_all(departure)
     owner.channels_changed()
     departure.wait(timeout, "UNLISTEN *")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from .._completion import Outcome
+from .._completion import Completion
 
 
 class Command:
@@ -27,7 +27,7 @@ class Command:
         self.begun = False
         """Whether it has had its turn, or has it now."""
         self._limit = limit
-        self.outcome = Outcome()
+        self.outcome = Completion()
         self._queue = queue
 
     def patience(self, otherwise: float | None) -> float | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from .._conninfo import ConnInfo, passfile
 from .._greenlet import spawn
-from .._ownership import Home, abandon_after_fork
+from .._ownership import Owner, abandon_after_fork
 from .._threads import in_thread
 from ..backend import Backend, Session
 from ..errors import ConfigurationError, ConnectionFailed, ConnectionLost, Error, ServerError, told
@@ -37,7 +37,7 @@ def dial(
     (``None``: no limit). Raises `ConnectionFailed`, which says of every host why not. Whoever wants to
     *look_for_pooler* spends a round trip on it, and finds a WARNING in the log if there is one.
     """
-    route = Route(backend, conninfo, timeout, look_for_pooler=look_for_pooler)
+    route = ConnectAttempt(backend, conninfo, timeout, look_for_pooler=look_for_pooler)
     return _Attempt(route.next).session()
 
 
@@ -81,7 +81,7 @@ class _Attempt:
             self._session = session
 
 
-class Route:
+class ConnectAttempt:
     """One attempt's way through the hosts. Each call of `next` leads to the next server that will do."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Route:
         self._look_for_pooler = look_for_pooler
         self._failures: list[ConnectionFailed] = []
         self._at = conninfo
-        self._home = Home()
+        self._home = Owner()
         self._sessions = self._walk()
 
     def next(self) -> Session:

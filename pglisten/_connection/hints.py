@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from .._conninfo import ConnInfo
-from ..errors import ConnectionFailed, again
+from ..errors import ConnectionFailed, copy_for_raise
 
 __all__ = ["remedy", "with_remedy"]
 
@@ -121,6 +121,6 @@ def with_remedy(error: ConnectionFailed, target: ConnInfo) -> ConnectionFailed:
     advice = remedy(error.sqlstate, str(error), target.password_source)
     if advice is None:
         return error
-    advised = again(error)
+    advised = copy_for_raise(error)
     advised.args = (f"{error} (remedy: {advice})",)
     return advised

@@ -9,31 +9,31 @@ from collections.abc import Callable
 from gevent.event import Event
 
 from .._greenlet import let_others_run, spawn
-from .._mailbox import Gate, Mailbox
+from .._mailbox import DeliveryGate, ListenerQueue
 from .._may_wait import check_may_wait
 from .._ownership import abandon_after_fork
 from .._sql import PING
 from ..backend import Session
-from ..errors import ConnectionLost, Error, OperationTimeout, ServerError, again, told
+from ..errors import ConnectionLost, Error, OperationTimeout, ServerError, copy_for_raise, told
 from .channels import ChannelTable
 from .commands import Command, CommandQueue
-from .loop import Forked, Heartbeat, Pump
+from .loop import ConnectionLoop, Forked, Heartbeat
 
 logger = logging.getLogger("pglisten.connection")
 
 
-class Link:
+class LiveConnection:
     """A session with a greenlet of its own, and everybody who wants something of it.
 
-    *returns* and *on_settled* are `Pump`'s. *on_ended* is called once with the cause, when nothing more
-    will be delivered, and must not switch greenlets.
+    *returns* and *on_settled* are `ConnectionLoop`'s. *on_ended* is called once with the cause, when nothing
+    more will be delivered, and must not switch greenlets.
     """
 
     def __init__(
         self,
         session: Session,
         *,
-        mailbox: Mailbox,
+        mailbox: ListenerQueue,
         channels: ChannelTable,
         heartbeat: Heartbeat | None = None,
         returns: bool = False,
@@ -47,12 +47,12 @@ class Link:
         self.settled = Event()
         """Set once all channels are listened to, or the link has ended."""
         self._mailbox = mailbox
-        self._gate = Gate(mailbox)
+        self._gate = DeliveryGate(mailbox)
         self._commands = CommandQueue()
         self._on_settled = on_settled
         self._on_ended = on_ended
         self._torn_down = False
-        self._pump = Pump(
+        self._pump = ConnectionLoop(
             session,
             self._gate,
             channels,
@@ -140,7 +140,7 @@ class Link:
     ) -> Command:
         check_may_wait()
         if self.cause is not None:
-            raise again(self.cause)
+            raise copy_for_raise(self.cause)
         command = self._commands.put(sql, channel=channel, open_ended=open_ended, limit=limit)
         self._pump.wake()
         return command

@@ -19,8 +19,8 @@ import gevent
 from gevent.hub import Waiter
 from greenlet import getcurrent
 
-from .._mailbox import Gate
-from .._ownership import Home
+from .._mailbox import DeliveryGate
+from .._ownership import Owner
 from .._sql import PING, TRIM_QUEUE
 from ..backend import Session
 from ..errors import ConnectionLost, Error, ServerError
@@ -57,7 +57,7 @@ class Forked(BaseException):
     """Raised in a forked child's copy of the greenlet, after every wait and before any use of the session."""
 
 
-class Pump:
+class ConnectionLoop:
     """Runs a session until it ends.
 
     With *returns* another connection would follow: a refusal that is the server's own trouble, not the
@@ -69,7 +69,7 @@ class Pump:
     def __init__(
         self,
         session: Session,
-        gate: Gate,
+        gate: DeliveryGate,
         channels: ChannelTable,
         commands: CommandQueue,
         *,
@@ -93,7 +93,7 @@ class Pump:
         self._returns = returns
         self._on_settled = on_settled
         self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._patience))
-        self._home = Home()
+        self._home = Owner()
         self._drained = False
         self._in_agreement = False
         self._hub = gevent.get_hub()
@@ -195,14 +195,14 @@ class Pump:
         self._ask(self._session.execute, sql, patience)
 
     def _ask(self, run: Callable[[str, float | None], T], sql: str, patience: float | None) -> T:
-        self._stay_home()
+        self._check_process()
         self._drained = False
         self.asking = True
         try:
             return run(sql, patience)
         finally:
             self.asking = False
-            self._stay_home()
+            self._check_process()
             self.heard = self._answered = time.monotonic()
 
     def _read_and_give_way(self) -> None:
@@ -230,7 +230,7 @@ class Pump:
             (self._gate.next_taker() or self._hub).switch()
         finally:
             self._soon.stop()
-        self._stay_home()
+        self._check_process()
 
     def _pause(self, beat_in: float | None) -> bool:
         """Wait for something to do: a command, room, data if they may be read, or the next heartbeat.
@@ -252,7 +252,7 @@ class Pump:
             self._waiter = None
             self._readable.stop()
         self._called = self._drained = False
-        self._stay_home()
+        self._check_process()
         return readable
 
     def _ring(self) -> None:
@@ -278,7 +278,7 @@ class Pump:
             raise ConnectionLost(f"heartbeat failed: {error}", sqlstate=error.sqlstate) from error
         self.last_ping = time.monotonic() - started
 
-    def _stay_home(self) -> None:
+    def _check_process(self) -> None:
         """Go no further in a forked child. Between every wait and every use of the session."""
         if self._home.forked:
             raise Forked

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import gevent
 
 from .._greenlet import Greenlet, spawn
-from .._ownership import Home
+from .._ownership import Owner
 
 logger = logging.getLogger("pglisten.events")
 
@@ -57,7 +57,7 @@ class Dispatcher:
         self._name = name
         self._posts: deque[_Post] = deque()
         self._stopped = False
-        self._home = Home()
+        self._home = Owner()
         self._greenlet: Greenlet | None = None
 
     def post(

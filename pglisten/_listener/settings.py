@@ -22,8 +22,8 @@ __all__ = [
     "ListenerOptions",
     "ListenerOverflow",
     "OptionOverrides",
-    "Pace",
     "Settings",
+    "Timing",
 ]
 
 ListenerOverflow = Literal["block", "drop_oldest"]
@@ -120,7 +120,7 @@ class Settings:
     heartbeat: Heartbeat | None
 
 
-class Pace(NamedTuple):
+class Timing(NamedTuple):
     """Where time and chance come from; a test brings its own."""
 
     now: Callable[[], float] = time.monotonic

@@ -38,7 +38,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-class Happening(enum.Enum):
+class Trigger(enum.Enum):
     """What moves a listener from one state to the next."""
 
     DIALLED = enum.auto()
@@ -50,17 +50,17 @@ class Happening(enum.Enum):
     CLOSE = enum.auto()
 
 
-TRANSITIONS: Mapping[tuple[State, Happening], State] = MappingProxyType(
+TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType(
     {
-        (State.DIALLING, Happening.DIALLED): State.LISTENING,
-        (State.DIALLING, Happening.FAILED): State.BACKING_OFF,
-        (State.LISTENING, Happening.SETTLED): State.CONNECTED,
-        (State.LISTENING, Happening.PASSED_OVER): State.DIALLING,
-        (State.LISTENING, Happening.FAILED): State.BACKING_OFF,
-        (State.BACKING_OFF, Happening.RESTED): State.DIALLING,
-        (State.CONNECTED, Happening.LOST): State.RESTING,
-        (State.RESTING, Happening.RESTED): State.DIALLING,
-        **{(state, Happening.CLOSE): State.CLOSED for state in State},
+        (State.DIALLING, Trigger.DIALLED): State.LISTENING,
+        (State.DIALLING, Trigger.FAILED): State.BACKING_OFF,
+        (State.LISTENING, Trigger.SETTLED): State.CONNECTED,
+        (State.LISTENING, Trigger.PASSED_OVER): State.DIALLING,
+        (State.LISTENING, Trigger.FAILED): State.BACKING_OFF,
+        (State.BACKING_OFF, Trigger.RESTED): State.DIALLING,
+        (State.CONNECTED, Trigger.LOST): State.RESTING,
+        (State.RESTING, Trigger.RESTED): State.DIALLING,
+        **{(state, Trigger.CLOSE): State.CLOSED for state in State},
     }
 )
 """The table above. Closing twice is allowed, and nothing leads out of CLOSED."""

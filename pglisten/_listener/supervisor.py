@@ -16,13 +16,13 @@ import gevent
 from gevent.event import Event
 
 from .._connection.channels import ChannelTable, Waiter
-from .._connection.connect import Route, as_bug, as_failed_attempt
-from .._connection.live import Link
+from .._connection.connect import ConnectAttempt, as_bug, as_failed_attempt
+from .._connection.live import LiveConnection
 from .._connection.loop import RECOVERY
 from .._greenlet import Greenlet, let_others_run, spawn
-from .._mailbox import Mailbox
+from .._mailbox import ListenerQueue
 from .._may_wait import check_may_wait
-from .._ownership import Home, Replaced
+from .._ownership import Owner, Replaced
 from ..backend import Session
 from ..errors import (
     ConnectionLost,
@@ -30,12 +30,12 @@ from ..errors import (
     ListenerClosed,
     NotConnected,
     OperationTimeout,
-    again,
+    copy_for_raise,
 )
 from .backoff import Backoff
 from .events import Dispatcher, ListenerEvent
-from .settings import Pace, Settings
-from .states import TRANSITIONS, Happening, State
+from .settings import Settings, Timing
+from .states import TRANSITIONS, State, Trigger
 
 logger = logging.getLogger("pglisten.listener")
 
@@ -53,11 +53,11 @@ class Supervisor:
         *,
         claims: Iterable[tuple[str, Waiter]] = (),
         resumes: bool = False,
-        pace: Pace | None = None,
+        pace: Timing | None = None,
     ) -> None:
-        self.home = Home()
+        self.home = Owner()
         self.state = State.DIALLING
-        self.mailbox = Mailbox(settings.queue_size, drop_oldest=settings.drop_oldest)
+        self.mailbox = ListenerQueue(settings.queue_size, drop_oldest=settings.drop_oldest)
         self.channels = ChannelTable(claims)
         self.reconnects = 0
         self.failed_attempts = 0
@@ -66,10 +66,10 @@ class Supervisor:
         self._settings = settings
         self._resumes = resumes
         self._was_connected = False
-        self._pace = pace or Pace()
+        self._pace = pace or Timing()
         low, high = settings.min_reconnect_interval, settings.max_reconnect_interval
         self._backoff = Backoff(low, high, settings.jitter, self._pace.dice)
-        self._link: Link | None = None
+        self._link: LiveConnection | None = None
         self._connected = Event()
         self._last_failure: Exception | None = None
         self._events = Dispatcher(settings.event_callback, "pglisten-events")
@@ -87,13 +87,13 @@ class Supervisor:
     # For the listener
 
     @property
-    def link(self) -> Link | None:
+    def link(self) -> LiveConnection | None:
         """The connection, if there is one and all channels are listened to on it."""
         link = self._link
         lives = self.state is State.CONNECTED and link is not None and link.cause is None
         return link if lives and not self.home.forked else None
 
-    def require_link(self) -> Link:
+    def require_link(self) -> LiveConnection:
         """Return the connection or raise `NotConnected`, with the last failure as its cause."""
         if self.link is None:
             check_may_wait()
@@ -120,7 +120,7 @@ class Supervisor:
             while waiting and waiting[-1].done:  # So each is looked at once, in whatever order they end.
                 waiting.pop()
             if self.mailbox.end is not None:
-                raise again(self.mailbox.end)
+                raise copy_for_raise(self.mailbox.end)
             if self.link is None:
                 # Lost, and the supervisor has not come round to it yet: an event that is set does not wait.
                 self._connected.clear()
@@ -169,7 +169,7 @@ class Supervisor:
                 continue
             assert self._link is not None
             self._link.join()
-            self._go_on()
+            self._check_running()
             self._sleep(self._lost())
 
     def _ended(self, _: object) -> None:
@@ -181,14 +181,16 @@ class Supervisor:
         """Dial and listen, on one host after the other; return why it failed, or ``None`` once connected."""
         self._link = None
         settings, look = self._settings, not self._was_connected
-        route = Route(settings.backend, settings.conninfo, settings.connect_timeout, look_for_pooler=look)
+        route = ConnectAttempt(
+            settings.backend, settings.conninfo, settings.connect_timeout, look_for_pooler=look
+        )
         while True:
             session, failure = self._dial(route)
-            self._go_on(session)
+            self._check_running(session)
             if session is None:
                 return failure
-            self._to(Happening.DIALLED)
-            link = self._link = Link(
+            self._to(Trigger.DIALLED)
+            link = self._link = LiveConnection(
                 session,
                 mailbox=self.mailbox,
                 channels=self.channels,
@@ -197,15 +199,15 @@ class Supervisor:
                 on_settled=self._settled,
             )
             link.settled.wait()
-            self._go_on()
+            self._check_running()
             if self.state is State.CONNECTED:
                 return None
             if not isinstance(link.cause, ConnectionLost) or link.cause.sqlstate != RECOVERY:
                 return link.cause
             route.pass_over(link.cause)
-            self._to(Happening.PASSED_OVER)
+            self._to(Trigger.PASSED_OVER)
 
-    def _dial(self, route: Route) -> tuple[Session | None, Exception | None]:
+    def _dial(self, route: ConnectAttempt) -> tuple[Session | None, Exception | None]:
         try:
             return route.next(), None
         except Error as error:
@@ -218,7 +220,7 @@ class Supervisor:
         link = self._link
         if self.state is not State.LISTENING or link is None:
             return  # Settled again, after a change of the channels.
-        self._to(Happening.SETTLED)
+        self._to(Trigger.SETTLED)
         self._connected.set()
         self.connected_since = time.time()
         self._backoff.connected(self._pace.now())
@@ -236,7 +238,7 @@ class Supervisor:
         self._events.post(event, None, open_stream)
 
     def _failed(self, error: Exception) -> float:
-        self._to(Happening.FAILED)
+        self._to(Trigger.FAILED)
         error = as_failed_attempt(error)
         self.failed_attempts += 1
         # Without its frames: kept for long, they hold the connection string.
@@ -249,7 +251,7 @@ class Supervisor:
     def _lost(self) -> float:
         assert self._link is not None
         self.last_error = cause = self._link.cause
-        self._to(Happening.LOST)
+        self._to(Trigger.LOST)
         self._connected.clear()
         self.connected_since = None
         delay = self._backoff.after_loss(self._pace.now())
@@ -259,10 +261,10 @@ class Supervisor:
 
     def _sleep(self, delay: float) -> None:
         self._pace.sleep(delay)
-        self._go_on()
-        self._to(Happening.RESTED)
+        self._check_running()
+        self._to(Trigger.RESTED)
 
-    def _go_on(self, session: Session | None = None) -> None:
+    def _check_running(self, session: Session | None = None) -> None:
         """Go no further in a forked child, or if closed meanwhile: after every wait."""
         if not self.home.forked and self.state is not State.CLOSED:
             return
@@ -272,7 +274,7 @@ class Supervisor:
 
     def _begin_to_close(self, closed: ListenerClosed, grace: float | None) -> Greenlet:
         last = (ListenerEvent.DISCONNECTED, closed) if self.state is State.CONNECTED else None
-        self._to(Happening.CLOSE)
+        self._to(Trigger.CLOSE)
         self.mailbox.finish(closed)
         self.channels.fail(closed)
         self._connected.set()
@@ -287,7 +289,7 @@ class Supervisor:
             self._link.stop(ListenerClosed("the listener was closed"))
         self._events.finish(last, grace)
 
-    def _to(self, happening: Happening) -> None:
+    def _to(self, happening: Trigger) -> None:
         self.state = TRANSITIONS[self.state, happening]
-        if happening in (Happening.SETTLED, Happening.FAILED, Happening.CLOSE):
+        if happening in (Trigger.SETTLED, Trigger.FAILED, Trigger.CLOSE):
             self.attempted.set()

@@ -19,7 +19,7 @@ from .._sql import check_channel
 from ..broadcast import Broadcaster
 from ..errors import ConfigurationError, InvalidChannelName, ListenerClosed, OperationTimeout, ServerError
 from .registry import streams
-from .stream import EventStream, Form
+from .stream import EventFormat, EventStream
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -85,7 +85,7 @@ class StreamApp:
         self,
         broadcaster: Broadcaster,
         authorize: Authorize | None,
-        form: Form,
+        form: EventFormat,
         limits: Limits,
         cors: tuple[str, bool] | None,
     ) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from gevent.event import Event
 
-__all__ = ["Stream", "Streams", "streams"]
+__all__ = ["Stream", "StreamRegistry", "streams"]
 
 
 class Stream(Protocol):
@@ -24,7 +24,7 @@ class Stream(Protocol):
         """End the send of the greenlet that is at it, if one is. Never waits."""
 
 
-class Streams:
+class StreamRegistry:
     """The event streams that are open in this process, from their making until the server closes them."""
 
     def __init__(self) -> None:
@@ -74,4 +74,4 @@ class Streams:
         self._gone = Event()
 
 
-streams = Streams()
+streams = StreamRegistry()

@@ -14,7 +14,7 @@ from typing import Any
 from gevent.hub import get_hub
 
 from .._greenlet import Greenlet, current
-from .._ownership import Home
+from .._ownership import Owner
 
 __all__ = ["Sender"]
 
@@ -32,7 +32,7 @@ class Sender:
     def __init__(self, timeout: float) -> None:
         """Limit each chunk to *timeout* seconds."""
         self._timeout = timeout
-        self._home = Home()
+        self._home = Owner()
         self._greenlet: Greenlet | None = None
         """Who iterates the stream, until it closes it. Only a `Greenlet` can be thrown into."""
         self._timer: Any = None

@@ -30,7 +30,7 @@ from ..errors import (
 from .registry import streams
 from .sender import Sender
 
-__all__ = ["GAP", "Encode", "EventName", "EventStream", "Form"]
+__all__ = ["GAP", "Encode", "EventFormat", "EventName", "EventStream"]
 
 EventName: TypeAlias = "str | Callable[[Notification], str]"
 Encode: TypeAlias = Callable[[Notification], str]
@@ -53,7 +53,7 @@ LINE_BREAK = re.compile("\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
-class Form:
+class EventFormat:
     """How notifications become events. Raises `ConfigurationError` for what cannot work."""
 
     heartbeat: float
@@ -145,7 +145,7 @@ class EventStream:
     def __init__(
         self,
         subscription: Subscription,
-        form: Form,
+        form: EventFormat,
         *,
         again: bool,
         siblings: weakref.WeakSet[EventStream] | None = None,

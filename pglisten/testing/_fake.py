@@ -7,7 +7,7 @@ from typing import ClassVar
 import gevent
 
 from ..backend import MAX_RESULT, Backend, ConnInfo, Notification, Session
-from ..errors import ConnectionLost, ServerError, again
+from ..errors import ConnectionLost, ServerError, copy_for_raise
 from ._fake_process import FakeProcess
 from ._fake_server import FakeServer
 
@@ -50,12 +50,12 @@ class _FakeSession(Session):
         rows = self._run(sql, timeout)
         if sum(7 + sum(4 + len((value or "").encode()) for value in row) for row in rows) > MAX_RESULT:
             self._dead = ConnectionLost(f"the server sent more than {MAX_RESULT} bytes of rows")
-            raise again(self._dead)
+            raise copy_for_raise(self._dead)
         return rows
 
     def _run(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
         if self._dead is not None:
-            raise again(self._dead)
+            raise copy_for_raise(self._dead)
         # Until the reply is here: a kill in between leaves a session that can only be closed.
         self._dead = ConnectionLost("a query was given up: the session's state is unknown")
         late = gevent.Timeout(timeout)
@@ -67,20 +67,20 @@ class _FakeSession(Session):
             self._answered()
             raise
         except ConnectionLost as error:
-            self._dead = again(error)
+            self._dead = copy_for_raise(error)
             raise
         except gevent.Timeout as error:
             if error is not late:
                 raise
             self._dead = ConnectionLost(f"the server did not answer within {timeout} s")
-            raise again(self._dead) from None
+            raise copy_for_raise(self._dead) from None
         self._answered()
         return rows
 
     def receive(self) -> list[Notification]:
         arrived = self._process.take()
         if not arrived and self._dead is not None:
-            raise again(self._dead)
+            raise copy_for_raise(self._dead)
         return arrived
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import gevent
 from gevent.event import Event
 
 from ..backend import Notification, OwnedDescriptor
-from ..errors import ConnectionLost, again
+from ..errors import ConnectionLost, copy_for_raise
 
 __all__ = ["FakeProcess"]
 
@@ -58,7 +58,7 @@ class FakeProcess:
     def check(self) -> None:
         """Raise `ConnectionLost` if the session has ended."""
         if self.reason is not None:
-            raise again(self.reason)
+            raise copy_for_raise(self.reason)
 
     def wait_running(self) -> None:
         """Wait until the server is not frozen. Raises `ConnectionLost` if the session ends meanwhile."""

@@ -11,7 +11,7 @@ import gevent
 from gevent.event import Event
 
 from ..backend import ConnInfo, Notification
-from ..errors import ConnectionFailed, ConnectionLost, ServerError, again
+from ..errors import ConnectionFailed, ConnectionLost, ServerError, copy_for_raise
 from ._fake_process import FakeProcess
 from ._fake_sql import parse
 from ._fake_transaction import FakeTransaction
@@ -143,7 +143,7 @@ class FakeServer:
         """Return the process of a new session. Raises `ConnectionFailed`, after *timeout* seconds too."""
         gevent.sleep(0)  # no real server answers without a turn of the hub
         if self.refuse is not None:
-            raise again(self.refuse)
+            raise copy_for_raise(self.refuse)
         if not self._running.wait(timeout):
             raise ConnectionFailed(f"the server did not answer within {timeout} s")
         dbname = conninfo["dbname"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from .._sql import MAX_CHANNEL, MAX_PAYLOAD
 from ..backend import Notification
-from ..errors import ServerError, again
+from ..errors import ServerError, copy_for_raise
 from ._fake_process import FakeProcess
 from ._fake_sql import Call, Listen, Notify, Statement, Unlisten, Value
 
@@ -50,7 +50,7 @@ class FakeTransaction:
         if isinstance(statement, Listen):
             self._refuse_in_recovery("LISTEN")
             if statement.channel in self._refuse_listen:
-                raise again(self._refuse_listen[statement.channel])
+                raise copy_for_raise(self._refuse_listen[statement.channel])
             self.channels[statement.channel] = None
         elif isinstance(statement, Unlisten):
             if statement.channel is None:

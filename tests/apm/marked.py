@@ -11,7 +11,7 @@ from watched import MARK, Watch
 
 import pglisten
 from pglisten import Broadcaster, ListenerConnection
-from pglisten._mailbox import Gate
+from pglisten._mailbox import DeliveryGate
 from pglisten._sql import PING
 from support.agents import Agent
 from support.fixtures.listeners import Events, MakeConnection, MakeListener
@@ -104,10 +104,10 @@ def lose(connection: ListenerConnection) -> None:
 def test_a_bug_that_is_logged_and_captured_shows_no_payload(
     agent: Agent, make_connection: MakeConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def put(self: Gate, batch: list[Any], orphans: object) -> None:
+    def put(self: DeliveryGate, batch: list[Any], orphans: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Gate, "put", put)
+    monkeypatch.setattr(DeliveryGate, "put", put)
     connection = make_connection()
     with gevent.Timeout(20), pytest.raises(pglisten.ConnectionLost):
         lose(connection)

@@ -34,7 +34,7 @@ class Keyword(NamedTuple):
     default: str | None
 
 
-class Outcome(NamedTuple):
+class Completion(NamedTuple):
     """What libpq would do: with which settings, or why not."""
 
     values: dict[str, str]
@@ -75,14 +75,14 @@ class Libpq:
         finally:
             self._library.PQconninfoFree(options)
 
-    def read(self, dsn: str) -> Outcome:
+    def read(self, dsn: str) -> Completion:
         """Have it begin a connection, and end that at once."""
         conn = self._library.PQconnectStart(dsn.encode())
         try:
             options = self._library.PQconninfo(conn)
             values = {_text(option.keyword): _text(option.val) for option in _until_null(options)}
             self._library.PQconninfoFree(options)
-            return Outcome(
+            return Completion(
                 values, _text(self._library.PQpass(conn)), _text(self._library.PQerrorMessage(conn)).strip()
             )
         finally:

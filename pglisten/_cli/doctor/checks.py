@@ -26,10 +26,10 @@ from .hosts import Chosen, choose, is_local, look_up
 from .limits import fetch
 from .verdicts import Status, Verdict, failed, ok, warning
 
-__all__ = ["CHECKS", "Examination"]
+__all__ = ["CHECKS", "Diagnosis"]
 
 
-class Examination:
+class Diagnosis:
     """One visit: the checks in their order, each of which may find what later ones need.
 
     *timeout* is the seconds that each step over the network may take.
@@ -202,24 +202,24 @@ class Check(NamedTuple):
     """A name that stays, for programs that read ``--json``; and the checks that must not have failed."""
 
     name: str
-    run: Callable[[Examination], Verdict]
+    run: Callable[[Diagnosis], Verdict]
     needs: tuple[str, ...]
 
 
 CONNECTION = "connection"
 
 CHECKS = (
-    Check("configuration", Examination.configuration, ()),
-    Check("backend", Examination.backend_and_versions, ("configuration",)),
-    Check("resolution", Examination.resolution, ("backend",)),
-    Check(CONNECTION, Examination.connection, ("resolution",)),
-    Check("tls", Examination.tls, (CONNECTION,)),
-    Check("server", Examination.server, (CONNECTION,)),
-    Check("encoding", Examination.encoding, (CONNECTION,)),
-    Check("pooler", Examination.pooler, (CONNECTION,)),
-    Check("listen", Examination.listen, (CONNECTION,)),
-    Check("delivery", Examination.delivery, (CONNECTION, "listen")),
-    Check("queue", Examination.queue, (CONNECTION,)),
-    Check("timeouts", Examination.timeouts, (CONNECTION,)),
-    Check("capacity", Examination.capacity, (CONNECTION,)),
+    Check("configuration", Diagnosis.configuration, ()),
+    Check("backend", Diagnosis.backend_and_versions, ("configuration",)),
+    Check("resolution", Diagnosis.resolution, ("backend",)),
+    Check(CONNECTION, Diagnosis.connection, ("resolution",)),
+    Check("tls", Diagnosis.tls, (CONNECTION,)),
+    Check("server", Diagnosis.server, (CONNECTION,)),
+    Check("encoding", Diagnosis.encoding, (CONNECTION,)),
+    Check("pooler", Diagnosis.pooler, (CONNECTION,)),
+    Check("listen", Diagnosis.listen, (CONNECTION,)),
+    Check("delivery", Diagnosis.delivery, (CONNECTION, "listen")),
+    Check("queue", Diagnosis.queue, (CONNECTION,)),
+    Check("timeouts", Diagnosis.timeouts, (CONNECTION,)),
+    Check("capacity", Diagnosis.capacity, (CONNECTION,)),
 )

@@ -142,7 +142,7 @@ class _Visit:
         self.found.append(text)
         if advice := remedy(sqlstate, text, password_source):
             self.advice.append(advice)
-        # As in `Route`: tried elsewhere too, a wrong password may lock the account.
+        # As in `ConnectAttempt`: tried elsewhere too, a wrong password may lock the account.
         self.is_final = sqlstate is not None and sqlstate[:2] in FINAL
 
 

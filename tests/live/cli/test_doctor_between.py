@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pglisten import load_backend
-from pglisten._cli.doctor.checks import Examination
+from pglisten._cli.doctor.checks import Diagnosis
 from pglisten._cli.doctor.verdicts import Status
 from pglisten._connection import connect as _dial
 from pglisten._conninfo import ConnInfo
@@ -77,7 +77,7 @@ class TestPgBouncer:
         pooler = pgbouncer("transaction")
         between = proxy(("127.0.0.1", pooler.port))
         found = {}
-        for name, verdict in Examination(pooler.dsn(port=between.port), backend_name, 20.0).run():
+        for name, verdict in Diagnosis(pooler.dsn(port=between.port), backend_name, 20.0).run():
             found[name] = verdict
             if name == "listen":
                 between.refuse()

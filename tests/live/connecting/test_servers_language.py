@@ -11,7 +11,7 @@ import pytest
 
 from pglisten import ConnectionFailed, ConnectionLost, ListenerConnection, ServerError
 from pglisten.backend import server_text
-from pglisten_psycopg2._libpq import Tap
+from pglisten_psycopg2._libpq import LibpqAccess
 from pglisten_psycopg2._reasons import why
 from pglisten_psycopg2._wait import wait
 from support.fixtures.listeners import MakeConnection
@@ -210,7 +210,7 @@ def test_what_is_read_from_libpqs_text_is_what_libpq_has_in_its_fields() -> None
     answers = tuple((case + READY,) for case, _, _ in cases)
     with wrong_server(Script(answers=answers)) as server:
         conn = psycopg2.connect(server.dsn(), async_=True)
-        tap = Tap(conn)
+        tap = LibpqAccess(conn)
         wait(conn)
         for _, sqlstate, text in cases:
             cursor = conn.cursor()  # Kept, because psycopg2 needs it until the answer is there.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pglisten.backend import Notification
 from pglisten.errors import ConnectionLost
-from pglisten_pg8000._wire import KEPT_OF_ERROR, MAX_NOTIFICATION, NEXT_STATE, State, Wire
+from pglisten_pg8000._wire import KEPT_OF_ERROR, MAX_NOTIFICATION, NEXT_STATE, State, WireProtocol
 
 CHUNK = 32768
 """The longest piece that the session feeds at once."""
@@ -38,12 +38,12 @@ def error(severity: str = "ERROR", sqlstate: str = "42601", text: str = "no", ki
 FATAL = error("FATAL", "57P01", "terminating connection due to administrator command")
 WARNING = error("WARNING", "57P02", "because of crash of another server process", b"N")
 
-Outcome = tuple[list[Notification], "str | None", State, "str | None", "str | None"]
+Completion = tuple[list[Notification], "str | None", State, "str | None", "str | None"]
 
 
-def run(pieces: list[bytes], *, busy: bool) -> Outcome:
+def run(pieces: list[bytes], *, busy: bool) -> Completion:
     """Feed *pieces* and return all that can be seen from outside."""
-    wire = Wire()
+    wire = WireProtocol()
     if busy:
         wire.query("select 1")
     lost = sqlstate = None
@@ -185,7 +185,7 @@ def test_whatever_is_not_in_the_table_ends_the_connection(state: State) -> None:
     ],
 )
 def test_nonsense_is_named(stream: bytes, busy: bool, complaint: str) -> None:
-    wire = Wire()
+    wire = WireProtocol()
     if busy:
         wire.query("x")
     with pytest.raises(ConnectionLost, match=complaint):
@@ -207,7 +207,7 @@ def test_a_payload_that_is_not_utf_8_gets_replacement_characters() -> None:
 
 
 def test_a_row_of_a_hundred_megabytes_is_not_kept() -> None:
-    wire = Wire()
+    wire = WireProtocol()
     wire.query("select repeat('x', 100000000)")
     wire.feed(b"D" + struct.pack("!I", 100_000_004))
     piece = bytes(1_000_000)
@@ -220,7 +220,7 @@ def test_a_row_of_a_hundred_megabytes_is_not_kept() -> None:
 
 def test_of_an_error_of_megabytes_the_beginning_is_kept() -> None:
     stream = error(text="x" * 3_000_000) + READY
-    wire = Wire()
+    wire = WireProtocol()
     wire.query("select x")
     for at in range(0, len(stream), CHUNK):
         wire.feed(stream[at : at + CHUNK])
@@ -232,7 +232,7 @@ def test_of_an_error_of_megabytes_the_beginning_is_kept() -> None:
 
 
 def test_the_first_error_of_a_reply_is_the_one_reported_once() -> None:
-    wire = Wire()
+    wire = WireProtocol()
     wire.query("select x")
     wire.feed(error(text="first") + error(text="second") + READY)
     refusal = wire.take_refusal()
@@ -242,7 +242,7 @@ def test_the_first_error_of_a_reply_is_the_one_reported_once() -> None:
 
 
 def test_an_error_has_detail_and_hint_where_the_server_gave_them() -> None:
-    wire = Wire()
+    wire = WireProtocol()
     wire.query("select x")
     wire.feed(message(b"E", b"VERROR\0C42P01\0Mno\0Dbecause\0Htry\0\0") + READY)
     refusal = wire.take_refusal()
@@ -268,13 +268,13 @@ def test_a_pooler_without_the_untranslated_severity_is_understood() -> None:
 
 @pytest.mark.parametrize("last_words", [WARNING, error("ERROR", "57P02")])
 def test_what_was_said_last_is_why_the_connection_closes(last_words: bytes) -> None:
-    wire = Wire()
+    wire = WireProtocol()
     wire.feed(last_words)
     assert wire.end().sqlstate == "57P02"
 
 
 def test_a_session_that_goes_on_forgets_what_might_have_ended_it() -> None:
-    wire = Wire()
+    wire = WireProtocol()
     wire.feed(WARNING)
     wire.query("select 1")
     wire.feed(READY)
@@ -283,4 +283,4 @@ def test_a_session_that_goes_on_forgets_what_might_have_ended_it() -> None:
 
 
 def test_a_query_is_sent_as_utf_8_with_its_length() -> None:
-    assert Wire().query("é") == b"Q\0\0\0\x07\xc3\xa9\0"
+    assert WireProtocol().query("é") == b"Q\0\0\0\x07\xc3\xa9\0"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pglisten.backend import MAX_RESULT
 from pglisten.errors import ConnectionLost
 from pglisten_pg8000._rows import Rows
-from pglisten_pg8000._wire import KEPT_OF_ERROR, MAX_NOTIFICATION, State, Wire
+from pglisten_pg8000._wire import KEPT_OF_ERROR, MAX_NOTIFICATION, State, WireProtocol
 from support.servers.fuzz import REPLIES, pieces, seeds, spoilt
 from support.servers.wrong_server import error, message, notice, notification, status
 
@@ -120,7 +120,7 @@ class Simple:
 def read(parts: list[bytes], *, wanted: bool) -> Seen:
     """Feed *parts*, the answer to a query, to the parser under test."""
     rows = Rows() if wanted else None
-    seen, wire = Seen(), Wire()
+    seen, wire = Seen(), WireProtocol()
     wire.query("select 1", rows)
     try:
         for part in parts:
@@ -215,7 +215,7 @@ FLOODS = {
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("flood", FLOODS)
 def test_memory_stays_bounded_whatever_floods_in(flood: str, wanted: bool) -> None:
-    wire = Wire()
+    wire = WireProtocol()
     wire.query("select 1", Rows() if wanted else None)
     wire.feed(message(b"T", b"\0\1" + b"x\0" + bytes(18)))
     fed = 2 * FED if "row" in flood else FED

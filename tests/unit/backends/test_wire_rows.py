@@ -9,7 +9,7 @@ import pytest
 from pglisten.backend import MAX_RESULT
 from pglisten.errors import ConnectionLost
 from pglisten_pg8000._rows import Rows
-from pglisten_pg8000._wire import State, Wire
+from pglisten_pg8000._wire import State, WireProtocol
 from support.servers.wrong_server import READY, error, message, notification
 
 CHUNK = 32768
@@ -29,8 +29,8 @@ def row(*values: bytes | None) -> bytes:
     return message(b"D", struct.pack("!H", len(values)) + b"".join(fields))
 
 
-def asked() -> tuple[Wire, Rows]:
-    wire, rows = Wire(), Rows()
+def asked() -> tuple[WireProtocol, Rows]:
+    wire, rows = WireProtocol(), Rows()
     wire.query("select", rows)
     return wire, rows
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pglisten import Error, ListenerClosed, Notification, OperationTimeout, SubscriptionOverflow
-from pglisten._inbox import Inbox, Overflow
+from pglisten._inbox import Overflow, SubscriptionQueue
 from pglisten._queues import wake
 
 
@@ -20,23 +20,23 @@ def item(number: int) -> Notification:
     return Notification(1, "c", str(number))
 
 
-def put(inbox: Inbox, number: int) -> None:
+def put(inbox: SubscriptionQueue, number: int) -> None:
     """Put one in; it never has to wait here."""
     assert inbox.put(item(number))
 
 
-def take(inbox: Inbox) -> Notification | None:
+def take(inbox: SubscriptionQueue) -> Notification | None:
     """Take one as a subscription does."""
     inbox.wait(5)
     return inbox.items.popleft()
 
 
-def shown(inbox: Inbox) -> list[int | None]:
+def shown(inbox: SubscriptionQueue) -> list[int | None]:
     return [each and int(each.payload) for each in inbox.items]
 
 
 def test_what_has_no_room_lets_the_oldest_give_way_to_one_marker() -> None:
-    inbox = Inbox(3, Overflow.DROP_OLDEST)
+    inbox = SubscriptionQueue(3, Overflow.DROP_OLDEST)
     for number in range(7):
         put(inbox, number)
     assert shown(inbox) == [None, 4, 5, 6]
@@ -44,7 +44,7 @@ def test_what_has_no_room_lets_the_oldest_give_way_to_one_marker() -> None:
 
 
 def test_a_marker_in_the_way_is_the_new_ones_own() -> None:
-    inbox = Inbox(3, Overflow.DROP_OLDEST)
+    inbox = SubscriptionQueue(3, Overflow.DROP_OLDEST)
     put(inbox, 0)
     inbox.mark_gap()
     for number in range(1, 4):
@@ -55,7 +55,7 @@ def test_a_marker_in_the_way_is_the_new_ones_own() -> None:
 
 @given(st.integers(1, 4), st.lists(st.sampled_from(["put", "gap", "take"]), max_size=60))
 def test_where_something_is_missing_there_is_a_marker(size: int, happenings: list[str]) -> None:
-    inbox, number, last, taken = Inbox(size, Overflow.DROP_OLDEST), 0, -1, 0
+    inbox, number, last, taken = SubscriptionQueue(size, Overflow.DROP_OLDEST), 0, -1, 0
     gap_before = False
     for happening in happenings:
         if happening == "put":
@@ -78,7 +78,7 @@ def test_where_something_is_missing_there_is_a_marker(size: int, happenings: lis
 
 
 def test_one_that_closes_has_what_was_queued_and_then_says_so() -> None:
-    inbox = Inbox(2, Overflow.CLOSE)
+    inbox = SubscriptionQueue(2, Overflow.CLOSE)
     for number in range(3):
         put(inbox, number)
     assert [take(inbox), take(inbox)] == [item(0), item(1)]
@@ -88,7 +88,7 @@ def test_one_that_closes_has_what_was_queued_and_then_says_so() -> None:
 
 
 def test_one_that_blocks_takes_nothing_until_there_is_room() -> None:
-    inbox = Inbox(1, Overflow.BLOCK)
+    inbox = SubscriptionQueue(1, Overflow.BLOCK)
     put(inbox, 0)
     assert not inbox.put(item(1))
     assert take(inbox) == item(0)
@@ -97,7 +97,7 @@ def test_one_that_blocks_takes_nothing_until_there_is_room() -> None:
 
 
 def test_each_item_goes_to_one_of_those_who_wait() -> None:
-    inbox = Inbox(10, Overflow.BLOCK)
+    inbox = SubscriptionQueue(10, Overflow.BLOCK)
     takers = [gevent.spawn(take, inbox) for _ in range(3)]
     gevent.idle()
     for number in range(3):
@@ -108,7 +108,7 @@ def test_each_item_goes_to_one_of_those_who_wait() -> None:
 
 @pytest.mark.parametrize("how", ["kill", "timeout"])
 def test_one_who_waits_no_more_takes_nothing_from_the_others(how: str) -> None:
-    inbox = Inbox(10, Overflow.BLOCK)
+    inbox = SubscriptionQueue(10, Overflow.BLOCK)
 
     def wait() -> None:
         with gevent.Timeout(0.001 if how == "timeout" else 5, False):
@@ -129,7 +129,7 @@ def test_one_who_waits_no_more_takes_nothing_from_the_others(how: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
 def test_waiting_in_vain_says_how_long(timeout: float) -> None:
-    inbox = Inbox(1, Overflow.BLOCK)
+    inbox = SubscriptionQueue(1, Overflow.BLOCK)
     with pytest.raises(OperationTimeout, match=f"no notification within {timeout:g} s"):
         inbox.wait(timeout)
     assert inbox.waiting == []
@@ -137,7 +137,7 @@ def test_waiting_in_vain_says_how_long(timeout: float) -> None:
 
 @pytest.mark.parametrize(("end", "raised"), [(ListenerClosed("gone"), "gone"), (Error("why"), "why")])
 def test_the_first_end_counts_and_wakes_those_who_wait(end: Error, raised: str) -> None:
-    inbox = Inbox(1, Overflow.DROP_OLDEST)
+    inbox = SubscriptionQueue(1, Overflow.DROP_OLDEST)
     waiting = [gevent.spawn(inbox.wait, None) for _ in range(2)]
     gevent.idle()
     inbox.finish(end)
@@ -150,7 +150,7 @@ def test_the_first_end_counts_and_wakes_those_who_wait(end: Error, raised: str) 
 
 
 def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
-    inbox, went_on = Inbox(10, Overflow.BLOCK), Event()
+    inbox, went_on = SubscriptionQueue(10, Overflow.BLOCK), Event()
 
     def wait_and_go_on() -> bool:
         with gevent.Timeout(5, False):
@@ -171,9 +171,9 @@ def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
 
 
 def test_what_one_dies_of_keeps_the_others_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    inboxes = [Inbox(10, Overflow.BLOCK) for _ in range(3)]
+    inboxes = [SubscriptionQueue(10, Overflow.BLOCK) for _ in range(3)]
 
-    def die(inbox: Inbox) -> None:
+    def die(inbox: SubscriptionQueue) -> None:
         inbox.wait(5)
         raise KeyError("of this")
 
@@ -193,7 +193,7 @@ def test_what_one_dies_of_keeps_the_others_from_nothing(capsys: pytest.CaptureFi
 
 
 def test_the_hub_itself_is_told_that_it_cannot_wait() -> None:
-    inbox, told = Inbox(10, Overflow.BLOCK), Event()
+    inbox, told = SubscriptionQueue(10, Overflow.BLOCK), Event()
 
     def wait() -> None:
         with pytest.raises(Error, match="in the event loop"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pglisten._cli.doctor.checks import CHECKS, Examination
+from pglisten._cli.doctor.checks import CHECKS, Diagnosis
 from pglisten._cli.doctor.report import Report
 from pglisten._cli.doctor.verdicts import Status, Verdict, failed, ok, warning
 from pglisten._cli.output import Output
@@ -134,7 +134,7 @@ class Picky(FakeBackend):
 
 
 def test_a_backend_is_asked_about_each_host() -> None:
-    found = dict(Examination("host=first,second", Picky(), 1.0).run())
+    found = dict(Diagnosis("host=first,second", Picky(), 1.0).run())
     assert found["backend"] == failed("nothing leads to the second", None)
     assert found["resolution"].status is Status.SKIPPED
 
@@ -153,7 +153,7 @@ def test_a_connection_string_that_is_wrong_fails_the_first_check(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    (_, verdict), *rest = Examination(dsn, FakeBackend(), 1.0).run()
+    (_, verdict), *rest = Diagnosis(dsn, FakeBackend(), 1.0).run()
     assert verdict.status is Status.FAILED
     assert found in verdict.found
     assert remedy in str(verdict.remedy)
@@ -172,6 +172,6 @@ def test_a_connection_string_that_is_wrong_fails_the_first_check(
     ],
 )
 def test_where_the_password_comes_from_is_told(dsn: str, source: str) -> None:
-    _, verdict = next(Examination(dsn, FakeBackend(), 1.0).run())
+    _, verdict = next(Diagnosis(dsn, FakeBackend(), 1.0).run())
     assert verdict.found.endswith(f"; {source}")
     assert "secret" not in verdict.found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pglisten._completion import Outcome
+from pglisten._completion import Completion
 from pglisten._connection.channels import ChannelTable, Plan
 
 
@@ -16,7 +16,7 @@ def _carry_out(table: ChannelTable) -> Plan:
 
 
 def _give_up_a_listen_under_way(table: ChannelTable) -> None:
-    claim = Outcome()
+    claim = Completion()
     table.open("x", claim)
     plan = table.plan()
     assert plan is not None
@@ -38,9 +38,9 @@ def test_a_channel_whose_listen_was_given_up_is_an_orphan_until_all_is_read() ->
 
 def test_a_channel_that_was_open_is_no_orphan_until_all_that_it_brought_is_read() -> None:
     table = ChannelTable()
-    table.open("x", Outcome())
+    table.open("x", Completion())
     _carry_out(table)
-    table.close("x", Outcome())
+    table.close("x", Completion())
     _carry_out(table)
     # What came while it was open has not been read yet.
     _give_up_a_listen_under_way(table)
@@ -53,13 +53,13 @@ def test_a_channel_that_was_open_is_no_orphan_until_all_that_it_brought_is_read(
 
 def test_a_channel_that_is_still_being_left_may_bring_more_though_all_is_read_by_now() -> None:
     table = ChannelTable()
-    table.open("x", Outcome())
+    table.open("x", Completion())
     _carry_out(table)
-    table.close("x", Outcome())
+    table.close("x", Completion())
     leaving = table.plan()
     assert leaving is not None
     table.drained()
-    claim = Outcome()
+    claim = Completion()
     table.open("x", claim)
     table.give_up("x", claim)
     assert table.orphans == set()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pglisten import ConnectionFailed, ConnectionLost, Listener, ListenerConnection, OperationTimeout
-from pglisten._mailbox import Gate
+from pglisten._mailbox import DeliveryGate
 from pglisten.backend import ConnInfo, Session
 from pglisten.errors import without_frames
 from pglisten.testing import FakeBackend
@@ -55,12 +55,12 @@ def test_a_backends_bug(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_bug_in_the_middle_of_a_connection(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def put(self: Gate, batch: object, orphans: object) -> None:
+    def put(self: DeliveryGate, batch: object, orphans: object) -> None:
         raise ZeroDivisionError("the bug")
 
     with ListenerConnection("", backend=FakeBackend()) as connection:
         connection.listen("x", timeout=5)
-        monkeypatch.setattr(Gate, "put", put)
+        monkeypatch.setattr(DeliveryGate, "put", put)
         connection.notify("x", "y", timeout=5)
         with pytest.raises(ConnectionLost) as caught:
             connection.ping(5)

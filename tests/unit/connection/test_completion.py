@@ -4,12 +4,12 @@ import gevent
 import pytest
 
 import pglisten
-from pglisten._completion import Outcome, check_timeout
+from pglisten._completion import Completion, check_timeout
 from pglisten.errors import ServerError
 
 
 def test_the_first_to_resolve_it_wins() -> None:
-    outcome = Outcome()
+    outcome = Completion()
     outcome.resolve(ServerError("first"))
     outcome.resolve()
     with pytest.raises(ServerError, match="first"):
@@ -17,7 +17,7 @@ def test_the_first_to_resolve_it_wins() -> None:
 
 
 def test_each_who_waits_gets_an_error_of_its_own() -> None:
-    outcome = Outcome()
+    outcome = Completion()
     cause = ServerError("no", sqlstate="42601", hint="try")
     cause.__cause__ = KeyError("driver")
     waiting = [gevent.spawn(outcome.wait, None, "x") for _ in range(2)]
@@ -35,7 +35,7 @@ def test_each_who_waits_gets_an_error_of_its_own() -> None:
 
 def test_running_out_of_time_names_what_was_waited_for() -> None:
     with pytest.raises(pglisten.OperationTimeout, match=r"LISTEN 'x': not done within 0\.001 s"):
-        Outcome().wait(0.001, "LISTEN 'x'")
+        Completion().wait(0.001, "LISTEN 'x'")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from pglisten._connection import resolve as _resolve
-from pglisten._connection.connect import Route, dial
+from pglisten._connection.connect import ConnectAttempt, dial
 from pglisten._conninfo import ConnInfo
 from pglisten.backend import Session
 from pglisten.errors import ConnectionFailed, ConnectionLost
@@ -69,7 +69,7 @@ def test_what_is_numeric_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, host:
 def test_prefer_standby_tries_again_what_was_no_standby_and_nothing_else() -> None:
     network = Network(**{"10_0_0_2": _server(), "10_0_0_3": _server()})
     conninfo = _conninfo("hostaddr=10.0.0.1,10.0.0.2,10.0.0.3 target_session_attrs=prefer-standby")
-    route = Route(network, conninfo, 1.0)
+    route = ConnectAttempt(network, conninfo, 1.0)
     route.next().close()
     assert network.visited == ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.2"]
 
@@ -77,7 +77,7 @@ def test_prefer_standby_tries_again_what_was_no_standby_and_nothing_else() -> No
 def test_a_standby_passed_over_is_not_tried_again_in_the_same_attempt() -> None:
     network = Network(**{"10_0_0_1": _server(standby=True), "10_0_0_2": _server()})
     conninfo = _conninfo("hostaddr=10.0.0.1,10.0.0.2 target_session_attrs=prefer-standby")
-    route = Route(network, conninfo, 1.0)
+    route = ConnectAttempt(network, conninfo, 1.0)
     route.next().close()
     route.pass_over(ConnectionLost("cannot execute LISTEN during recovery", sqlstate="25006"))
     route.next().close()

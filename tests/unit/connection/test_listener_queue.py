@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import pglisten
 from pglisten import Notification
-from pglisten._mailbox import Mailbox
+from pglisten._mailbox import ListenerQueue
 from pglisten.testing.contract._forking import in_a_forked_child
 
 
@@ -16,14 +16,14 @@ def _numbered(*numbers: int) -> list[Notification]:
     return [Notification(1, "c", str(number)) for number in numbers]
 
 
-def _drain(mailbox: Mailbox) -> list[int | None]:
+def _drain(mailbox: ListenerQueue) -> list[int | None]:
     return [
         None if item is None else int(item.payload) for item in (mailbox.get(0) for _ in range(len(mailbox)))
     ]
 
 
 def test_items_come_in_order_with_the_gap_where_it_was_put() -> None:
-    mailbox = Mailbox(10)
+    mailbox = ListenerQueue(10)
     mailbox.deliver(_numbered(1, 2))
     mailbox.mark_gap()
     mailbox.deliver(_numbered(3))
@@ -31,7 +31,7 @@ def test_items_come_in_order_with_the_gap_where_it_was_put() -> None:
 
 
 def test_a_full_mailbox_asks_for_no_more_and_says_when_there_is_room() -> None:
-    mailbox = Mailbox(2)
+    mailbox = ListenerQueue(2)
     calls: list[int] = []
     mailbox.on_room = lambda: calls.append(len(mailbox))
     mailbox.deliver(_numbered(1, 2, 3))
@@ -45,13 +45,13 @@ def test_a_full_mailbox_asks_for_no_more_and_says_when_there_is_room() -> None:
 
 
 def test_delivering_never_waits_and_loses_nothing() -> None:
-    mailbox = Mailbox(1)
+    mailbox = ListenerQueue(1)
     mailbox.deliver(_numbered(*range(100)))
     assert _drain(mailbox) == list(range(100))
 
 
 def test_the_oldest_give_way_to_one_marker_in_their_place() -> None:
-    mailbox = Mailbox(2, drop_oldest=True)
+    mailbox = ListenerQueue(2, drop_oldest=True)
     mailbox.deliver(_numbered(1, 2))
     mailbox.deliver(_numbered(3))
     mailbox.deliver(_numbered(4))
@@ -60,7 +60,7 @@ def test_the_oldest_give_way_to_one_marker_in_their_place() -> None:
 
 
 def test_a_reconnection_marker_is_never_dropped_and_stands_for_what_was_dropped_around_it() -> None:
-    mailbox = Mailbox(1, drop_oldest=True)
+    mailbox = ListenerQueue(1, drop_oldest=True)
     mailbox.deliver(_numbered(1))
     mailbox.mark_gap()
     mailbox.mark_gap()
@@ -71,7 +71,7 @@ def test_a_reconnection_marker_is_never_dropped_and_stands_for_what_was_dropped_
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 9), st.just("get")), max_size=60), st.integers(1, 5))
 def test_every_hole_has_a_marker_and_markers_add_up(steps: list[object], size: int) -> None:
-    mailbox = Mailbox(size, drop_oldest=True)
+    mailbox = ListenerQueue(size, drop_oldest=True)
     sent = gaps = 0
     got: list[int | None] = []
     for step in steps:
@@ -102,7 +102,7 @@ def test_every_hole_has_a_marker_and_markers_add_up(steps: list[object], size: i
 
 
 def test_what_is_queued_at_the_end_still_comes_and_then_the_reason() -> None:
-    mailbox = Mailbox(2)
+    mailbox = ListenerQueue(2)
     mailbox.deliver(_numbered(1))
     mailbox.finish(pglisten.ListenerClosed("closed"))
     mailbox.deliver(_numbered(2))
@@ -113,7 +113,7 @@ def test_what_is_queued_at_the_end_still_comes_and_then_the_reason() -> None:
 
 
 def test_the_end_wakes_everybody_who_waits() -> None:
-    mailbox = Mailbox(2)
+    mailbox = ListenerQueue(2)
     takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
     gevent.idle()
     mailbox.finish(pglisten.ListenerClosed("closed"))
@@ -122,7 +122,7 @@ def test_the_end_wakes_everybody_who_waits() -> None:
 
 
 def test_each_item_goes_to_one_of_several_takers() -> None:
-    mailbox = Mailbox(100)
+    mailbox = ListenerQueue(100)
     got: list[str] = []
 
     def take() -> None:
@@ -143,7 +143,7 @@ def test_each_item_goes_to_one_of_several_takers() -> None:
 
 
 def test_a_taker_killed_while_it_waits_takes_nothing_along() -> None:
-    mailbox = Mailbox(2)
+    mailbox = ListenerQueue(2)
     taker = gevent.spawn(mailbox.get, None)
     gevent.idle()
     mailbox.deliver(_numbered(1))
@@ -152,7 +152,7 @@ def test_a_taker_killed_while_it_waits_takes_nothing_along() -> None:
 
 
 def test_a_time_out_is_an_error_and_not_an_end() -> None:
-    mailbox = Mailbox(2)
+    mailbox = ListenerQueue(2)
     with pytest.raises(pglisten.OperationTimeout):
         mailbox.get(0.001)
     mailbox.deliver(_numbered(1))
@@ -160,7 +160,7 @@ def test_a_time_out_is_an_error_and_not_an_end() -> None:
 
 
 def test_one_item_wakes_one_of_those_who_wait() -> None:
-    mailbox = Mailbox(2)
+    mailbox = ListenerQueue(2)
     takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
     gevent.idle()
     woken: list[object] = []
@@ -178,7 +178,7 @@ def test_one_item_wakes_one_of_those_who_wait() -> None:
 
 
 def test_who_is_next_is_switched_to_and_the_others_are_woken_for_the_rest() -> None:
-    mailbox = Mailbox(5)
+    mailbox = ListenerQueue(5)
     takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
     gevent.idle()
     assert mailbox.next_taker() is None
@@ -193,7 +193,7 @@ def test_who_is_next_is_switched_to_and_the_others_are_woken_for_the_rest() -> N
 
 
 def test_a_forked_child_hands_out_nothing_that_its_parent_has_queued() -> None:
-    mailbox = Mailbox(5)
+    mailbox = ListenerQueue(5)
     taker = gevent.spawn(mailbox.get, None)
     gevent.idle()
     mailbox.deliver(_numbered(1))
@@ -202,7 +202,7 @@ def test_a_forked_child_hands_out_nothing_that_its_parent_has_queued() -> None:
     assert taker.get(timeout=5) == Notification(1, "c", "1")
 
 
-def _assert_never_taken(mailbox: Mailbox, taker: gevent.Greenlet[..., object]) -> None:
+def _assert_never_taken(mailbox: ListenerQueue, taker: gevent.Greenlet[..., object]) -> None:
     gevent.reinit()
     gevent.idle()
     assert not taker.ready()

@@ -9,9 +9,9 @@ import gevent
 import pytest
 
 from pglisten import Listener, OperationTimeout
-from pglisten._broadcast.fanout import Fan, _Topic
-from pglisten._broadcast.upstream import Feed
-from pglisten._completion import Outcome
+from pglisten._broadcast.fanout import FanOut, _Topic
+from pglisten._broadcast.upstream import UpstreamListener
+from pglisten._completion import Completion
 from pglisten._connection.channels import BATCH, ChannelTable
 from pglisten._connection.commands import CommandQueue
 from pglisten._listener.settings import ListenerOptions
@@ -23,7 +23,7 @@ NO_MORE = 4.0
 ROUNDS, STEPS = 5, 20
 
 
-class Claim(Outcome):
+class Claim(Completion):
     """Counts how often it is looked at."""
 
     looks = 0
@@ -123,7 +123,7 @@ def the_last_ones(count: int) -> Iterator[float]:
 
 
 def a_gap(count: int) -> Iterator[float]:
-    fan = Fan(Feed(ListenerOptions(backend=FakeBackend()).check()))
+    fan = FanOut(UpstreamListener(ListenerOptions(backend=FakeBackend()).check()))
     fan._topics.update((f"c{number}", _Topic(f"c{number}", fan._refused)) for number in range(count))
     for _ in range(ROUNDS):
         yield seconds(lambda: [fan._mark_gap() for _ in range(STEPS)])

@@ -10,7 +10,7 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Listener, ListenerConnection, ListenerEvent
-from pglisten._completion import Outcome
+from pglisten._completion import Completion
 from pglisten.testing import FakeBackend, FakeServer
 
 
@@ -118,7 +118,7 @@ def test_a_callback_killed_from_outside_ends_one_call_and_no_more(server: FakeSe
 
 
 def test_an_outcome_that_comes_in_the_turn_in_which_time_runs_out_counts() -> None:
-    class Late(Outcome):
+    class Late(Completion):
         def __init__(self) -> None:
             super().__init__()
             self._event = _ResolvesAsItTimesOut()

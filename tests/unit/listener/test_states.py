@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pglisten._listener import states as _states
-from pglisten._listener.states import TRANSITIONS, Happening, State
+from pglisten._listener.states import TRANSITIONS, State, Trigger
 
 
 def _rows() -> list[tuple[str, str, str]]:
@@ -23,13 +23,13 @@ def test_the_table_in_the_docstring_is_the_one_that_runs() -> None:
     drawn = {}
     for state, happening, following in _rows():
         for each in State if state == "(any)" else [State[state]]:
-            drawn[each, Happening[happening]] = State[following]
+            drawn[each, Trigger[happening]] = State[following]
     assert drawn == dict(TRANSITIONS)
 
 
 def test_every_state_can_be_reached_and_closed() -> None:
     assert {State.DIALLING, *TRANSITIONS.values()} == set(State)
-    assert all(TRANSITIONS[state, Happening.CLOSE] is State.CLOSED for state in State)
+    assert all(TRANSITIONS[state, Trigger.CLOSE] is State.CLOSED for state in State)
 
 
 def test_nothing_leads_out_of_closed() -> None:
@@ -38,4 +38,4 @@ def test_nothing_leads_out_of_closed() -> None:
 
 def test_what_the_table_does_not_name_cannot_happen() -> None:
     with pytest.raises(KeyError):
-        TRANSITIONS[State.DIALLING, Happening.LOST]
+        TRANSITIONS[State.DIALLING, Trigger.LOST]

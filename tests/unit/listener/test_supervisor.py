@@ -13,7 +13,7 @@ import pglisten
 from pglisten import Listener, ListenerEvent
 from pglisten._connection.channels import BATCH
 from pglisten._connection.loop import Heartbeat
-from pglisten._listener.settings import Pace, Settings
+from pglisten._listener.settings import Settings, Timing
 from pglisten._listener.states import State
 from pglisten._listener.supervisor import Supervisor
 from pglisten._options import target
@@ -59,7 +59,7 @@ def _supervisor(server: FakeServer, sleeps: Sleeps, events: list[str], **changes
         "heartbeat": Heartbeat(30.0, 10.0),
         **changes,
     }
-    pace = Pace(now=lambda: sleeps.now, sleep=sleeps, dice=lambda: 0.5)
+    pace = Timing(now=lambda: sleeps.now, sleep=sleeps, dice=lambda: 0.5)
     supervisor = Supervisor(Settings(**options), pace=pace)  # type: ignore[arg-type]
     supervisor.start()
     return supervisor
