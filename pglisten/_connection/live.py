@@ -17,7 +17,8 @@ from ..backend import Session
 from ..errors import ConnectionLost, Error, OperationTimeout, ServerError, copy_for_raise, told
 from .channels import ChannelTable
 from .commands import Command, CommandQueue
-from .loop import ConnectionLoop, Forked, Heartbeat
+from .heartbeat import Heartbeat
+from .loop import ConnectionLoop, Forked
 
 logger = logging.getLogger("pglisten.connection")
 
@@ -127,7 +128,7 @@ class LiveConnection:
         if ping.begun:
             return
         let_others_run()
-        if self._pump.asking and not self._commands.open_ended and self._pump.heard < since:
+        if self._pump.asking and not self._commands.open_ended and self._pump.liveness.last_received < since:
             self.stop(ConnectionLost("no answer to a command, nor to the ping behind it"), wait=False)
 
     def _submit(

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import gevent
 from gevent.hub import Waiter
@@ -26,6 +26,7 @@ from ..backend import Session
 from ..errors import ConnectionLost, Error, ServerError
 from .channels import ChannelTable, Plan
 from .commands import Command, CommandQueue
+from .heartbeat import Heartbeat, Liveness
 from .server_names import ServerNames
 
 logger = logging.getLogger("pglisten.connection")
@@ -40,17 +41,6 @@ releases of February 2026 when the queue begins with a notification whose transa
 T = TypeVar("T")
 
 _READ = 1  # gevent's and libev's EV_READ
-
-
-class Heartbeat(NamedTuple):
-    """After *interval* seconds without an answer to anything ping; no answer for *timeout* seconds is a loss.
-
-    Notifications are no answer. They come over a link that is dead towards the server too, and while the
-    consumer is slow what is read may be what arrived long before the link died.
-    """
-
-    interval: float
-    timeout: float
 
 
 class Forked(BaseException):
@@ -77,10 +67,7 @@ class ConnectionLoop:
         returns: bool,
         on_settled: Callable[[], None],
     ) -> None:
-        self.heard = time.monotonic()
-        """When the server last gave a sign of life, on the monotonic clock."""
-        self._answered = self.heard
-        """When it last answered: both directions were alive."""
+        self.liveness = Liveness(heartbeat, time.monotonic())
         self.asking = False
         """Whether a query of this library's own waits for its answer."""
         self.last_ping: float | None = None
@@ -88,8 +75,7 @@ class ConnectionLoop:
         self._gate = gate
         self._channels = channels
         self._commands = commands
-        self._heartbeat = heartbeat
-        self._patience = None if heartbeat is None else heartbeat.interval + heartbeat.timeout
+        self._patience = self.liveness.query_timeout
         self._returns = returns
         self._on_settled = on_settled
         self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._patience))
@@ -137,7 +123,7 @@ class ConnectionLoop:
             elif self._commands:
                 self._run_command(self._commands.next())
             # Before more is read: in a burst there is always more.
-            elif (beat_in := self._beat_in()) is not None and beat_in <= 0:
+            elif (beat_in := self.liveness.ping_due_in(time.monotonic())) is not None and beat_in <= 0:
                 self._beat()
             elif (self._gate.has_room() and not self._drained) or self._pause(beat_in):
                 self._read_and_give_way()
@@ -203,7 +189,7 @@ class ConnectionLoop:
         finally:
             self.asking = False
             self._check_process()
-            self.heard = self._answered = time.monotonic()
+            self.liveness.replied(time.monotonic())
 
     def _read_and_give_way(self) -> None:
         self._read()
@@ -214,7 +200,7 @@ class ConnectionLoop:
         batch = self._session.receive()
         self._drained = not batch
         if batch:
-            self.heard = time.monotonic()
+            self.liveness.last_received = time.monotonic()
             self._gate.put(batch, self._channels.orphans)
         else:
             self._channels.drained()
@@ -259,19 +245,10 @@ class ConnectionLoop:
         self._alarm_is_set = False
         self.wake()
 
-    def _beat_in(self) -> float | None:
-        """Return the seconds until the next heartbeat is due, ``None`` if there is none."""
-        if self._heartbeat is None:
-            return None
-        return self._answered + self._heartbeat.interval - time.monotonic()
-
     def _beat(self) -> None:
-        heartbeat, started = self._heartbeat, time.monotonic()
-        assert heartbeat is not None
-        # As patient as with a command while things come: the answer stands behind all that are on their way.
-        patience = max(heartbeat.timeout, self.heard + heartbeat.interval + heartbeat.timeout - started)
+        started = time.monotonic()
         try:
-            self._query(PING, patience)
+            self._query(PING, self.liveness.ping_timeout(started))
         except ServerError:
             pass
         except ConnectionLost as error:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypedDict
 import gevent
 
 from .. import _options
-from .._connection.loop import Heartbeat
+from .._connection.heartbeat import Heartbeat
 from .._conninfo import ConnInfo
 from ..backend import Backend
 from .events import EventCallback

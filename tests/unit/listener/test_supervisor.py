@@ -12,7 +12,7 @@ from gevent.event import Event
 import pglisten
 from pglisten import Listener, ListenerEvent
 from pglisten._connection.channels import BATCH
-from pglisten._connection.loop import Heartbeat
+from pglisten._connection.heartbeat import Heartbeat
 from pglisten._listener.settings import Settings, Timing
 from pglisten._listener.states import State
 from pglisten._listener.supervisor import Supervisor
