@@ -21,22 +21,19 @@ from greenlet import getcurrent
 
 from .._mailbox import DeliveryGate
 from .._ownership import Owner
-from .._sql import PING, TRIM_QUEUE
+from .._sql import PING
 from ..backend import Session
 from ..errors import ConnectionLost, Error, ServerError
 from .channels import ChannelTable, Plan
 from .commands import Command, CommandQueue
 from .heartbeat import Heartbeat, Liveness
+from .queue_repair import listen_with_repair
 from .server_names import ServerNames
 
 logger = logging.getLogger("pglisten.connection")
 
 RECOVERY = "25006"
 """``cannot execute LISTEN during recovery`` (read_only_sql_transaction): this server is a standby."""
-
-STATUS_LOST = "58P01"
-"""``could not access status of transaction`` (undefined_file): LISTEN fails so on servers before the minor
-releases of February 2026 when the queue begins with a notification whose transaction is long forgotten."""
 
 T = TypeVar("T")
 
@@ -136,7 +133,9 @@ class ConnectionLoop:
                 self._refuse(Plan((channel,), ()), refusal)
             plan = plan.without(altered)
             if plan.listen or plan.unlisten:
-                self._listen(plan.sql)
+                listen_with_repair(
+                    lambda sql: self._query(sql, self._patience), plan.sql, on_repair=_log_repair
+                )
         except ServerError as error:
             if self._returns and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
                 raise ConnectionLost(str(error), sqlstate=error.sqlstate) from error
@@ -147,18 +146,6 @@ class ConnectionLoop:
     def _refuse(self, plan: Plan, error: Error) -> None:
         for channel in self._channels.refused(plan, error):
             logger.error("channel %r is refused, and out of the set now: %s", channel, error)
-
-    def _listen(self, sql: str) -> None:
-        """Run a plan's query; once more if the queue had to be healed."""
-        try:
-            self._query(sql, self._patience)
-        except ServerError as error:
-            if error.sqlstate != STATUS_LOST:
-                raise
-            logger.warning("the notification queue begins with what nobody can read, trimming it: %s", error)
-            with contextlib.suppress(ServerError):
-                self._query(TRIM_QUEUE, self._patience)
-            self._query(sql, self._patience)
 
     def _run_command(self, command: Command) -> None:
         error: Error | None = None
@@ -275,3 +262,7 @@ class ConnectionLoop:
         if self._home.forked:
             self._session.abandon()
         self._session.close()
+
+
+def _log_repair(refusal: ServerError) -> None:
+    logger.warning("the notification queue begins with what nobody can read, trimming it: %s", refusal)

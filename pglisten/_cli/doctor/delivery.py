@@ -10,9 +10,9 @@ from collections.abc import Callable
 from gevent.socket import wait_read
 
 from ..._connection.hints import remedy
-from ..._connection.loop import STATUS_LOST
+from ..._connection.queue_repair import listen_with_repair
 from ..._greenlet import let_others_run
-from ..._sql import TRIM_QUEUE, notify_statement, sync_statement
+from ..._sql import notify_statement, sync_statement
 from ...backend import Backend, Session
 from ...errors import ConnectionFailed, ConnectionLost, Error, ServerError
 from . import verdicts
@@ -31,20 +31,20 @@ LEAVE_TIMEOUT = 0.1
 
 def listen(session: Session, channel: str, timeout: float) -> Verdict:
     """LISTEN on *channel*; heal the server's queue if need be, as a listener does."""
-    sql = sync_statement([channel], [])
+    repaired: list[ServerError] = []
     started = time.monotonic()
     try:
-        execute(session, sql, timeout)
+        listen_with_repair(
+            lambda sql: execute(session, sql, timeout),
+            sync_statement([channel], []),
+            on_repair=repaired.append,
+        )
     except ServerError as error:
         advice = remedy(error.sqlstate, str(error), "")
-        if error.sqlstate != STATUS_LOST:
-            return verdicts.failed(f"the server refuses LISTEN: {error}", advice)
-        try:
-            execute(session, TRIM_QUEUE, timeout)
-            execute(session, sql, timeout)
-        except ServerError as again:
-            return verdicts.failed(f"the server refuses LISTEN: {again}", advice)
-        return verdicts.warning(f"LISTEN succeeded, after the queue was trimmed: {error}", advice)
+        return verdicts.failed(f"the server refuses LISTEN: {error}", advice)
+    for refusal in repaired:
+        advice = remedy(refusal.sqlstate, str(refusal), "")
+        return verdicts.warning(f"LISTEN succeeded, after the queue was trimmed: {refusal}", advice)
     return verdicts.ok(f"LISTEN succeeded in {milliseconds(time.monotonic() - started)}")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pglisten import Listener, ListenerConnection, ServerError
+from pglisten._cli.doctor import delivery
+from pglisten._options import target
 from pglisten._sql import TRIM_QUEUE
 from pglisten.testing import FakeBackend, FakeServer
 from pglisten.testing._fake_process import FakeProcess
@@ -148,3 +150,17 @@ def test_no_other_refusal_is_taken_for_it(make: Make, caplog: pytest.LogCaptureF
         make(server).listen("orders", timeout=5)
     assert TRIM_QUEUE not in server.queries
     assert healed(caplog) == 0
+
+
+@pytest.mark.parametrize("incurable", [False, True])
+def test_the_doctor_repairs_by_the_same_rule_and_says_how_to_get_rid_of_it(incurable: bool) -> None:
+    server = Forgetful("orders", incurable=incurable)
+    backend, conninfo = target("host=127.0.0.1", FakeBackend(server))
+    session = backend.connect(conninfo, 5)
+    try:
+        verdict = delivery.listen(session, "orders", 5)
+    finally:
+        session.close()
+    assert server.steps == ["LISTEN", "trim", "LISTEN"]
+    assert ("refuses LISTEN" if incurable else "after the queue was trimmed") in verdict.found
+    assert verdict.remedy == "update the server: the minor releases of February 2026 mend this"
