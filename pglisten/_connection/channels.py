@@ -106,7 +106,8 @@ class ChannelTable:
         self._to_listen: OrderedDict[str, None] = OrderedDict.fromkeys(self._wanted)
         self._to_unlisten: OrderedDict[str, None] = OrderedDict()
         self._suspects: deque[Plan] = deque()
-        self._settled = False
+        self.caught_up = False
+        """Whether the server has had, on this connection, every channel that was wanted at that moment."""
         self.orphans: set[str] = set()
         """Channels whose ``listen()`` was given up before its answer: nobody expects what they bring."""
         self._left: set[str] = set()
@@ -241,9 +242,9 @@ class ChannelTable:
         for channel in (*plan.listen, *plan.unlisten):
             self._judge(channel)
 
-    def settled(self) -> None:
-        """Note that nothing is left to send: what this connection had to catch up on is open."""
-        self._settled = True
+    def catch_up(self) -> None:
+        """Note that nothing is left to send: acknowledge what this connection had to catch up on."""
+        self.caught_up = True
         for channel in [c for c in self._waiting if c in self._held]:
             self._waiting.pop(channel).resolve()
 
@@ -257,7 +258,7 @@ class ChannelTable:
 
     def disconnected(self) -> None:
         """Note that the connection is gone and with it all that the server had."""
-        self._settled = False
+        self.caught_up = False
         self._held.clear()
         self._under_way.clear()
         self._suspects.clear()
@@ -290,7 +291,7 @@ class ChannelTable:
             self._to_listen[channel] = None
         elif held and not wanted:
             self._to_unlisten[channel] = None
-        elif wanted and self._settled and channel in self._waiting:
+        elif wanted and self.caught_up and channel in self._waiting:
             # Until a new connection has caught up, nobody is told: it might be lost before it counts.
             self._waiting.pop(channel).resolve()
         if not held and (channel in self.orphans or channel in self._left):

@@ -6,8 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 
-from gevent.event import Event
-
 from .._greenlet import let_others_run, spawn
 from .._mailbox import DeliveryGate, ListenerQueue
 from .._may_wait import check_may_wait
@@ -26,8 +24,8 @@ logger = logging.getLogger("pglisten.connection")
 class LiveConnection:
     """A session with a greenlet of its own, and everybody who wants something of it.
 
-    *returns* and *on_settled* are `ConnectionLoop`'s. *on_ended* is called once with the cause, when nothing
-    more will be delivered, and must not switch greenlets.
+    *returns* and *on_caught_up* are `ConnectionLoop`'s. *on_ended* is called once with the cause, when
+    nothing more will be delivered, and must not switch greenlets.
     """
 
     def __init__(
@@ -38,19 +36,16 @@ class LiveConnection:
         channels: ChannelTable,
         heartbeat: Heartbeat | None = None,
         returns: bool = False,
-        on_settled: Callable[[], None] = lambda: None,
+        on_caught_up: Callable[[], None] = lambda: None,
         on_ended: Callable[[Error], None] = lambda _: None,
     ) -> None:
         self.pid = session.pid
         self.channels = channels
         self.cause: Error | None = None
         """Why it ended: the first cause. ``None`` while it lives."""
-        self.settled = Event()
-        """Set once all channels are listened to, or the link has ended."""
         self._mailbox = mailbox
         self._gate = DeliveryGate(mailbox)
         self._commands = CommandQueue()
-        self._on_settled = on_settled
         self._on_ended = on_ended
         self._torn_down = False
         self._pump = ConnectionLoop(
@@ -60,7 +55,7 @@ class LiveConnection:
             self._commands,
             heartbeat=heartbeat,
             returns=returns,
-            on_settled=self._agree,
+            on_caught_up=on_caught_up,
         )
         abandon_after_fork(session)
         mailbox.on_room = self._pump.wake
@@ -171,10 +166,6 @@ class LiveConnection:
         finally:
             self._tear_down()
 
-    def _agree(self) -> None:
-        self._on_settled()
-        self.settled.set()
-
     def _set_cause(self, cause: Error) -> None:
         if self.cause is None:
             # Without its frames, which would keep the session alive as long as anybody keeps the cause.
@@ -193,4 +184,3 @@ class LiveConnection:
         # Before the channels are let go of: who waits for them is to hear why.
         self._on_ended(self.cause)
         self.channels.disconnected()
-        self.settled.set()

@@ -48,9 +48,8 @@ class ConnectionLoop:
     """Runs a session until it ends.
 
     With *returns* another connection would follow: a refusal that is the server's own trouble, not the
-    channel's, ends this one. *on_settled* is called whenever the server has exactly the channels that are
-    wanted: first when all of them are listened to on this connection, and after every change. It must not
-    switch greenlets.
+    channel's, ends this one. *on_caught_up* is called once, when the server has exactly the channels that are
+    wanted for the first time. It must not switch greenlets.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class ConnectionLoop:
         *,
         heartbeat: Heartbeat | None,
         returns: bool,
-        on_settled: Callable[[], None],
+        on_caught_up: Callable[[], None],
     ) -> None:
         self.liveness = Liveness(heartbeat, time.monotonic())
         self.asking = False
@@ -74,11 +73,10 @@ class ConnectionLoop:
         self._commands = commands
         self._patience = self.liveness.query_timeout
         self._returns = returns
-        self._on_settled = on_settled
+        self._on_caught_up = on_caught_up
         self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._patience))
         self._home = Owner()
         self._drained = False
-        self._in_agreement = False
         self._hub = gevent.get_hub()
         loop = self._hub.loop
         self._readable, self._soon = loop.io(session.fileno(), _READ), loop.timer(0.0)
@@ -99,7 +97,6 @@ class ConnectionLoop:
 
     def channels_changed(self) -> None:
         """Make it bring the server in line with the channel table. Never switches."""
-        self._in_agreement = False
         self.wake()
 
     def run(self) -> NoReturn:
@@ -113,10 +110,9 @@ class ConnectionLoop:
                 elif self._gate.has_room():
                     self._read()
                     self._gate.wake()
-            elif not self._in_agreement:
-                self._in_agreement = True
-                self._channels.settled()
-                self._on_settled()
+            elif not self._channels.caught_up:
+                self._channels.catch_up()
+                self._on_caught_up()
             elif self._commands:
                 self._run_command(self._commands.next())
             # Before more is read: in a burst there is always more.
@@ -126,7 +122,6 @@ class ConnectionLoop:
                 self._read_and_give_way()
 
     def _synchronise(self, plan: Plan) -> None:
-        self._in_agreement = False
         try:
             # Before LISTEN: under an altered name, notifications would come that no caller asked for.
             for channel, refusal in (altered := self._names.altered(plan.listen)).items():

@@ -6,7 +6,7 @@
     -----------  -----------  -----------
     DIALLING     DIALLED      LISTENING
     DIALLING     FAILED       BACKING_OFF
-    LISTENING    SETTLED      CONNECTED
+    LISTENING    CAUGHT_UP    CONNECTED
     LISTENING    PASSED_OVER  DIALLING
     LISTENING    FAILED       BACKING_OFF
     BACKING_OFF  RESTED       DIALLING
@@ -43,7 +43,7 @@ class Trigger(enum.Enum):
 
     DIALLED = enum.auto()
     FAILED = enum.auto()
-    SETTLED = enum.auto()
+    CAUGHT_UP = enum.auto()
     PASSED_OVER = enum.auto()
     LOST = enum.auto()
     RESTED = enum.auto()
@@ -54,7 +54,7 @@ TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType(
     {
         (State.DIALLING, Trigger.DIALLED): State.LISTENING,
         (State.DIALLING, Trigger.FAILED): State.BACKING_OFF,
-        (State.LISTENING, Trigger.SETTLED): State.CONNECTED,
+        (State.LISTENING, Trigger.CAUGHT_UP): State.CONNECTED,
         (State.LISTENING, Trigger.PASSED_OVER): State.DIALLING,
         (State.LISTENING, Trigger.FAILED): State.BACKING_OFF,
         (State.BACKING_OFF, Trigger.RESTED): State.DIALLING,

@@ -63,14 +63,15 @@ class Supervisor:
         self.failed_attempts = 0
         self.last_error: Exception | None = None  # The last failed attempt's or loss's.
         self.connected_since: float | None = None
+        """When the newest connection was made, in seconds since the epoch; ``None`` before the first."""
         self._settings = settings
         self._resumes = resumes
-        self._was_connected = False
         self._pace = pace or Timing()
         low, high = settings.min_reconnect_interval, settings.max_reconnect_interval
         self._backoff = Backoff(low, high, settings.jitter, self._pace.dice)
         self._link: LiveConnection | None = None
-        self._connected = Event()
+        self._change = Event()
+        """Set, and replaced by another, when waiting greenlets have to look at the state again."""
         self._last_failure: Exception | None = None
         self._events = Dispatcher(settings.event_callback, "pglisten-events")
         self._closer: Greenlet | None = None
@@ -121,14 +122,12 @@ class Supervisor:
                 waiting.pop()
             if self.mailbox.end is not None:
                 raise copy_for_raise(self.mailbox.end)
-            if self.link is None:
-                # Lost, and the supervisor has not come round to it yet: an event that is set does not wait.
-                self._connected.clear()
-            elif not waiting:
+            if self.link is not None and not waiting:
                 return
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             if self.link is None:
-                arrived = self._connected.wait(remaining) or self._connected.is_set()
+                change = self._change
+                arrived = change.wait(remaining) or change.is_set()
             else:
                 arrived = waiting[-1].join(remaining)
             if not arrived:
@@ -156,7 +155,7 @@ class Supervisor:
             self._link.stop(Replaced("this process was forked"), wait=False)
         # Copies of the parent's greenlets that wait here find out and wait there.
         self.mailbox.finish(Replaced("this process was forked"))
-        self._connected.set()
+        self._announce()
         return successor
 
     # The greenlet
@@ -180,7 +179,7 @@ class Supervisor:
     def _attempt(self) -> Exception | None:
         """Dial and listen, on one host after the other; return why it failed, or ``None`` once connected."""
         self._link = None
-        settings, look = self._settings, not self._was_connected
+        settings, look = self._settings, self.connected_since is None
         route = ConnectAttempt(
             settings.backend, settings.conninfo, settings.connect_timeout, look_for_pooler=look
         )
@@ -196,10 +195,12 @@ class Supervisor:
                 channels=self.channels,
                 heartbeat=settings.heartbeat,
                 returns=True,
-                on_settled=self._settled,
+                on_caught_up=self._caught_up,
+                on_ended=lambda _: self._announce(),
             )
-            link.settled.wait()
-            self._check_running()
+            while self.state is State.LISTENING and link.cause is None:
+                self._change.wait()
+                self._check_running()
             if self.state is State.CONNECTED:
                 return None
             if not isinstance(link.cause, ConnectionLost) or link.cause.sqlstate != RECOVERY:
@@ -215,19 +216,19 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - one bad attempt must not end the listener
             return None, as_bug(error, self._settings.backend)
 
-    def _settled(self) -> None:
-        """Take note that the server has every channel: the first time on a connection, it counts as made."""
+    def _caught_up(self) -> None:
+        """Take note that the server has every channel: the connection counts as made."""
         link = self._link
         if self.state is not State.LISTENING or link is None:
-            return  # Settled again, after a change of the channels.
-        self._to(Trigger.SETTLED)
-        self._connected.set()
+            return  # Closed meanwhile.
+        returned = self.connected_since is not None
+        self._to(Trigger.CAUGHT_UP)
+        self._announce()
         self.connected_since = time.time()
         self._backoff.connected(self._pace.now())
-        event = ListenerEvent.RECONNECTED if self._was_connected else ListenerEvent.CONNECTED
-        gap = self._was_connected or self._resumes
-        self.reconnects += self._was_connected
-        self._was_connected = True
+        event = ListenerEvent.RECONNECTED if returned else ListenerEvent.CONNECTED
+        gap = returned or self._resumes
+        self.reconnects += returned
         logger.info("%s to server process %d", event.value, link.pid)
 
         def open_stream() -> None:
@@ -252,8 +253,6 @@ class Supervisor:
         assert self._link is not None
         self.last_error = cause = self._link.cause
         self._to(Trigger.LOST)
-        self._connected.clear()
-        self.connected_since = None
         delay = self._backoff.after_loss(self._pace.now())
         logger.info("disconnected, next attempt in %.3g s: %s", delay, cause)
         self._events.post(ListenerEvent.DISCONNECTED, cause)
@@ -277,7 +276,7 @@ class Supervisor:
         self._to(Trigger.CLOSE)
         self.mailbox.finish(closed)
         self.channels.fail(closed)
-        self._connected.set()
+        self._announce()
         # In a greenlet of its own: it has to be finished even if the caller is killed now.
         self._closer = spawn("pglisten-closer", self._shut_down, last, grace)
         return self._closer
@@ -291,5 +290,10 @@ class Supervisor:
 
     def _to(self, happening: Trigger) -> None:
         self.state = TRANSITIONS[self.state, happening]
-        if happening in (Trigger.SETTLED, Trigger.FAILED, Trigger.CLOSE):
+        if happening in (Trigger.CAUGHT_UP, Trigger.FAILED, Trigger.CLOSE):
             self.attempted.set()
+
+    def _announce(self) -> None:
+        """Have everyone who waits for a change look again. Never switches."""
+        change, self._change = self._change, Event()
+        change.set()

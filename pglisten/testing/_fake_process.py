@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import gevent
@@ -119,5 +120,7 @@ class FakeProcess:
         if not self._announced:
             self._announced = True
             descriptor = self._write_end.fileno()
-            if descriptor >= 0:  # A signal handler may have closed the session a moment ago.
-                os.write(descriptor, b"!")
+            # A signal handler may have closed the session a moment ago, or may close it while this is asked.
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, b"!")

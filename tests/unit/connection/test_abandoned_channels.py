@@ -11,7 +11,7 @@ def _carry_out(table: ChannelTable) -> Plan:
     assert plan is not None
     table.applied(plan)
     if table.plan() is None:
-        table.settled()
+        table.catch_up()
     return plan
 
 
@@ -27,7 +27,7 @@ def _give_up_a_listen_under_way(table: ChannelTable) -> None:
 
 def test_a_channel_whose_listen_was_given_up_is_an_orphan_until_all_is_read() -> None:
     table = ChannelTable()
-    table.settled()
+    table.catch_up()
     _give_up_a_listen_under_way(table)
     assert table.orphans == {"x"}
     assert _carry_out(table).unlisten == ("x",)

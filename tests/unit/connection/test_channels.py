@@ -38,7 +38,7 @@ def _apply(table: ChannelTable) -> list[Plan]:
     while plan := table.plan():
         plans.append(plan)
         table.applied(plan)
-    table.settled()
+    table.catch_up()
     return plans
 
 
@@ -51,7 +51,7 @@ def test_a_claim_is_acknowledged_when_the_whole_connection_has_caught_up() -> No
     assert plan == Plan(("a", "b"), ())
     table.applied(plan)
     assert not waiters["a"].done
-    table.settled()
+    table.catch_up()
     assert waiters["a"].well
     assert waiters["b"].well
 
@@ -194,7 +194,7 @@ def test_one_refused_channel_keeps_no_other_out(size: int) -> None:
             refused += table.refused(plan, REFUSAL)
         else:
             table.applied(plan)
-    table.settled()
+    table.catch_up()
     assert refused == [bad]
     assert waiters.pop(bad).error is REFUSAL
     assert all(waiter.well for waiter in waiters.values())
@@ -209,7 +209,7 @@ def test_a_passing_trouble_is_no_reason_to_give_up_a_channel_that_was_open() -> 
     passing = ServerError("cancelled", sqlstate="57014")
     assert table.to_blame(plan, passing)
     table.applied(plan)
-    table.settled()
+    table.catch_up()
     table.disconnected()
     again = table.plan()
     assert again is not None
@@ -284,13 +284,14 @@ def test_in_any_order_of_calls_losses_and_refusals_the_server_ends_up_with_what_
                     plan = None
                 else:
                     plan = table.plan()
-                    if plan is None:
-                        table.settled()
+                    if plan is None and not table.caught_up:
+                        table.catch_up()
     if plan is not None:
         answer(plan)
     while plan := table.plan():
         answer(plan)
-    table.settled()
+    if not table.caught_up:
+        table.catch_up()
     table.drained()
     assert server == table.names
     assert not table.waiting

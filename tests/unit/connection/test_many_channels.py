@@ -62,7 +62,7 @@ def agree(table: ChannelTable) -> None:
     """Do what a connection does after a change."""
     while plan := table.plan():
         table.applied(plan)
-    table.settled()
+    table.catch_up()
     table.drained()
 
 
