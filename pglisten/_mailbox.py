@@ -1,7 +1,7 @@
 """The queue between the connection and its consumers.
 
 Delivering never waits, so that whoever delivers can always answer commands, heartbeats and close. What a
-full queue means is the deliverer's business: it asks `has_room` before it reads from the socket
+full queue means is the deliverer's business: it calls `request_room` before it reads from the socket
 (``overflow="block"``), or delivers all the same and the oldest are dropped (``"drop_oldest"``).
 """
 
@@ -19,17 +19,15 @@ from .backend import Notification
 class ListenerQueue(Queue):
     """Notifications and gap markers in order.
 
-    A taker takes from ``items`` itself, and calls `taken` for a marker, and where ``reader_waits``.
+    A taker takes from ``items`` itself, and calls `taken` for a marker, and where there is an ``on_room``.
     """
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
         super().__init__()
         self.size = size
         self._drop_oldest = drop_oldest
-        self.reader_waits = False
-        """Whether `has_room` was denied, and nobody has been told of room since."""
-        self.on_room: Callable[[], None] = lambda: None
-        """Called when a taker has made room that `has_room` had denied. Must not switch."""
+        self.on_room: Callable[[], None] | None = None
+        """Called, once, when a taker has made the room that `request_room` had denied."""
         self.received = 0
         self.dropped = 0
         self.overflows = 0
@@ -45,11 +43,14 @@ class ListenerQueue(Queue):
         """Notifications that consumers have taken."""
         return self.received - self.dropped - (len(self.items) - self._markers)
 
-    def has_room(self) -> bool:
-        """Whether to read more from the socket. If not, ``on_room`` will be called once there is."""
+    def request_room(self, on_room: Callable[[], None]) -> bool:
+        """Return whether to read more from the socket. If not, *on_room* is called once there is room.
+
+        Only the last request counts. *on_room* must not switch greenlets.
+        """
         if self._drop_oldest or len(self.items) < self.size:
             return True
-        self.reader_waits = True
+        self.on_room = on_room
         return False
 
     def deliver(self, batch: Sequence[Notification]) -> None:
@@ -78,7 +79,7 @@ class ListenerQueue(Queue):
         if not self.items:
             self.wait(timeout)
         item = self.items.popleft()
-        if item is None or self.reader_waits:
+        if item is None or self.on_room:
             self.taken(item)
         return item
 
@@ -86,14 +87,15 @@ class ListenerQueue(Queue):
         """Take note that *item* was taken."""
         if item is None:
             self._markers -= 1
-        if self.reader_waits and len(self.items) < self.size:
-            self.reader_waits = False
-            self.on_room()
+        if self.on_room and len(self.items) < self.size:
+            on_room, self.on_room = self.on_room, None
+            on_room()
 
     def abandon(self) -> None:
         """Forget what is queued: it is the parent process's."""
         self.items.clear()
         self._markers = 0
+        self.on_room = None
 
     def _drop(self) -> None:
         """Drop the oldest notifications over the size, with a marker in their place.
@@ -135,9 +137,9 @@ class DeliveryGate:
         self._mailbox.deliver(self._held)
         self._held = []
 
-    def has_room(self) -> bool:
-        """Whether to read more from the socket now."""
-        return self._mailbox.has_room() if self._open else len(self._held) < self._mailbox.size
+    def request_room(self, on_room: Callable[[], None]) -> bool:
+        """Return whether to read more from the socket now; see `ListenerQueue.request_room`."""
+        return self._mailbox.request_room(on_room) if self._open else len(self._held) < self._mailbox.size
 
     def put(self, batch: Sequence[Notification], except_for: Collection[str]) -> None:
         """Pass on *batch*, but for the channels that nobody expects anything of. Wakes nobody."""

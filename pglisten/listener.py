@@ -250,7 +250,7 @@ class Listener:
             # This runs once for each of a burst. That it is this process was asked when they were waited for.
             while items and thread_ident() == home.thread:
                 item = items.popleft()
-                if item is None or mailbox.reader_waits:
+                if item is None or mailbox.on_room:
                     mailbox.taken(item)
                 yield item
 

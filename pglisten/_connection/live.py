@@ -43,7 +43,6 @@ class LiveConnection:
         self.channels = channels
         self.cause: Error | None = None
         """Why it ended: the first cause. ``None`` while it lives."""
-        self._mailbox = mailbox
         self._gate = DeliveryGate(mailbox)
         self._commands = CommandQueue()
         self._on_ended = on_ended
@@ -58,7 +57,6 @@ class LiveConnection:
             on_caught_up=on_caught_up,
         )
         abandon_after_fork(session)
-        mailbox.on_room = self._pump.wake
         self._greenlet = spawn(f"pglisten-link-{self.pid}", self._run)
         # Killed before its first switch, it tears nothing down itself.
         self._greenlet.rawlink(lambda _: self._tear_down())
@@ -179,7 +177,6 @@ class LiveConnection:
         self._set_cause(ConnectionLost("its greenlet was killed"))
         assert self.cause is not None
         self._pump.close()
-        self._mailbox.on_room = lambda: None
         self._commands.fail(self.cause)
         # Before the channels are let go of: who waits for them is to hear why.
         self._on_ended(self.cause)

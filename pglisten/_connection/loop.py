@@ -107,7 +107,7 @@ class ConnectionLoop:
                 # However often the channels change: everybody gets a turn.
                 if self._commands:
                     self._run_command(self._commands.next())
-                elif self._gate.has_room():
+                elif self._gate.request_room(self.wake):
                     self._read()
                     self._gate.wake()
             elif not self._channels.caught_up:
@@ -118,7 +118,7 @@ class ConnectionLoop:
             # Before more is read: in a burst there is always more.
             elif (beat_in := self.liveness.ping_due_in(time.monotonic())) is not None and beat_in <= 0:
                 self._beat()
-            elif (self._gate.has_room() and not self._drained) or self._pause(beat_in):
+            elif (self._gate.request_room(self.wake) and not self._drained) or self._pause(beat_in):
                 self._read_and_give_way()
 
     def _synchronise(self, plan: Plan) -> None:
@@ -153,7 +153,7 @@ class ConnectionLoop:
             error = refusal
         try:
             # What came along is delivered before the caller goes on.
-            if self._gate.has_room():
+            if self._gate.request_room(self.wake):
                 self._read()
                 self._gate.wake()
         finally:
@@ -211,7 +211,7 @@ class ConnectionLoop:
             self._alarm = self._hub.loop.timer(beat_in)
             self._alarm.start(self._ring, update=True)
         waiter = self._waiter = Waiter(self._hub)
-        if self._gate.has_room():
+        if self._gate.request_room(self.wake):
             # Straight from the event loop, without a callback in between: this is what latency is made of.
             self._readable.start(waiter.switch, True)
         try:

@@ -33,9 +33,8 @@ def test_items_come_in_order_with_the_gap_where_it_was_put() -> None:
 def test_a_full_mailbox_asks_for_no_more_and_says_when_there_is_room() -> None:
     mailbox = ListenerQueue(2)
     calls: list[int] = []
-    mailbox.on_room = lambda: calls.append(len(mailbox))
     mailbox.deliver(_numbered(1, 2, 3))
-    assert not mailbox.has_room()
+    assert not mailbox.request_room(lambda: calls.append(len(mailbox)))
     mailbox.get(0)
     assert calls == []
     mailbox.get(0)
