@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from .._greenlet import let_others_run, spawn
-from .._mailbox import DeliveryGate, ListenerQueue
+from .._mailbox import ListenerQueue
 from .._may_wait import check_may_wait
 from .._ownership import abandon_after_fork
 from .._sql import PING
@@ -15,6 +15,7 @@ from ..backend import Session
 from ..errors import ConnectionLost, Error, OperationTimeout, ServerError, copy_for_raise, told
 from .channels import ChannelTable
 from .commands import Command, CommandQueue
+from .gate import DeliveryGate
 from .heartbeat import Heartbeat
 from .loop import ConnectionLoop, Forked
 
@@ -109,8 +110,7 @@ class LiveConnection:
         # A refusal is an answer all the same: the server is there.
         if error is not None and not isinstance(error, ServerError):
             raise error
-        self._pump.last_ping = time.monotonic() - started
-        return self._pump.last_ping
+        return self._pump.pinged(started)
 
     def _doubt(self, ping: Command, since: float) -> None:
         """Count the link as lost if *ping* waited for nothing but an answer of the server's.
@@ -121,7 +121,7 @@ class LiveConnection:
         if ping.begun:
             return
         let_others_run()
-        if self._pump.asking and not self._commands.open_ended and self._pump.liveness.last_received < since:
+        if self._pump.is_unanswered(since):
             self.stop(ConnectionLost("no answer to a command, nor to the ping behind it"), wait=False)
 
     def _submit(

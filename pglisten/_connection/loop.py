@@ -19,13 +19,13 @@ import gevent
 from gevent.hub import Waiter
 from greenlet import getcurrent
 
-from .._mailbox import DeliveryGate
 from .._ownership import Owner
 from .._sql import PING
 from ..backend import Session
 from ..errors import ConnectionLost, Error, ServerError
 from .channels import ChannelTable, Plan
 from .commands import Command, CommandQueue
+from .gate import DeliveryGate
 from .heartbeat import Heartbeat, Liveness
 from .queue_repair import listen_with_repair
 from .server_names import ServerNames
@@ -63,15 +63,15 @@ class ConnectionLoop:
         returns: bool,
         on_caught_up: Callable[[], None],
     ) -> None:
-        self.liveness = Liveness(heartbeat, time.monotonic())
-        self.asking = False
+        self._liveness = Liveness(heartbeat, time.monotonic())
+        self._asking = False
         """Whether a query of this library's own waits for its answer."""
         self.last_ping: float | None = None
         self._session = session
         self._gate = gate
         self._channels = channels
         self._commands = commands
-        self._patience = self.liveness.query_timeout
+        self._patience = self._liveness.query_timeout
         self._returns = returns
         self._on_caught_up = on_caught_up
         self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._patience))
@@ -99,6 +99,18 @@ class ConnectionLoop:
         """Make it bring the server in line with the channel table. Never switches."""
         self.wake()
 
+    def pinged(self, started: float) -> float:
+        """Note the end of a round trip that began at *started*; return its seconds."""
+        self.last_ping = time.monotonic() - started
+        return self.last_ping
+
+    def is_unanswered(self, since: float) -> bool:
+        """Whether the server owes a reply, and has sent nothing after *since* on the monotonic clock.
+
+        The user's own SQL may run for as long as it likes: its reply is not owed.
+        """
+        return self._asking and not self._commands.open_ended and self._liveness.last_received < since
+
     def run(self) -> NoReturn:
         """Do what there is to do, until `ConnectionLost` or `Forked` is raised."""
         while True:
@@ -116,7 +128,7 @@ class ConnectionLoop:
             elif self._commands:
                 self._run_command(self._commands.next())
             # Before more is read: in a burst there is always more.
-            elif (beat_in := self.liveness.ping_due_in(time.monotonic())) is not None and beat_in <= 0:
+            elif (beat_in := self._liveness.ping_due_in(time.monotonic())) is not None and beat_in <= 0:
                 self._beat()
             elif (self._gate.request_room(self.wake) and not self._drained) or self._pause(beat_in):
                 self._read_and_give_way()
@@ -165,13 +177,13 @@ class ConnectionLoop:
     def _ask(self, run: Callable[[str, float | None], T], sql: str, patience: float | None) -> T:
         self._check_process()
         self._drained = False
-        self.asking = True
+        self._asking = True
         try:
             return run(sql, patience)
         finally:
-            self.asking = False
+            self._asking = False
             self._check_process()
-            self.liveness.replied(time.monotonic())
+            self._liveness.replied(time.monotonic())
 
     def _read_and_give_way(self) -> None:
         self._read()
@@ -182,7 +194,7 @@ class ConnectionLoop:
         batch = self._session.receive()
         self._drained = not batch
         if batch:
-            self.liveness.last_received = time.monotonic()
+            self._liveness.last_received = time.monotonic()
             self._gate.put(batch, self._channels.orphans)
         else:
             self._channels.drained()
@@ -230,12 +242,12 @@ class ConnectionLoop:
     def _beat(self) -> None:
         started = time.monotonic()
         try:
-            self._query(PING, self.liveness.ping_timeout(started))
+            self._query(PING, self._liveness.ping_timeout(started))
         except ServerError:
             pass
         except ConnectionLost as error:
             raise ConnectionLost(f"heartbeat failed: {error}", sqlstate=error.sqlstate) from error
-        self.last_ping = time.monotonic() - started
+        self.pinged(started)
 
     def _check_process(self) -> None:
         """Go no further in a forked child. Between every wait and every use of the session."""

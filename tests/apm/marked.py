@@ -11,7 +11,7 @@ from watched import MARK, Watch
 
 import pglisten
 from pglisten import Broadcaster, ListenerConnection
-from pglisten._mailbox import DeliveryGate
+from pglisten._connection.gate import DeliveryGate
 from pglisten._sql import PING
 from support.agents import Agent
 from support.fixtures.listeners import Events, MakeConnection, MakeListener

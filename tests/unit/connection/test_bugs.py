@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pglisten import ConnectionFailed, ConnectionLost, Listener, ListenerConnection, OperationTimeout
-from pglisten._mailbox import DeliveryGate
+from pglisten._connection.gate import DeliveryGate
 from pglisten.backend import ConnInfo, Session
 from pglisten.errors import without_frames
 from pglisten.testing import FakeBackend
