@@ -96,9 +96,9 @@ def quote_identifier(name: str) -> str:
 
 
 def notify_statement(channel: str, payload: str) -> str:
-    """Return the NOTIFY for a checked channel and payload."""
+    """Return the NOTIFY. Raises what `check_channel` and `check_payload` do."""
     statement = f"NOTIFY {quote_identifier(channel)}"
-    if payload:
+    if check_payload(payload):
         statement += f", {_quote_literal(payload)}"
     return statement
 

@@ -14,7 +14,7 @@ from ._connection.live import LiveConnection
 from ._mailbox import ListenerQueue
 from ._may_wait import check_may_wait, close_or_begin_to
 from ._ownership import Owner
-from ._sql import check_channel, check_payload, check_statement, notify_statement
+from ._sql import check_statement, notify_statement
 from .backend import Backend, Notification
 from .errors import ConnectionLost, Error, ListenerClosed, copy_for_raise
 
@@ -63,8 +63,7 @@ class ListenerConnection:
         Raises what `Listener.listen` does: after `InvalidChannelName`, `ServerError` or `OperationTimeout`
         (*timeout* seconds; ``None``: never) it is not in the set. Or raises why the connection ended.
         """
-        check_channel(channel)
-        calls.listen(self._require_open(), channel, check_timeout(timeout))
+        calls.listen(self._require_open, channel, timeout)
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
         """Stop listening to *channel*; what had arrived before is still delivered.
@@ -72,12 +71,11 @@ class ListenerConnection:
         Raises `ChannelNotOpen`, `OperationTimeout` after *timeout* seconds (``None``: never), or why the
         connection ended.
         """
-        check_channel(channel)
-        calls.unlisten(self._require_open(), channel, check_timeout(timeout))
+        calls.unlisten(self._require_open, channel, timeout)
 
     def unlisten_all(self, timeout: float | None = None) -> None:
         """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
-        calls.unlisten_all(self._require_open(), check_timeout(timeout))
+        calls.unlisten_all(self._require_open, timeout)
 
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification; return when the server has committed it.
@@ -86,7 +84,7 @@ class ListenerConnection:
         `ServerError`, `OperationTimeout` after *timeout* seconds (``None``: never), or why the connection
         ended.
         """
-        statement = notify_statement(check_channel(channel), check_payload(payload))
+        statement = notify_statement(channel, payload)
         timeout = check_timeout(timeout)
         self._require_open().notify(statement, channel, timeout)
 

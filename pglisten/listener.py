@@ -17,7 +17,7 @@ from ._listener.stats import Stats
 from ._listener.supervisor import Supervisor
 from ._may_wait import close_or_begin_to
 from ._ownership import Replaced, thread_ident
-from ._sql import check_channel, check_payload, notify_statement
+from ._sql import notify_statement
 from .backend import Backend, Notification
 from .errors import ListenerClosed
 
@@ -121,8 +121,7 @@ class Listener:
         * `ServerError`: the server refuses; `OperationTimeout`: no acknowledgement in time;
         * `ChannelNotOpen`: ``unlisten`` was called for it meanwhile; `ListenerClosed`.
         """
-        check_channel(channel)
-        calls.listen(self._require_open(), channel, check_timeout(timeout))
+        calls.listen(self._require_open, channel, timeout)
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
         """Stop listening to *channel*. What had arrived before is still delivered.
@@ -131,12 +130,11 @@ class Listener:
         `ChannelNotOpen`, `ListenerClosed`, or `OperationTimeout` after *timeout* seconds (``None``: never);
         the channel is out of the set then all the same.
         """
-        check_channel(channel)
-        calls.unlisten(self._require_open(), channel, check_timeout(timeout))
+        calls.unlisten(self._require_open, channel, timeout)
 
     def unlisten_all(self, timeout: float | None = None) -> None:
         """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
-        calls.unlisten_all(self._require_open(), check_timeout(timeout))
+        calls.unlisten_all(self._require_open, timeout)
 
     @property
     def channels(self) -> frozenset[str]:
@@ -152,7 +150,7 @@ class Listener:
         is sent, `NotConnected`, `ServerError`, `ListenerClosed`. After `ConnectionLost`, and after
         `OperationTimeout` (*timeout* seconds, ``None``: never), it may have been sent or not.
         """
-        statement = notify_statement(check_channel(channel), check_payload(payload))
+        statement = notify_statement(channel, payload)
         timeout = check_timeout(timeout)
         self._require_open().require_link().notify(statement, channel, timeout)
 
