@@ -37,14 +37,14 @@ class Completion:
             self._error = error
             self._event.set()
 
-    def join(self, timeout: float | None) -> bool:
+    def finished_within(self, timeout: float | None) -> bool:
         """Wait *timeout* seconds (``None``: for ever) for its end, well or not; return whether it came."""
         # It may end in the very turn of the event loop in which the time runs out.
         return self._event.wait(timeout) or self._event.is_set()
 
     def wait(self, timeout: float | None, what: str) -> None:
         """Wait *timeout* seconds (``None``: for ever); raise its error or an `OperationTimeout` on *what*."""
-        if not self.join(timeout):
+        if not self.finished_within(timeout):
             raise OperationTimeout(f"{what}: not done within {timeout:g} s")
         if (error := self.error) is not None:
             raise error

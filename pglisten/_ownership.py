@@ -38,7 +38,7 @@ class Owner:
         self.thread = thread_ident()
         """Its ident. 0 in a forked child, but for forks that Python knows nothing of: quicker to ask than
         ``forked``, and not for what touches a session."""
-        _homes.add(self)
+        _owners.add(self)
 
     @property
     def is_here(self) -> bool:
@@ -67,7 +67,7 @@ class Abandonable(Protocol):
         """Let go of it. Never waits."""
 
 
-_homes: weakref.WeakSet[Owner] = weakref.WeakSet()
+_owners: weakref.WeakSet[Owner] = weakref.WeakSet()
 _abandonable: weakref.WeakSet[Abandonable] = weakref.WeakSet()
 
 
@@ -81,9 +81,9 @@ def abandon_after_fork(owned: Abandonable) -> None:
 
 
 def _forked() -> None:
-    for home in list(_homes):
-        home.thread = 0
-    _homes.clear()
+    for owner in list(_owners):
+        owner.thread = 0
+    _owners.clear()
     for each in list(_abandonable):
         each.abandon()
     _abandonable.clear()

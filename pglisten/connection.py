@@ -40,21 +40,21 @@ class ListenerConnection:
         check_may_wait()
         chosen, conninfo = _options.target(dsn, backend)
         del dsn  # Error trackers record the variables of this frame if the connection fails.
-        self._mailbox = ListenerQueue(_options.queue_size(queue_size))
+        self._queue = ListenerQueue(_options.queue_size(queue_size))
         self._channels = ChannelTable()
         limit = _options.connect_timeout(connect_timeout, conninfo)
         self._backend = chosen.name
-        self._home = Owner()
-        self._link = LiveConnection(
+        self._owner = Owner()
+        self._connection = LiveConnection(
             dial(chosen, conninfo, limit, look_for_pooler=True),
-            mailbox=self._mailbox,
+            queue=self._queue,
             channels=self._channels,
             on_ended=self._ended,
         )
-        self._link.open()
+        self._connection.open()
 
     def _ended(self, cause: Error) -> None:
-        self._mailbox.finish(cause)
+        self._queue.finish(cause)
         self._channels.fail(cause)
 
     def listen(self, channel: str, timeout: float | None = None) -> None:
@@ -123,11 +123,11 @@ class ListenerConnection:
         `ListenerClosed` after ``close()``.
         """
         timeout = check_timeout(timeout)
-        if not self._home.is_here:
-            if self._home.forked:
+        if not self._owner.is_here:
+            if self._owner.forked:
                 self._require_open()
-            self._home.check_thread()
-        item = self._mailbox.get(timeout)
+            self._owner.check_thread()
+        item = self._queue.get(timeout)
         assert item is not None, "only a listener puts gap markers"
         return item
 
@@ -137,7 +137,7 @@ class ListenerConnection:
             try:
                 item = self.get()
             except ListenerClosed:
-                if self._mailbox.end is None:
+                if self._queue.end is None:
                     raise  # Thrown in from outside.
                 return
             yield item
@@ -150,7 +150,7 @@ class ListenerConnection:
     @property
     def connected(self) -> bool:
         """Whether the connection is alive, as far as is known."""
-        return self._link.cause is None and not self._home.forked
+        return self._connection.cause is None and not self._owner.forked
 
     @property
     def closed(self) -> bool:
@@ -160,7 +160,7 @@ class ListenerConnection:
     @property
     def error(self) -> Error | None:
         """Why it ended: `ConnectionLost` or `ListenerClosed`; ``None`` while it lives."""
-        return self._link.cause
+        return self._connection.cause
 
     @property
     def backend(self) -> str:
@@ -170,7 +170,7 @@ class ListenerConnection:
     @property
     def server_pid(self) -> int:
         """Process id of the server process."""
-        return self._link.pid
+        return self._connection.pid
 
     def close(self, timeout: float | None = None) -> None:
         """End it, whatever it is doing; who waits gets `ListenerClosed`. Idempotent, and prompt.
@@ -182,9 +182,11 @@ class ListenerConnection:
         In a forked child it drops the copy and leaves the parent's session alone.
         """
         check_timeout(timeout)
-        if not self._home.forked:
-            self._home.check_thread()
-        close_or_begin_to(lambda _: self._link.stop(ListenerClosed("the connection was closed")), timeout)
+        if not self._owner.forked:
+            self._owner.check_thread()
+        close_or_begin_to(
+            lambda _: self._connection.close(ListenerClosed("the connection was closed")), timeout
+        )
 
     def __enter__(self) -> ListenerConnection:
         return self
@@ -198,14 +200,14 @@ class ListenerConnection:
         state = "connected" if self.connected else "closed"
         return (
             f"<ListenerConnection {state} backend={self._backend} channels={len(self._channels)} "
-            f"server_pid={self._link.pid}>"
+            f"server_pid={self._connection.pid}>"
         )
 
     def _require_open(self) -> LiveConnection:
-        """Return the living link, or raise why there is none."""
-        if self._link.cause is not None:
-            raise copy_for_raise(self._link.cause)
-        if self._home.forked:
+        """Return the living connection, or raise why there is none."""
+        if self._connection.cause is not None:
+            raise copy_for_raise(self._connection.cause)
+        if self._owner.forked:
             raise ConnectionLost("this process was forked: the connection is its parent's; make one here")
-        self._home.check_thread()
-        return self._link
+        self._owner.check_thread()
+        return self._connection

@@ -152,7 +152,7 @@ class Listener:
         """
         statement = notify_statement(channel, payload)
         timeout = check_timeout(timeout)
-        self._require_open().require_link().notify(statement, channel, timeout)
+        self._require_open().require_connection().notify(statement, channel, timeout)
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds.
@@ -162,7 +162,7 @@ class Listener:
         long as the heartbeat allows): the connection counts as lost then.
         """
         timeout = check_timeout(timeout)
-        return self._require_open().require_link().ping(timeout)
+        return self._require_open().require_connection().ping(timeout)
 
     def wait_connected(self, timeout: float | None = None) -> None:
         """Wait until connected and all channels are listened to.
@@ -181,7 +181,7 @@ class Listener:
     @property
     def connected(self) -> bool:
         """Whether there is a connection with all channels listened to."""
-        return self._supervisor.link is not None
+        return self._supervisor.connection is not None
 
     @property
     def closed(self) -> bool:
@@ -196,21 +196,21 @@ class Listener:
     def stats(self) -> Stats:
         """Return the figures of this moment."""
         supervisor = self._supervisor
-        if supervisor.home.forked:
+        if supervisor.owner.forked:
             return Stats()
-        link, mailbox = supervisor.link, supervisor.mailbox
+        connection, queue = supervisor.connection, supervisor.queue
         return Stats(
-            received=mailbox.received,
-            delivered=mailbox.delivered,
-            dropped=mailbox.dropped,
-            overflows=mailbox.overflows,
+            received=queue.received,
+            delivered=queue.delivered,
+            dropped=queue.dropped,
+            overflows=queue.overflows,
             reconnects=supervisor.reconnects,
             failed_attempts=supervisor.failed_attempts,
-            queue_depth=len(mailbox),
-            connected_since=None if link is None else supervisor.connected_since,
+            queue_depth=len(queue),
+            connected_since=None if connection is None else supervisor.connected_since,
             last_error=supervisor.last_error,
-            last_ping=None if link is None else link.last_ping,
-            server_pid=None if link is None else link.pid,
+            last_ping=None if connection is None else connection.last_ping,
+            server_pid=None if connection is None else connection.pid,
         )
 
     # The stream
@@ -222,13 +222,13 @@ class Listener:
         loop), and `ListenerClosed` once the listener is closed and the queue is empty.
         """
         timeout = check_timeout(timeout)
-        mailbox = self._supervisor.mailbox
-        if mailbox.items and self._supervisor.home.is_here:
-            return mailbox.get(0)  # What is queued is there for the taking.
+        queue = self._supervisor.queue
+        if queue.items and self._supervisor.owner.is_here:
+            return queue.get(0)  # What is queued is there for the taking.
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return self._require_open(even_closed=True).mailbox.get(_remaining(deadline))
+                return self._require_open(even_closed=True).queue.get(_remaining(deadline))
             except Replaced:
                 continue
 
@@ -237,19 +237,19 @@ class Listener:
         while True:
             try:
                 supervisor = self._require_open(even_closed=True)
-                supervisor.mailbox.wait(None)
+                supervisor.queue.wait(None)
             except Replaced:
                 continue
             except ListenerClosed:
                 if not self.closed:
                     raise  # Thrown in from outside.
                 return
-            home, mailbox, items = supervisor.home, supervisor.mailbox, supervisor.mailbox.items
+            owner, queue, items = supervisor.owner, supervisor.queue, supervisor.queue.items
             # This runs once for each of a burst. That it is this process was asked when they were waited for.
-            while items and thread_ident() == home.thread:
+            while items and thread_ident() == owner.thread:
                 item = items.popleft()
-                if item is None or mailbox.on_room:
-                    mailbox.taken(item)
+                if item is None or queue.on_room:
+                    queue.taken(item)
                 yield item
 
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
@@ -261,7 +261,7 @@ class Listener:
         does; in the event loop and in a signal handler it returns at once if it cannot wait there.
         """
         timeout = check_timeout(timeout)
-        if not (self.closed and self._supervisor.home.forked):
+        if not (self.closed and self._supervisor.owner.forked):
             close_or_begin_to(self._require_open(even_closed=True).close, timeout)
 
     def __enter__(self) -> Listener:
@@ -274,18 +274,18 @@ class Listener:
 
     def __repr__(self) -> str:
         supervisor = self._supervisor
-        link = supervisor.link
-        pid = "" if link is None else f" server_pid={link.pid}"
-        state = "forked" if supervisor.home.forked and not self.closed else supervisor.state.value
+        connection = supervisor.connection
+        pid = "" if connection is None else f" server_pid={connection.pid}"
+        state = "forked" if supervisor.owner.forked and not self.closed else supervisor.state.value
         channels = len(supervisor.channels)
         return f"<Listener {state} backend={self._backend} channels={channels}{pid}>"
 
     def _require_open(self, *, even_closed: bool = False) -> Supervisor:
         """Return this process's supervisor, which a forked child starts with its first call."""
         supervisor = self._supervisor
-        forked = supervisor.home.forked
+        forked = supervisor.owner.forked
         if not forked:
-            supervisor.home.check_thread()
+            supervisor.owner.check_thread()
         if supervisor.state is State.CLOSED and (forked or not even_closed):
             raise ListenerClosed("the listener was closed")
         if forked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from .._completion import Completion
-from .._connection.channels import Waiter
+from .._connection.channels import Completable
 from .._listener.settings import Settings
 from .._listener.supervisor import Supervisor
 from ..errors import ChannelNotOpen, ListenerClosed
@@ -29,10 +29,10 @@ class UpstreamListener(Listener):
         """Wait, *timeout* seconds at most, until a first attempt to connect has succeeded or failed."""
         self._require_open().attempted.wait(timeout)
 
-    def claim(self, channel: str, waiter: Waiter) -> None:
-        """Add *channel*; *waiter* is resolved when the server has acknowledged it. Never waits."""
+    def claim(self, channel: str, completion: Completable) -> None:
+        """Add *channel*; *completion* is resolved when the server has acknowledged it. Never waits."""
         supervisor = self._require_open()
-        supervisor.channels.open(channel, waiter)
+        supervisor.channels.listen(channel, completion)
         supervisor.channels_changed()
 
     def give_back(self, channel: str) -> None:
@@ -40,11 +40,11 @@ class UpstreamListener(Listener):
         supervisor = self._require_open()
         # The server may have refused it meanwhile.
         with contextlib.suppress(ChannelNotOpen):
-            supervisor.channels.close(channel, Completion())
+            supervisor.channels.unlisten(channel, Completion())
             supervisor.channels_changed()
 
     def _require_open(self, *, even_closed: bool = False) -> Supervisor:
         # Copies of the parent's greenlets and callbacks come here in a forked child.
-        if self._supervisor.home.forked:
+        if self._supervisor.owner.forked:
             raise ListenerClosed("the broadcaster's connection is its parent process's")
         return super()._require_open(even_closed=even_closed)

@@ -14,7 +14,7 @@ from .._sql import check_channel
 from .channels import ChannelTable
 
 
-class Channels(Protocol):
+class HasChannels(Protocol):
     """Who keeps a channel table and can have the server brought in line with it."""
 
     @property
@@ -22,42 +22,44 @@ class Channels(Protocol):
     def channels_changed(self) -> None: ...
 
 
-def listen(require_open: Callable[[], Channels], channel: str, timeout: float | None) -> None:
+def listen(require_open: Callable[[], HasChannels], channel: str, timeout: float | None) -> None:
     """Add *channel* and wait for the server's acknowledgement; out of the set again if that fails."""
     check_channel(channel)
-    owner, timeout = _ready(require_open, timeout)
-    claim = Completion()
-    owner.channels.open(channel, claim)
-    owner.channels_changed()
+    holder, timeout = _ready(require_open, timeout)
+    completion = Completion()
+    holder.channels.listen(channel, completion)
+    holder.channels_changed()
     try:
-        claim.wait(timeout, f"LISTEN {channel!r}")
+        completion.wait(timeout, f"LISTEN {channel!r}")
     finally:
-        if not claim.done:  # out of time, or killed
-            owner.channels.give_up(channel, claim)
-            owner.channels_changed()
+        if not completion.done:  # out of time, or killed
+            holder.channels.abandon_listen(channel, completion)
+            holder.channels_changed()
 
 
-def unlisten(require_open: Callable[[], Channels], channel: str, timeout: float | None) -> None:
+def unlisten(require_open: Callable[[], HasChannels], channel: str, timeout: float | None) -> None:
     """Remove *channel* and, where the server has it, wait until it has not."""
     check_channel(channel)
-    owner, timeout = _ready(require_open, timeout)
-    departure = Completion()
-    owner.channels.close(channel, departure)
-    owner.channels_changed()
-    departure.wait(timeout, f"UNLISTEN {channel!r}")
+    holder, timeout = _ready(require_open, timeout)
+    completion = Completion()
+    holder.channels.unlisten(channel, completion)
+    holder.channels_changed()
+    completion.wait(timeout, f"UNLISTEN {channel!r}")
 
 
-def unlisten_all(require_open: Callable[[], Channels], timeout: float | None) -> None:
+def unlisten_all(require_open: Callable[[], HasChannels], timeout: float | None) -> None:
     """Remove every channel and, where the server has them, wait until it has none."""
-    owner, timeout = _ready(require_open, timeout)
-    departure = Completion()
-    owner.channels.close_all(departure)
-    owner.channels_changed()
-    departure.wait(timeout, "UNLISTEN *")
+    holder, timeout = _ready(require_open, timeout)
+    completion = Completion()
+    holder.channels.unlisten_all(completion)
+    holder.channels_changed()
+    completion.wait(timeout, "UNLISTEN *")
 
 
-def _ready(require_open: Callable[[], Channels], timeout: float | None) -> tuple[Channels, float | None]:
+def _ready(
+    require_open: Callable[[], HasChannels], timeout: float | None
+) -> tuple[HasChannels, float | None]:
     """Return what *require_open* does and the checked *timeout*, where the call may wait."""
-    owner, checked = require_open(), check_timeout(timeout)
+    holder, checked = require_open(), check_timeout(timeout)
     check_may_wait()
-    return owner, checked
+    return holder, checked

@@ -8,8 +8,8 @@ order of listen, unlisten, time-outs and losses ends in agreement: there is no o
 
     wanted  held by the server  so
     ------  ------------------  --------------------------------------
-    yes     no                  LISTEN is planned; the claim waits
-    yes     yes                 the claim is acknowledged
+    yes     no                  LISTEN is planned; the completion waits
+    yes     yes                 the completion is acknowledged
     no      yes                 UNLISTEN is planned; who leaves waits
     no      no                  nothing; who leaves is told so
 
@@ -35,13 +35,13 @@ BATCH = 1000
 to one query, a message for each channel, does not hold up the hub."""
 
 
-class Waiter(Protocol):
+class Completable(Protocol):
     """Whoever waits for an answer; `resolve` must not switch greenlets."""
 
     @property
     def done(self) -> bool: ...
     def resolve(self, error: Exception | None = None) -> None: ...
-    def join(self, timeout: float | None) -> bool: ...
+    def finished_within(self, timeout: float | None) -> bool: ...
 
 
 class Plan(NamedTuple):
@@ -71,36 +71,36 @@ class Plan(NamedTuple):
         )
 
 
-class _Last:
-    """A waiter for several channels: resolves another with the last of them, or the first error."""
+class _Countdown:
+    """A completion for several channels: resolves another with the last of them, or the first error."""
 
-    def __init__(self, waiter: Waiter, count: int) -> None:
-        self._waiter = waiter
+    def __init__(self, completion: Completable, count: int) -> None:
+        self._completion = completion
         self._count = count
         if not count:
-            waiter.resolve()
+            completion.resolve()
 
     @property
     def done(self) -> bool:
-        return self._waiter.done
+        return self._completion.done
 
-    def join(self, timeout: float | None) -> bool:
-        return self._waiter.join(timeout)
+    def finished_within(self, timeout: float | None) -> bool:
+        return self._completion.finished_within(timeout)
 
     def resolve(self, error: Exception | None = None) -> None:
         self._count -= 1
         if error is not None or not self._count:
-            self._waiter.resolve(error)
+            self._completion.resolve(error)
 
 
 class ChannelTable:
     """The set of channels and its state on the current connection."""
 
-    def __init__(self, channels: Iterable[tuple[str, Waiter]] = ()) -> None:
-        self._wanted: dict[str, Waiter] = dict(channels)
+    def __init__(self, channels: Iterable[tuple[str, Completable]] = ()) -> None:
+        self._wanted: dict[str, Completable] = dict(channels)
         # Ordered by links: the first of a dict is behind the places of all that were taken from it before.
         self._waiting = OrderedDict((c, w) for c, w in self._wanted.items() if not w.done)
-        self._leaving: dict[str, list[Waiter]] = {}
+        self._leaving: dict[str, list[Completable]] = {}
         self._held: set[str] = set()
         self._under_way: set[str] = set()
         self._to_listen: OrderedDict[str, None] = OrderedDict.fromkeys(self._wanted)
@@ -108,10 +108,10 @@ class ChannelTable:
         self._suspects: deque[Plan] = deque()
         self.caught_up = False
         """Whether the server has had, on this connection, every channel that was wanted at that moment."""
-        self.orphans: set[str] = set()
-        """Channels whose ``listen()`` was given up before its answer: nobody expects what they bring."""
-        self._left: set[str] = set()
-        """Channels that were open and left, and may have something to deliver yet: they cannot be orphans."""
+        self.abandoned: set[str] = set()
+        """Channels whose ``listen()`` was abandoned before the reply: their notifications are discarded."""
+        self._draining: set[str] = set()
+        """Channels unlistened after they were acknowledged: notifications in flight are still delivered."""
         self._dropped: set[str] = set()
         """Of both, those that bring nothing more once all that has arrived is read."""
 
@@ -127,52 +127,52 @@ class ChannelTable:
         return frozenset(self._wanted)
 
     @property
-    def waiting(self) -> list[Waiter]:
+    def waiting(self) -> list[Completable]:
         """Who waits for a channel to be acknowledged for the first time."""
         return list(self._waiting.values())
 
-    def claims(self) -> list[tuple[str, Waiter]]:
+    def wanted(self) -> list[tuple[str, Completable]]:
         """Return the wanted channels and who waits for each, to start another table with."""
         return list(self._wanted.items())
 
     # What callers want
 
-    def open(self, channel: str, waiter: Waiter) -> None:
-        """Want *channel*; *waiter* is resolved when the server has acknowledged it."""
+    def listen(self, channel: str, completion: Completable) -> None:
+        """Want *channel*; *completion* is resolved when the server has acknowledged it."""
         if channel in self._wanted:
             raise ChannelAlreadyOpen(f"channel {channel!r} is in the set already")
-        self._wanted[channel] = self._waiting[channel] = waiter
-        self.orphans.discard(channel)
+        self._wanted[channel] = self._waiting[channel] = completion
+        self.abandoned.discard(channel)
         self._judge(channel)
 
-    def close(self, channel: str, waiter: Waiter) -> None:
-        """Want *channel* no more; *waiter* is resolved when the server does not have it (any more)."""
+    def unlisten(self, channel: str, completion: Completable) -> None:
+        """Want *channel* no more; *completion* is resolved when the server does not have it (any more)."""
         if channel not in self._wanted:
             raise ChannelNotOpen(f"channel {channel!r} is not in the set")
-        claim = self._remove(channel)
-        self._leaving.setdefault(channel, []).append(waiter)
-        claim.resolve(ChannelNotOpen(f"channel {channel!r} was unlistened while its LISTEN was waiting"))
+        replaced = self._remove(channel)
+        self._leaving.setdefault(channel, []).append(completion)
+        replaced.resolve(ChannelNotOpen(f"channel {channel!r} was unlistened while its LISTEN was waiting"))
         self._judge(channel)
 
-    def close_all(self, waiter: Waiter) -> None:
-        """Want nothing any more; *waiter* is resolved when the server has none of it."""
-        last = _Last(waiter, len(self._wanted))
+    def unlisten_all(self, completion: Completable) -> None:
+        """Want nothing any more; *completion* is resolved when the server has none of it."""
+        last = _Countdown(completion, len(self._wanted))
         for channel in list(self._wanted):
-            self.close(channel, last)
+            self.unlisten(channel, last)
 
-    def give_up(self, channel: str, waiter: Waiter) -> None:
-        """Take back the claim of *waiter*, whose caller is gone, unless another holds the channel by now."""
-        if self._wanted.get(channel) is waiter:
+    def abandon_listen(self, channel: str, completion: Completable) -> None:
+        """Remove *channel* if *completion*, whose caller is gone, is still the one that waits for it."""
+        if self._wanted.get(channel) is completion:
             self._remove(channel)
             self._judge(channel)
 
-    def _remove(self, channel: str) -> Waiter:
-        claim = self._wanted.pop(channel)
+    def _remove(self, channel: str) -> Completable:
+        completion = self._wanted.pop(channel)
         if not self._waiting.pop(channel, None):
-            self._left.add(channel)
-        elif channel not in self._left and (channel in self._held or channel in self._under_way):
-            self.orphans.add(channel)
-        return claim
+            self._draining.add(channel)
+        elif channel not in self._draining and (channel in self._held or channel in self._under_way):
+            self.abandoned.add(channel)
+        return completion
 
     # What the connection does about it
 
@@ -223,7 +223,7 @@ class ChannelTable:
         """Note that the server refused *plan*; return the channels that are out of the set for it.
 
         A refusal undoes the whole query, so a plan of several is tried again in halves until the one
-        channel that is to blame is alone. Its waiter gets *error*.
+        channel that is to blame is alone. Its completion gets *error*.
         """
         if len(plan.listen) + len(plan.unlisten) > 1 and not plan.everything:
             self._suspects.extend(plan.halves())
@@ -252,8 +252,8 @@ class ChannelTable:
         """Note that all that has arrived is read: channels that the server has dropped bring nothing more."""
         for channel in self._dropped:
             if channel not in self._held and channel not in self._under_way:
-                self.orphans.discard(channel)
-                self._left.discard(channel)
+                self.abandoned.discard(channel)
+                self._draining.discard(channel)
         self._dropped.clear()
 
     def disconnected(self) -> None:
@@ -263,8 +263,8 @@ class ChannelTable:
         self._under_way.clear()
         self._suspects.clear()
         self._to_unlisten.clear()
-        self.orphans.clear()
-        self._left.clear()
+        self.abandoned.clear()
+        self._draining.clear()
         self._dropped.clear()
         self._to_listen = OrderedDict.fromkeys(self._wanted)
         for channel in list(self._leaving):
@@ -272,11 +272,11 @@ class ChannelTable:
 
     def fail(self, error: Exception) -> None:
         """Resolve everyone who waits with *error*: nobody will carry anything out any more."""
-        for waiter in self._waiting.values():
-            waiter.resolve(error)
-        for waiters in self._leaving.values():
-            for waiter in waiters:
-                waiter.resolve(error)
+        for completion in self._waiting.values():
+            completion.resolve(error)
+        for completions in self._leaving.values():
+            for completion in completions:
+                completion.resolve(error)
         self._waiting.clear()
         self._leaving.clear()
 
@@ -294,8 +294,8 @@ class ChannelTable:
         elif wanted and self.caught_up and channel in self._waiting:
             # Until a new connection has caught up, nobody is told: it might be lost before it counts.
             self._waiting.pop(channel).resolve()
-        if not held and (channel in self.orphans or channel in self._left):
+        if not held and (channel in self.abandoned or channel in self._draining):
             self._dropped.add(channel)
         if not (held and not wanted):
-            for waiter in self._leaving.pop(channel, ()):
-                waiter.resolve()
+            for completion in self._leaving.pop(channel, ()):
+                completion.resolve()

@@ -8,7 +8,7 @@ from .._completion import Completion
 
 
 class Command:
-    """One query and its outcome."""
+    """One query and its completion."""
 
     def __init__(
         self,
@@ -27,10 +27,10 @@ class Command:
         self.begun = False
         """Whether it has had its turn, or has it now."""
         self._limit = limit
-        self.outcome = Completion()
+        self.completion = Completion()
         self._queue = queue
 
-    def patience(self, otherwise: float | None) -> float | None:
+    def timeout(self, otherwise: float | None) -> float | None:
         """Return the seconds that its answer may take, *otherwise* if it has no shorter limit of its own."""
         if self.open_ended:
             return None
@@ -39,21 +39,21 @@ class Command:
         return min(self._limit, otherwise)
 
     def wait(self, timeout: float | None, what: str) -> None:
-        """Wait for its outcome. If the caller is out of time or killed before it has begun, it never does."""
+        """Wait for its end. If the caller times out or is killed before it begins, it never runs."""
         try:
-            self.outcome.wait(timeout, what)
+            self.completion.wait(timeout, what)
         finally:
             self._withdraw()
 
-    def join(self, timeout: float | None) -> bool:
+    def finished_within(self, timeout: float | None) -> bool:
         """Wait for its end as `wait` does, and return whether it came."""
         try:
-            return self.outcome.join(timeout)
+            return self.completion.finished_within(timeout)
         finally:
             self._withdraw()
 
     def _withdraw(self) -> None:
-        if not self.outcome.done:
+        if not self.completion.done:
             self._queue.pop(self, None)
 
 
@@ -95,7 +95,7 @@ class CommandQueue:
     def finish(self, error: Exception | None) -> None:
         """End the one that runs."""
         if self._current is not None:
-            self._current.outcome.resolve(error)
+            self._current.completion.resolve(error)
             self._current = None
 
     def fail(self, error: Exception) -> None:
@@ -103,4 +103,4 @@ class CommandQueue:
         self.finish(error)
         while self._waiting:
             command, _ = self._waiting.popitem(last=False)
-            command.outcome.resolve(error)
+            command.completion.resolve(error)

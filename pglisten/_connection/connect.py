@@ -37,11 +37,11 @@ def dial(
     (``None``: no limit). Raises `ConnectionFailed`, which says of every host why not. Whoever wants to
     *look_for_pooler* spends a round trip on it, and finds a WARNING in the log if there is one.
     """
-    route = ConnectAttempt(backend, conninfo, timeout, look_for_pooler=look_for_pooler)
-    return _Attempt(route.next).session()
+    attempt = ConnectAttempt(backend, conninfo, timeout, look_for_pooler=look_for_pooler)
+    return _Dialling(attempt.next).session()
 
 
-class _Attempt:
+class _Dialling:
     """Runs *connect* in a greenlet of its own, which its caller owns.
 
     Whatever is thrown into the caller (`gevent.Timeout`, ``Greenlet.kill``) comes out of the caller's own
@@ -52,7 +52,7 @@ class _Attempt:
         self._connect = connect
         self._session: Session | None = None
         self._error: Exception | None = None
-        self._given_up = False
+        self._abandoned = False
 
     def session(self) -> Session:
         """Return what *connect* returns, or raise what it raises. Given up, it leaves nothing behind."""
@@ -60,7 +60,7 @@ class _Attempt:
         try:
             greenlet.join()
         except BaseException:
-            self._given_up = True
+            self._abandoned = True
             if self._session is not None:
                 self._session.close()
             greenlet.kill()
@@ -75,7 +75,7 @@ class _Attempt:
         except Exception as error:  # noqa: BLE001 - raised again in the caller's greenlet
             self._error = error
             return
-        if self._given_up:
+        if self._abandoned:
             session.close()
         else:
             self._session = session
@@ -93,7 +93,7 @@ class ConnectAttempt:
         self._look_for_pooler = look_for_pooler
         self._failures: list[ConnectionFailed] = []
         self._at = conninfo
-        self._home = Owner()
+        self._owner = Owner()
         self._sessions = self._walk()
 
     def next(self) -> Session:
@@ -110,7 +110,7 @@ class ConnectAttempt:
         wanted = self._conninfo.target_session_attrs
         others: list[ConnInfo] = []
         for address in self._addresses():
-            if self._home.forked:
+            if self._owner.forked:
                 # A copy in a forked child, whose attempt nobody waits for.
                 self._failures = [ConnectionFailed("this process was forked: the attempt is its parent's")]
                 return

@@ -13,14 +13,14 @@ __all__ = ["DeliveryGate"]
 
 
 class DeliveryGate:
-    """What stands between one connection and the mailbox until the connection's stream may begin.
+    """What stands between one connection and the queue until the connection's stream may begin.
 
     A new connection's notifications come after the callback has returned and the gap marker was put. Until
-    then they wait here, as many as the mailbox takes: reading on is how another loss is noticed.
+    then they wait here, as many as the queue takes: reading on is how another loss is noticed.
     """
 
-    def __init__(self, mailbox: ListenerQueue) -> None:
-        self._mailbox = mailbox
+    def __init__(self, queue: ListenerQueue) -> None:
+        self._queue = queue
         self._open = False
         self._held: list[Notification] = []
         self._put: Callable[[Sequence[Notification]], None] = self._held.extend
@@ -28,13 +28,13 @@ class DeliveryGate:
     def open(self) -> None:
         """Let through what was held, and everything from now on."""
         self._open = True
-        self._put = self._mailbox.put
-        self._mailbox.deliver(self._held)
+        self._put = self._queue.put
+        self._queue.deliver(self._held)
         self._held = []
 
     def request_room(self, on_room: Callable[[], None]) -> bool:
         """Return whether to read more from the socket now; see `ListenerQueue.request_room`."""
-        return self._mailbox.request_room(on_room) if self._open else len(self._held) < self._mailbox.size
+        return self._queue.request_room(on_room) if self._open else len(self._held) < self._queue.size
 
     def put(self, batch: Sequence[Notification], except_for: Collection[str]) -> None:
         """Pass on *batch*, but for the channels that nobody expects anything of. Wakes nobody."""
@@ -45,8 +45,8 @@ class DeliveryGate:
     def wake(self) -> None:
         """Have takers look at what was delivered."""
         if self._open:
-            self._mailbox.wake()
+            self._queue.wake()
 
     def next_taker(self) -> greenlet | None:
         """Return who is to be switched to at once, after a delivery: see `Queue.next_taker`."""
-        return self._mailbox.next_taker() if self._open and self._mailbox.waiting else None
+        return self._queue.next_taker() if self._open and self._queue.waiting else None

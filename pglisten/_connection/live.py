@@ -25,7 +25,7 @@ logger = logging.getLogger("pglisten.connection")
 class LiveConnection:
     """A session with a greenlet of its own, and everybody who wants something of it.
 
-    *returns* and *on_caught_up* are `ConnectionLoop`'s. *on_ended* is called once with the cause, when
+    *reconnects* and *on_caught_up* are `ConnectionLoop`'s. *on_ended* is called once with the cause, when
     nothing more will be delivered, and must not switch greenlets.
     """
 
@@ -33,10 +33,10 @@ class LiveConnection:
         self,
         session: Session,
         *,
-        mailbox: ListenerQueue,
+        queue: ListenerQueue,
         channels: ChannelTable,
         heartbeat: Heartbeat | None = None,
-        returns: bool = False,
+        reconnects: bool = False,
         on_caught_up: Callable[[], None] = lambda: None,
         on_ended: Callable[[Error], None] = lambda _: None,
     ) -> None:
@@ -44,17 +44,17 @@ class LiveConnection:
         self.channels = channels
         self.cause: Error | None = None
         """Why it ended: the first cause. ``None`` while it lives."""
-        self._gate = DeliveryGate(mailbox)
+        self._gate = DeliveryGate(queue)
         self._commands = CommandQueue()
         self._on_ended = on_ended
         self._torn_down = False
-        self._pump = ConnectionLoop(
+        self._loop = ConnectionLoop(
             session,
             self._gate,
             channels,
             self._commands,
             heartbeat=heartbeat,
-            returns=returns,
+            reconnects=reconnects,
             on_caught_up=on_caught_up,
         )
         abandon_after_fork(session)
@@ -65,16 +65,16 @@ class LiveConnection:
     @property
     def last_ping(self) -> float | None:
         """Seconds of the last ping's or heartbeat's round trip; ``None`` before the first."""
-        return self._pump.last_ping
+        return self._loop.last_ping
 
     def channels_changed(self) -> None:
         """Have the server brought in line with the channel table. Never switches."""
-        self._pump.channels_changed()
+        self._loop.channels_changed()
 
     def open(self) -> None:
-        """Let notifications through to the mailbox."""
+        """Let notifications through to the queue."""
         self._gate.open()
-        self._pump.wake()
+        self._loop.wake()
 
     def execute(self, sql: str, timeout: float | None, what: str) -> None:
         """Run *sql*, the user's own, after what others queued before; it may take as long as it likes.
@@ -99,18 +99,18 @@ class LiveConnection:
         started = time.monotonic()
         # Without any time an answer cannot be missing.
         command = self._submit(PING, limit=timeout or None)
-        if not command.join(timeout):
+        if not command.finished_within(timeout):
             if timeout:
                 self._doubt(command, started)
             raise OperationTimeout(f"ping: not done within {timeout:g} s")
-        error = command.outcome.error
+        error = command.completion.error
         late = timeout is not None and time.monotonic() - started >= timeout
         if late and isinstance(error, ConnectionLost):
             raise OperationTimeout(f"ping: no answer within {timeout:g} s") from error
         # A refusal is an answer all the same: the server is there.
         if error is not None and not isinstance(error, ServerError):
             raise error
-        return self._pump.pinged(started)
+        return self._loop.pinged(started)
 
     def _doubt(self, ping: Command, since: float) -> None:
         """Count the link as lost if *ping* waited for nothing but an answer of the server's.
@@ -121,8 +121,8 @@ class LiveConnection:
         if ping.begun:
             return
         let_others_run()
-        if self._pump.is_unanswered(since):
-            self.stop(ConnectionLost("no answer to a command, nor to the ping behind it"), wait=False)
+        if self._loop.is_unanswered(since):
+            self.close(ConnectionLost("no answer to a command, nor to the ping behind it"), wait=False)
 
     def _submit(
         self,
@@ -136,26 +136,26 @@ class LiveConnection:
         if self.cause is not None:
             raise copy_for_raise(self.cause)
         command = self._commands.put(sql, channel=channel, open_ended=open_ended, limit=limit)
-        self._pump.wake()
+        self._loop.wake()
         return command
 
-    def join(self) -> None:
+    def wait_ended(self) -> None:
         """Wait until it has ended and ``cause`` is set."""
         self._greenlet.join()
 
-    def stop(self, cause: Error, *, wait: bool = True) -> None:
+    def close(self, cause: Error, *, wait: bool = True) -> None:
         """End it for *cause*, unless it ended for another, whatever it is doing."""
         self._set_cause(cause)
         self._greenlet.kill(block=wait)
 
     def _run(self) -> None:
         try:
-            self._pump.run()
+            self._loop.run()
         except Forked:
             self._set_cause(ConnectionLost("this process was forked: the connection is its parent's"))
         except ConnectionLost as error:
             self._set_cause(error)
-            self._pump.collect_the_rest()
+            self._loop.collect_the_rest()
         except Exception as error:  # noqa: BLE001 - the end of the greenlet, and callers are told
             logger.error("the connection to server process %d ended by a bug\n%s", self.pid, told(error))
             lost = ConnectionLost(f"ended by a bug: {error!r}")
@@ -176,7 +176,7 @@ class LiveConnection:
         # Without a cause by now: killed by somebody who ends all greenlets there are.
         self._set_cause(ConnectionLost("its greenlet was killed"))
         assert self.cause is not None
-        self._pump.close()
+        self._loop.close()
         self._commands.fail(self.cause)
         # Before the channels are let go of: who waits for them is to hear why.
         self._on_ended(self.cause)

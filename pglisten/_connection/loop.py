@@ -3,7 +3,7 @@
 One greenlet does all of it, and is the only one to touch the session. So there is no lock to hold over a
 wait, and no caller whose death could leave a reply half read: callers only wait for an outcome.
 
-It never waits for a consumer. While the mailbox is full it does not read; what a command's reply brings
+It never waits for a consumer. While the queue is full it does not read; what a command's reply brings
 along stays with the driver until there is room.
 """
 
@@ -47,7 +47,7 @@ class Forked(BaseException):
 class ConnectionLoop:
     """Runs a session until it ends.
 
-    With *returns* another connection would follow: a refusal that is the server's own trouble, not the
+    With *reconnects* another connection would follow: a refusal that is the server's own trouble, not the
     channel's, ends this one. *on_caught_up* is called once, when the server has exactly the channels that are
     wanted for the first time. It must not switch greenlets.
     """
@@ -60,7 +60,7 @@ class ConnectionLoop:
         commands: CommandQueue,
         *,
         heartbeat: Heartbeat | None,
-        returns: bool,
+        reconnects: bool,
         on_caught_up: Callable[[], None],
     ) -> None:
         self._liveness = Liveness(heartbeat, time.monotonic())
@@ -71,11 +71,11 @@ class ConnectionLoop:
         self._gate = gate
         self._channels = channels
         self._commands = commands
-        self._patience = self._liveness.query_timeout
-        self._returns = returns
+        self._query_timeout = self._liveness.query_timeout
+        self._reconnects = reconnects
         self._on_caught_up = on_caught_up
-        self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._patience))
-        self._home = Owner()
+        self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._query_timeout))
+        self._owner = Owner()
         self._drained = False
         self._hub = gevent.get_hub()
         loop = self._hub.loop
@@ -141,10 +141,10 @@ class ConnectionLoop:
             plan = plan.without(altered)
             if plan.listen or plan.unlisten:
                 listen_with_repair(
-                    lambda sql: self._query(sql, self._patience), plan.sql, on_repair=_log_repair
+                    lambda sql: self._query(sql, self._query_timeout), plan.sql, on_repair=_log_repair
                 )
         except ServerError as error:
-            if self._returns and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
+            if self._reconnects and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
                 raise ConnectionLost(str(error), sqlstate=error.sqlstate) from error
             self._refuse(plan, error)
         else:
@@ -160,7 +160,7 @@ class ConnectionLoop:
             if command.channel is not None:
                 error = self._names.altered((command.channel,)).get(command.channel)
             if error is None:
-                self._query(command.sql, command.patience(self._patience))
+                self._query(command.sql, command.timeout(self._query_timeout))
         except ServerError as refusal:
             error = refusal
         try:
@@ -171,15 +171,15 @@ class ConnectionLoop:
         finally:
             self._commands.finish(error)
 
-    def _query(self, sql: str, patience: float | None) -> None:
-        self._ask(self._session.execute, sql, patience)
+    def _query(self, sql: str, timeout: float | None) -> None:
+        self._ask(self._session.execute, sql, timeout)
 
-    def _ask(self, run: Callable[[str, float | None], T], sql: str, patience: float | None) -> T:
+    def _ask(self, run: Callable[[str, float | None], T], sql: str, timeout: float | None) -> T:
         self._check_process()
         self._drained = False
         self._asking = True
         try:
-            return run(sql, patience)
+            return run(sql, timeout)
         finally:
             self._asking = False
             self._check_process()
@@ -195,7 +195,7 @@ class ConnectionLoop:
         self._drained = not batch
         if batch:
             self._liveness.last_received = time.monotonic()
-            self._gate.put(batch, self._channels.orphans)
+            self._gate.put(batch, self._channels.abandoned)
         else:
             self._channels.drained()
 
@@ -251,14 +251,14 @@ class ConnectionLoop:
 
     def _check_process(self) -> None:
         """Go no further in a forked child. Between every wait and every use of the session."""
-        if self._home.forked:
+        if self._owner.forked:
             raise Forked
 
     def collect_the_rest(self) -> None:
         """Take what had arrived before the connection was lost: it comes before the gap."""
         with contextlib.suppress(ConnectionLost):
             while batch := self._session.receive():
-                self._gate.put(batch, self._channels.orphans)
+                self._gate.put(batch, self._channels.abandoned)
         self._gate.wake()
 
     def close(self) -> None:
@@ -266,7 +266,7 @@ class ConnectionLoop:
         # The watcher goes before the descriptor, whose number may be somebody else's at once.
         for watcher in (self._readable, self._soon, self._alarm):
             watcher.close()
-        if self._home.forked:
+        if self._owner.forked:
             self._session.abandon()
         self._session.close()
 

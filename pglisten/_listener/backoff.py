@@ -13,11 +13,11 @@ class Backoff:
     that long.
     """
 
-    def __init__(self, minimum: float, maximum: float, jitter: float, dice: Callable[[], float]) -> None:
+    def __init__(self, minimum: float, maximum: float, jitter: float, random: Callable[[], float]) -> None:
         self._minimum = minimum
         self._maximum = maximum
         self._jitter = jitter
-        self._dice = dice
+        self._random = random
         self._interval = minimum
         self._next = 0.0
 
@@ -38,4 +38,4 @@ class Backoff:
 
     def _jittered(self, delay: float) -> float:
         # Around the delay, not on top of it: the mean of many listeners stays what was configured.
-        return delay * (1 + self._jitter * (2 * self._dice() - 1))
+        return delay * (1 + self._jitter * (2 * self._random() - 1))

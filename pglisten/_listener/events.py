@@ -57,7 +57,7 @@ class Dispatcher:
         self._name = name
         self._posts: deque[_Post] = deque()
         self._stopped = False
-        self._home = Owner()
+        self._owner = Owner()
         self._greenlet: Greenlet | None = None
 
     def post(
@@ -75,17 +75,17 @@ class Dispatcher:
         """Whether the caller is the callback itself."""
         return self._greenlet is not None and gevent.getcurrent() is self._greenlet
 
-    def finish(self, last: tuple[ListenerEvent, Exception] | None, grace: float | None) -> None:
+    def finish(self, last: tuple[ListenerEvent, Exception] | None, grace_period: float | None) -> None:
         """Deliver what was posted and *last*, and wait until the greenlet is gone.
 
-        A callback that is still running after *grace* seconds (``None``: wait for it) is killed, and only
-        *last* is delivered after it, with as much grace again.
+        A callback that still runs after *grace_period* seconds (``None``: no limit) is killed. Only *last* is
+        delivered after it, with the same grace period again.
         """
         if last is not None:
             self.post(*last)
-        patience = grace
+        timeout = grace_period
         for _ in range(2):  # Once for the call that runs, once for the last.
-            self._join(patience)
+            self._wait_idle(timeout)
             if self._greenlet is None:
                 return
             while len(self._posts) > (last is not None):
@@ -96,7 +96,7 @@ class Dispatcher:
             if not greenlet.dead:
                 break  # It swallows even that, and is left to itself.
             self._ended(greenlet)
-            patience = None if grace is None else max(grace, BEGINNING)
+            timeout = None if grace_period is None else max(grace_period, BEGINNING)
         self._stopped = True
 
     def stop(self) -> None:
@@ -106,7 +106,7 @@ class Dispatcher:
         if self._greenlet is not None and not self.is_current:
             self._greenlet.kill(block=False)
 
-    def _join(self, timeout: float | None) -> None:
+    def _wait_idle(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (greenlet := self._greenlet) is not None:
             remaining = None if deadline is None else deadline - time.monotonic()
@@ -124,13 +124,13 @@ class Dispatcher:
             self._greenlet.rawlink(self._ended)
 
     def _run(self) -> None:
-        while self._posts and not self._home.forked:
+        while self._posts and not self._owner.forked:
             self._call(self._posts.popleft())
 
     def _ended(self, greenlet: object) -> None:
         if greenlet is self._greenlet:
             self._greenlet = None
-            if self._posts and not self._home.forked:
+            if self._posts and not self._owner.forked:
                 self._start()
 
     def _call(self, post: _Post) -> None:

@@ -125,4 +125,4 @@ class Timing(NamedTuple):
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = gevent.sleep
-    dice: Callable[[], float] = random.random
+    random: Callable[[], float] = random.random

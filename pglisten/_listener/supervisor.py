@@ -2,7 +2,7 @@
 
 The states and what leads from one to the next are in `pglisten._listener.states`. Three greenlets carry them
 out, and each has an owner that stops it: the supervisor (owned by whoever calls `close`) dials, waits and
-reports; a link (owned by the supervisor) is one connection at work; the dispatcher (owned by the
+reports; a connection (owned by the supervisor) is one connection at work; the dispatcher (owned by the
 supervisor) runs the callbacks. The supervisor never waits for a callback, so a callback may wait for it.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import gevent
 from gevent.event import Event
 
-from .._connection.channels import ChannelTable, Waiter
+from .._connection.channels import ChannelTable, Completable
 from .._connection.connect import ConnectAttempt, as_bug, as_failed_attempt
 from .._connection.live import LiveConnection
 from .._connection.loop import RECOVERY
@@ -43,7 +43,7 @@ logger = logging.getLogger("pglisten.listener")
 class Supervisor:
     """One listener's life in one process.
 
-    *claims* are the channels wanted from the start and who waits for them. With *resumes* the first
+    *wanted* are the channels wanted from the start and who waits for them. With *resumes* the first
     connection brings a gap marker too: something went before it.
     """
 
@@ -51,14 +51,14 @@ class Supervisor:
         self,
         settings: Settings,
         *,
-        claims: Iterable[tuple[str, Waiter]] = (),
+        wanted: Iterable[tuple[str, Completable]] = (),
         resumes: bool = False,
-        pace: Timing | None = None,
+        timing: Timing | None = None,
     ) -> None:
-        self.home = Owner()
+        self.owner = Owner()
         self.state = State.DIALLING
-        self.mailbox = ListenerQueue(settings.queue_size, drop_oldest=settings.drop_oldest)
-        self.channels = ChannelTable(claims)
+        self.queue = ListenerQueue(settings.queue_size, drop_oldest=settings.drop_oldest)
+        self.channels = ChannelTable(wanted)
         self.reconnects = 0
         self.failed_attempts = 0
         self.last_error: Exception | None = None  # The last failed attempt's or loss's.
@@ -66,10 +66,10 @@ class Supervisor:
         """When the newest connection was made, in seconds since the epoch; ``None`` before the first."""
         self._settings = settings
         self._resumes = resumes
-        self._pace = pace or Timing()
+        self._timing = timing or Timing()
         low, high = settings.min_reconnect_interval, settings.max_reconnect_interval
-        self._backoff = Backoff(low, high, settings.jitter, self._pace.dice)
-        self._link: LiveConnection | None = None
+        self._backoff = Backoff(low, high, settings.jitter, self._timing.random)
+        self._connection: LiveConnection | None = None
         self._change = Event()
         """Set, and replaced by another, when waiting greenlets have to look at the state again."""
         self._last_failure: Exception | None = None
@@ -88,19 +88,19 @@ class Supervisor:
     # For the listener
 
     @property
-    def link(self) -> LiveConnection | None:
+    def connection(self) -> LiveConnection | None:
         """The connection, if there is one and all channels are listened to on it."""
-        link = self._link
-        lives = self.state is State.CONNECTED and link is not None and link.cause is None
-        return link if lives and not self.home.forked else None
+        connection = self._connection
+        lives = self.state is State.CONNECTED and connection is not None and connection.cause is None
+        return connection if lives and not self.owner.forked else None
 
-    def require_link(self) -> LiveConnection:
+    def require_connection(self) -> LiveConnection:
         """Return the connection or raise `NotConnected`, with the last failure as its cause."""
-        if self.link is None:
+        if self.connection is None:
             check_may_wait()
             let_others_run()  # A caller that tries again and again must let the connection be made.
-        if link := self.link:
-            return link
+        if connection := self.connection:
+            return connection
         if self.state is State.CLOSED:
             raise ListenerClosed("the listener was closed")
         raise NotConnected(
@@ -109,8 +109,8 @@ class Supervisor:
 
     def channels_changed(self) -> None:
         """Have the server brought in line with the channel table, now or with the next connection."""
-        if self._link is not None:
-            self._link.channels_changed()
+        if self._connection is not None:
+            self._connection.channels_changed()
 
     def wait_connected(self, timeout: float | None) -> None:
         """Wait until connected, and until all that was wanted by now is listened to."""
@@ -120,25 +120,25 @@ class Supervisor:
         while True:
             while waiting and waiting[-1].done:  # So each is looked at once, in whatever order they end.
                 waiting.pop()
-            if self.mailbox.end is not None:
-                raise copy_for_raise(self.mailbox.end)
-            if self.link is not None and not waiting:
+            if self.queue.end is not None:
+                raise copy_for_raise(self.queue.end)
+            if self.connection is not None and not waiting:
                 return
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if self.link is None:
+            if self.connection is None:
                 change = self._change
                 arrived = change.wait(remaining) or change.is_set()
             else:
-                arrived = waiting[-1].join(remaining)
+                arrived = waiting[-1].finished_within(remaining)
             if not arrived:
                 late = f"not connected within {timeout:g} s ({self.state.value})"
                 raise OperationTimeout(late) from self._last_failure
 
-    def close(self, grace: float | None) -> None:
-        """End everything and wait until it has ended. A running callback has *grace* seconds to return."""
+    def close(self, grace_period: float | None) -> None:
+        """End everything and wait for the end. A running callback has *grace_period* seconds to return."""
         closer = self._closer
         if closer is None:  # Not its truth: a greenlet that has ended is false.
-            closer = self._begin_to_close(ListenerClosed("the listener was closed"), grace)
+            closer = self._begin_to_close(ListenerClosed("the listener was closed"), grace_period)
         if not self._events.is_current:
             closer.join()
 
@@ -146,15 +146,15 @@ class Supervisor:
         """Return the one that goes on in this forked child; leave the parent's session alone."""
         # A child made by os.fork() in an unpatched process still has the parent's event loop.
         gevent.reinit()
-        successor = Supervisor(self._settings, claims=self.channels.claims(), resumes=True)
+        successor = Supervisor(self._settings, wanted=self.channels.wanted(), resumes=True)
         successor.start()
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
         self._events.stop()
-        if self._link is not None:
-            self._link.stop(Replaced("this process was forked"), wait=False)
+        if self._connection is not None:
+            self._connection.close(Replaced("this process was forked"), wait=False)
         # Copies of the parent's greenlets that wait here find out and wait there.
-        self.mailbox.finish(Replaced("this process was forked"))
+        self.queue.finish(Replaced("this process was forked"))
         self._announce()
         return successor
 
@@ -166,51 +166,51 @@ class Supervisor:
             if failure is not None:
                 self._sleep(self._failed(failure))
                 continue
-            assert self._link is not None
-            self._link.join()
+            assert self._connection is not None
+            self._connection.wait_ended()
             self._check_running()
             self._sleep(self._lost())
 
     def _ended(self, _: object) -> None:
         """Close, if it was killed by somebody who ends all greenlets there are: nobody shall wait in vain."""
-        if self.state is not State.CLOSED and not self.home.forked:
-            self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace=0)
+        if self.state is not State.CLOSED and not self.owner.forked:
+            self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace_period=0)
 
     def _attempt(self) -> Exception | None:
         """Dial and listen, on one host after the other; return why it failed, or ``None`` once connected."""
-        self._link = None
+        self._connection = None
         settings, look = self._settings, self.connected_since is None
-        route = ConnectAttempt(
+        attempt = ConnectAttempt(
             settings.backend, settings.conninfo, settings.connect_timeout, look_for_pooler=look
         )
         while True:
-            session, failure = self._dial(route)
+            session, failure = self._dial(attempt)
             self._check_running(session)
             if session is None:
                 return failure
             self._to(Trigger.DIALLED)
-            link = self._link = LiveConnection(
+            connection = self._connection = LiveConnection(
                 session,
-                mailbox=self.mailbox,
+                queue=self.queue,
                 channels=self.channels,
                 heartbeat=settings.heartbeat,
-                returns=True,
+                reconnects=True,
                 on_caught_up=self._caught_up,
                 on_ended=lambda _: self._announce(),
             )
-            while self.state is State.LISTENING and link.cause is None:
+            while self.state is State.LISTENING and connection.cause is None:
                 self._change.wait()
                 self._check_running()
             if self.state is State.CONNECTED:
                 return None
-            if not isinstance(link.cause, ConnectionLost) or link.cause.sqlstate != RECOVERY:
-                return link.cause
-            route.pass_over(link.cause)
+            if not isinstance(connection.cause, ConnectionLost) or connection.cause.sqlstate != RECOVERY:
+                return connection.cause
+            attempt.pass_over(connection.cause)
             self._to(Trigger.PASSED_OVER)
 
-    def _dial(self, route: ConnectAttempt) -> tuple[Session | None, Exception | None]:
+    def _dial(self, attempt: ConnectAttempt) -> tuple[Session | None, Exception | None]:
         try:
-            return route.next(), None
+            return attempt.next(), None
         except Error as error:
             return None, error
         except Exception as error:  # noqa: BLE001 - one bad attempt must not end the listener
@@ -218,23 +218,23 @@ class Supervisor:
 
     def _caught_up(self) -> None:
         """Take note that the server has every channel: the connection counts as made."""
-        link = self._link
-        if self.state is not State.LISTENING or link is None:
+        connection = self._connection
+        if self.state is not State.LISTENING or connection is None:
             return  # Closed meanwhile.
         returned = self.connected_since is not None
         self._to(Trigger.CAUGHT_UP)
         self._announce()
         self.connected_since = time.time()
-        self._backoff.connected(self._pace.now())
+        self._backoff.connected(self._timing.now())
         event = ListenerEvent.RECONNECTED if returned else ListenerEvent.CONNECTED
         gap = returned or self._resumes
         self.reconnects += returned
-        logger.info("%s to server process %d", event.value, link.pid)
+        logger.info("%s to server process %d", event.value, connection.pid)
 
         def open_stream() -> None:
             if gap:
-                self.mailbox.mark_gap()
-            link.open()
+                self.queue.mark_gap()
+            connection.open()
 
         self._events.post(event, None, open_stream)
 
@@ -250,47 +250,47 @@ class Supervisor:
         return delay
 
     def _lost(self) -> float:
-        assert self._link is not None
-        self.last_error = cause = self._link.cause
+        assert self._connection is not None
+        self.last_error = cause = self._connection.cause
         self._to(Trigger.LOST)
-        delay = self._backoff.after_loss(self._pace.now())
+        delay = self._backoff.after_loss(self._timing.now())
         logger.info("disconnected, next attempt in %.3g s: %s", delay, cause)
         self._events.post(ListenerEvent.DISCONNECTED, cause)
         return delay
 
     def _sleep(self, delay: float) -> None:
-        self._pace.sleep(delay)
+        self._timing.sleep(delay)
         self._check_running()
         self._to(Trigger.RESTED)
 
     def _check_running(self, session: Session | None = None) -> None:
         """Go no further in a forked child, or if closed meanwhile: after every wait."""
-        if not self.home.forked and self.state is not State.CLOSED:
+        if not self.owner.forked and self.state is not State.CLOSED:
             return
         if session is not None:
-            (session.abandon if self.home.forked else session.close)()
+            (session.abandon if self.owner.forked else session.close)()
         raise gevent.GreenletExit
 
-    def _begin_to_close(self, closed: ListenerClosed, grace: float | None) -> Greenlet:
+    def _begin_to_close(self, closed: ListenerClosed, grace_period: float | None) -> Greenlet:
         last = (ListenerEvent.DISCONNECTED, closed) if self.state is State.CONNECTED else None
         self._to(Trigger.CLOSE)
-        self.mailbox.finish(closed)
+        self.queue.finish(closed)
         self.channels.fail(closed)
         self._announce()
         # In a greenlet of its own: it has to be finished even if the caller is killed now.
-        self._closer = spawn("pglisten-closer", self._shut_down, last, grace)
+        self._closer = spawn("pglisten-closer", self._shut_down, last, grace_period)
         return self._closer
 
-    def _shut_down(self, last: tuple[ListenerEvent, Exception] | None, grace: float | None) -> None:
+    def _shut_down(self, last: tuple[ListenerEvent, Exception] | None, grace_period: float | None) -> None:
         if self._greenlet is not None:
             self._greenlet.kill()
-        if self._link is not None:
-            self._link.stop(ListenerClosed("the listener was closed"))
-        self._events.finish(last, grace)
+        if self._connection is not None:
+            self._connection.close(ListenerClosed("the listener was closed"))
+        self._events.finish(last, grace_period)
 
-    def _to(self, happening: Trigger) -> None:
-        self.state = TRANSITIONS[self.state, happening]
-        if happening in (Trigger.CAUGHT_UP, Trigger.FAILED, Trigger.CLOSE):
+    def _to(self, trigger: Trigger) -> None:
+        self.state = TRANSITIONS[self.state, trigger]
+        if trigger in (Trigger.CAUGHT_UP, Trigger.FAILED, Trigger.CLOSE):
             self.attempted.set()
 
     def _announce(self) -> None:

@@ -22,7 +22,7 @@ def make_fake(server: FakeServer, **options: Any) -> Broadcaster:
 def come_in(broadcaster: Broadcaster, channel: str, *payloads: str) -> None:
     """Have notifications come as one read from the server, and all at once."""
     arrived = [Notification(1000, channel, payload) for payload in payloads]
-    broadcaster._fan.feed._supervisor.mailbox.deliver(arrived)
+    broadcaster._fan.feed._supervisor.queue.deliver(arrived)
 
 
 def payloads(subscription: Subscription, count: int) -> list[str | None]:

@@ -122,12 +122,12 @@ def _one_at_a_time(listener: Listener, server: Server) -> None:
 
 def test_what_is_done_for_one_at_a_time(listener: Listener, server: Server) -> None:
     listener.listen("burst", timeout=20)
-    pump = listener._supervisor.require_link()._pump
-    alarm = pump._alarm
+    loop = listener._supervisor.require_connection()._loop
+    alarm = loop._alarm
     calls = _calls(lambda: _one_at_a_time(listener, server))
     # Once for it, and once more, which finds nothing; but not before its consumer has it.
     assert calls["poll"] + calls["read"] < 2.5 * SINGLES
-    assert pump._alarm is alarm, "the heartbeat's timer was set anew"
+    assert loop._alarm is alarm, "the heartbeat's timer was set anew"
 
 
 def test_how_often_greenlets_are_switched_for_one_at_a_time(listener: Listener, server: Server) -> None:
@@ -147,7 +147,7 @@ def test_idle_listeners_never_run_while_another_is_busy(
         fence(listener, f"idle {number}")
     theirs: list[greenlet.greenlet] = [gevent.spawn(listener.get) for listener in idle]
     for listener in idle:
-        link = listener._supervisor.require_link()
+        link = listener._supervisor.require_connection()
         theirs += [link._greenlet, listener._supervisor._greenlet]
     busy = make_listener()
     busy.listen("busy", timeout=20)

@@ -31,10 +31,10 @@ MakeProxy = Callable[..., Proxy]
 
 def look_at(searched: Searched, made: Listener | ListenerConnection, dsn: str) -> None:
     """Show everything that is public, and what it is made of."""
-    link = made._link if isinstance(made, ListenerConnection) else made._supervisor.link
+    link = made._connection if isinstance(made, ListenerConnection) else made._supervisor.connection
     assert link is not None
     backend, info = load_backend(made.backend), ConnInfo.parse(dsn, os.environ)
-    searched.show(made, link, link._pump._session, backend, backend.description(), info, info.with_password())
+    searched.show(made, link, link._loop._session, backend, backend.description(), info, info.with_password())
     searched.show(info.description, info.with_password().password_source, info.targets())
     if isinstance(made, Listener):
         searched.show(made._supervisor, made._supervisor._settings, made.stats())

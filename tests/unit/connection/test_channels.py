@@ -29,7 +29,7 @@ def _table(*channels: str) -> tuple[ChannelTable, dict[str, Waiter]]:
     table = ChannelTable()
     waiters = {channel: Waiter() for channel in channels}
     for channel, waiter in waiters.items():
-        table.open(channel, waiter)
+        table.listen(channel, waiter)
     return table, waiters
 
 
@@ -59,7 +59,7 @@ def test_a_claim_is_acknowledged_when_the_whole_connection_has_caught_up() -> No
 def test_on_a_settled_connection_each_claim_is_acknowledged_with_its_answer() -> None:
     table, _ = _table("a")
     _apply(table)
-    table.open("b", late := Waiter())
+    table.listen("b", late := Waiter())
     plan = table.plan()
     assert plan == Plan(("b",), ())
     assert not late.done
@@ -70,10 +70,10 @@ def test_on_a_settled_connection_each_claim_is_acknowledged_with_its_answer() ->
 def test_a_channel_in_the_set_is_refused_at_once_acknowledged_or_not() -> None:
     table, _ = _table("a")
     with pytest.raises(pglisten.ChannelAlreadyOpen):
-        table.open("a", Waiter())
+        table.listen("a", Waiter())
     _apply(table)
     with pytest.raises(pglisten.ChannelAlreadyOpen):
-        table.open("a", Waiter())
+        table.listen("a", Waiter())
 
 
 def test_a_thousand_channels_are_one_query() -> None:
@@ -83,7 +83,7 @@ def test_a_thousand_channels_are_one_query() -> None:
 
 def test_leaving_without_a_connection_is_done_at_once() -> None:
     table, waiters = _table("a")
-    table.close("a", departure := Waiter())
+    table.unlisten("a", departure := Waiter())
     assert departure.well
     assert isinstance(waiters["a"].error, pglisten.ChannelNotOpen)
     assert table.plan() is None
@@ -92,26 +92,26 @@ def test_leaving_without_a_connection_is_done_at_once() -> None:
 def test_leaving_with_a_connection_waits_for_the_answer_or_for_its_end() -> None:
     table, _ = _table("a", "b")
     _apply(table)
-    table.close("a", first := Waiter())
+    table.unlisten("a", first := Waiter())
     plan = table.plan()
     assert plan == Plan((), ("a",))
     assert not first.done
     table.applied(plan)
     assert first.well
-    table.close("b", second := Waiter())
+    table.unlisten("b", second := Waiter())
     table.disconnected()
     assert second.well
 
 
 def test_leaving_what_is_not_in_the_set_is_an_error() -> None:
     with pytest.raises(pglisten.ChannelNotOpen):
-        ChannelTable().close("a", Waiter())
+        ChannelTable().unlisten("a", Waiter())
 
 
 def test_emptying_the_set_is_one_query_whatever_its_size() -> None:
     table, _ = _table(*(f"c{n}" for n in range(3 * BATCH)))
     _apply(table)
-    table.close_all(departure := Waiter())
+    table.unlisten_all(departure := Waiter())
     plan = table.plan()
     assert plan is not None
     assert plan.sql == "UNLISTEN *"
@@ -122,7 +122,7 @@ def test_emptying_the_set_is_one_query_whatever_its_size() -> None:
 
 
 def test_emptying_an_empty_set_is_done_at_once() -> None:
-    ChannelTable().close_all(departure := Waiter())
+    ChannelTable().unlisten_all(departure := Waiter())
     assert departure.well
 
 
@@ -130,33 +130,33 @@ def test_a_listen_given_up_while_under_way_is_taken_back_and_what_it_brings_is_n
     table, waiters = _table("a")
     plan = table.plan()
     assert plan is not None
-    table.give_up("a", waiters["a"])
-    assert table.orphans == {"a"}
+    table.abandon_listen("a", waiters["a"])
+    assert table.abandoned == {"a"}
     table.applied(plan)
     undo = table.plan()
     assert undo is not None
     assert undo.unlisten == ("a",)
-    assert table.orphans == {"a"}
+    assert table.abandoned == {"a"}
     table.applied(undo)
-    assert table.orphans == {"a"}  # What came in between may still be unread.
+    assert table.abandoned == {"a"}  # What came in between may still be unread.
     table.drained()
-    assert table.orphans == set()
+    assert table.abandoned == set()
     assert table.plan() is None
 
 
 def test_a_listen_given_up_before_it_was_sent_is_never_sent() -> None:
     table, waiters = _table("a")
-    table.give_up("a", waiters["a"])
+    table.abandon_listen("a", waiters["a"])
     assert table.plan() is None
 
 
 def test_a_channel_claimed_again_while_its_unlisten_is_under_way_is_listened_to_again() -> None:
     table, _ = _table("a")
     _apply(table)
-    table.close("a", Waiter())
+    table.unlisten("a", Waiter())
     plan = table.plan()
     assert plan is not None
-    table.open("a", again := Waiter())
+    table.listen("a", again := Waiter())
     table.applied(plan)
     assert not again.done
     following = table.plan()
@@ -168,8 +168,8 @@ def test_a_channel_claimed_again_while_its_unlisten_is_under_way_is_listened_to_
 def test_a_channel_claimed_again_before_its_unlisten_was_sent_costs_nothing() -> None:
     table, _ = _table("a")
     _apply(table)
-    table.close("a", departure := Waiter())
-    table.open("a", again := Waiter())
+    table.unlisten("a", departure := Waiter())
+    table.listen("a", again := Waiter())
     assert again.well
     assert departure.well
     assert table.plan() is None
@@ -177,9 +177,9 @@ def test_a_channel_claimed_again_before_its_unlisten_was_sent_costs_nothing() ->
 
 def test_what_a_departed_caller_gives_up_is_not_taken_from_the_next() -> None:
     table, waiters = _table("a")
-    table.close("a", Waiter())
-    table.open("a", Waiter())
-    table.give_up("a", waiters["a"])
+    table.unlisten("a", Waiter())
+    table.listen("a", Waiter())
+    table.abandon_listen("a", waiters["a"])
     assert table.names == {"a"}
 
 
@@ -229,7 +229,7 @@ def test_at_the_end_everybody_who_waits_is_told() -> None:
     plan = table.plan()
     assert plan is not None
     table.applied(plan)
-    table.close("b", departure := Waiter())
+    table.unlisten("b", departure := Waiter())
     closed = pglisten.ListenerClosed("closed")
     table.fail(closed)
     assert waiters["a"].error is closed
@@ -261,18 +261,18 @@ def test_in_any_order_of_calls_losses_and_refusals_the_server_ends_up_with_what_
             case 0 | 1:
                 if channel not in table:
                     waiters.append((channel, Waiter()))
-                    table.open(*waiters[-1])
+                    table.listen(*waiters[-1])
             case 2:
                 if channel in table:
                     departures.append(Waiter())
-                    table.close(channel, departures[-1])
+                    table.unlisten(channel, departures[-1])
             case 3:
                 if waiters:
-                    table.give_up(*dice.choice(waiters))
+                    table.abandon_listen(*dice.choice(waiters))
             case 4:
                 if dice.random() < 0.3:
                     departures.append(Waiter())
-                    table.close_all(departures[-1])
+                    table.unlisten_all(departures[-1])
             case 5:
                 if dice.random() < 0.3:
                     server.clear()
@@ -295,5 +295,5 @@ def test_in_any_order_of_calls_losses_and_refusals_the_server_ends_up_with_what_
     table.drained()
     assert server == table.names
     assert not table.waiting
-    assert table.orphans == set()
+    assert table.abandoned == set()
     assert all(departure.done for departure in departures)

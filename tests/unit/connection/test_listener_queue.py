@@ -16,77 +16,75 @@ def _numbered(*numbers: int) -> list[Notification]:
     return [Notification(1, "c", str(number)) for number in numbers]
 
 
-def _drain(mailbox: ListenerQueue) -> list[int | None]:
-    return [
-        None if item is None else int(item.payload) for item in (mailbox.get(0) for _ in range(len(mailbox)))
-    ]
+def _drain(queue: ListenerQueue) -> list[int | None]:
+    return [None if item is None else int(item.payload) for item in (queue.get(0) for _ in range(len(queue)))]
 
 
 def test_items_come_in_order_with_the_gap_where_it_was_put() -> None:
-    mailbox = ListenerQueue(10)
-    mailbox.deliver(_numbered(1, 2))
-    mailbox.mark_gap()
-    mailbox.deliver(_numbered(3))
-    assert _drain(mailbox) == [1, 2, None, 3]
+    queue = ListenerQueue(10)
+    queue.deliver(_numbered(1, 2))
+    queue.mark_gap()
+    queue.deliver(_numbered(3))
+    assert _drain(queue) == [1, 2, None, 3]
 
 
 def test_a_full_mailbox_asks_for_no_more_and_says_when_there_is_room() -> None:
-    mailbox = ListenerQueue(2)
+    queue = ListenerQueue(2)
     calls: list[int] = []
-    mailbox.deliver(_numbered(1, 2, 3))
-    assert not mailbox.request_room(lambda: calls.append(len(mailbox)))
-    mailbox.get(0)
+    queue.deliver(_numbered(1, 2, 3))
+    assert not queue.request_room(lambda: calls.append(len(queue)))
+    queue.get(0)
     assert calls == []
-    mailbox.get(0)
+    queue.get(0)
     assert calls == [1]
-    mailbox.get(0)
+    queue.get(0)
     assert calls == [1]
 
 
 def test_delivering_never_waits_and_loses_nothing() -> None:
-    mailbox = ListenerQueue(1)
-    mailbox.deliver(_numbered(*range(100)))
-    assert _drain(mailbox) == list(range(100))
+    queue = ListenerQueue(1)
+    queue.deliver(_numbered(*range(100)))
+    assert _drain(queue) == list(range(100))
 
 
 def test_the_oldest_give_way_to_one_marker_in_their_place() -> None:
-    mailbox = ListenerQueue(2, drop_oldest=True)
-    mailbox.deliver(_numbered(1, 2))
-    mailbox.deliver(_numbered(3))
-    mailbox.deliver(_numbered(4))
-    assert _drain(mailbox) == [None, 3, 4]
-    assert (mailbox.received, mailbox.dropped, mailbox.delivered, mailbox.overflows) == (4, 2, 2, 1)
+    queue = ListenerQueue(2, drop_oldest=True)
+    queue.deliver(_numbered(1, 2))
+    queue.deliver(_numbered(3))
+    queue.deliver(_numbered(4))
+    assert _drain(queue) == [None, 3, 4]
+    assert (queue.received, queue.dropped, queue.delivered, queue.overflows) == (4, 2, 2, 1)
 
 
 def test_a_reconnection_marker_is_never_dropped_and_stands_for_what_was_dropped_around_it() -> None:
-    mailbox = ListenerQueue(1, drop_oldest=True)
-    mailbox.deliver(_numbered(1))
-    mailbox.mark_gap()
-    mailbox.mark_gap()
-    mailbox.deliver(_numbered(2, 3))
-    assert _drain(mailbox) == [None, None, 3]
-    assert mailbox.overflows == 0
+    queue = ListenerQueue(1, drop_oldest=True)
+    queue.deliver(_numbered(1))
+    queue.mark_gap()
+    queue.mark_gap()
+    queue.deliver(_numbered(2, 3))
+    assert _drain(queue) == [None, None, 3]
+    assert queue.overflows == 0
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 9), st.just("get")), max_size=60), st.integers(1, 5))
 def test_every_hole_has_a_marker_and_markers_add_up(steps: list[object], size: int) -> None:
-    mailbox = ListenerQueue(size, drop_oldest=True)
+    queue = ListenerQueue(size, drop_oldest=True)
     sent = gaps = 0
     got: list[int | None] = []
     for step in steps:
         if step is None:
-            mailbox.mark_gap()
+            queue.mark_gap()
             gaps += 1
         elif step == "get":
-            if len(mailbox):
-                item = mailbox.get(0)
+            if len(queue):
+                item = queue.get(0)
                 got.append(None if item is None else int(item.payload))
         else:
             assert isinstance(step, int)
-            mailbox.deliver(_numbered(*range(sent, sent + step)))
+            queue.deliver(_numbered(*range(sent, sent + step)))
             sent += step
-        assert len([x for x in mailbox.items if x is not None]) <= size
-    got += _drain(mailbox)
+        assert len([x for x in queue.items if x is not None]) <= size
+    got += _drain(queue)
     expected = 0
     marked = False
     for number in got:
@@ -96,37 +94,37 @@ def test_every_hole_has_a_marker_and_markers_add_up(steps: list[object], size: i
         assert number == expected or (marked and number > expected)
         expected, marked = number + 1, False
     assert expected == sent or marked
-    assert got.count(None) == gaps + mailbox.overflows
-    assert mailbox.received == sent == mailbox.delivered + mailbox.dropped
+    assert got.count(None) == gaps + queue.overflows
+    assert queue.received == sent == queue.delivered + queue.dropped
 
 
 def test_what_is_queued_at_the_end_still_comes_and_then_the_reason() -> None:
-    mailbox = ListenerQueue(2)
-    mailbox.deliver(_numbered(1))
-    mailbox.finish(pglisten.ListenerClosed("closed"))
-    mailbox.deliver(_numbered(2))
-    mailbox.mark_gap()
-    assert mailbox.get(None) == Notification(1, "c", "1")
+    queue = ListenerQueue(2)
+    queue.deliver(_numbered(1))
+    queue.finish(pglisten.ListenerClosed("closed"))
+    queue.deliver(_numbered(2))
+    queue.mark_gap()
+    assert queue.get(None) == Notification(1, "c", "1")
     with pytest.raises(pglisten.ListenerClosed):
-        mailbox.get(None)
+        queue.get(None)
 
 
 def test_the_end_wakes_everybody_who_waits() -> None:
-    mailbox = ListenerQueue(2)
-    takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
+    queue = ListenerQueue(2)
+    takers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
-    mailbox.finish(pglisten.ListenerClosed("closed"))
+    queue.finish(pglisten.ListenerClosed("closed"))
     gevent.joinall(takers, timeout=5)
     assert all(isinstance(taker.exception, pglisten.ListenerClosed) for taker in takers)
 
 
 def test_each_item_goes_to_one_of_several_takers() -> None:
-    mailbox = ListenerQueue(100)
+    queue = ListenerQueue(100)
     got: list[str] = []
 
     def take() -> None:
         for _ in range(10):
-            item = mailbox.get(5)
+            item = queue.get(5)
             assert item is not None
             got.append(item.payload)
             gevent.sleep(0)
@@ -134,7 +132,7 @@ def test_each_item_goes_to_one_of_several_takers() -> None:
     takers = [gevent.spawn(take) for _ in range(5)]
     gevent.idle()
     for number in range(50):
-        mailbox.deliver(_numbered(number))
+        queue.deliver(_numbered(number))
         if number % 7 == 0:
             gevent.sleep(0)
     gevent.joinall(takers, timeout=5, raise_error=True)
@@ -142,47 +140,47 @@ def test_each_item_goes_to_one_of_several_takers() -> None:
 
 
 def test_a_taker_killed_while_it_waits_takes_nothing_along() -> None:
-    mailbox = ListenerQueue(2)
-    taker = gevent.spawn(mailbox.get, None)
+    queue = ListenerQueue(2)
+    taker = gevent.spawn(queue.get, None)
     gevent.idle()
-    mailbox.deliver(_numbered(1))
+    queue.deliver(_numbered(1))
     taker.kill()
-    assert len(mailbox) == 1 or taker.value is not None
+    assert len(queue) == 1 or taker.value is not None
 
 
 def test_a_time_out_is_an_error_and_not_an_end() -> None:
-    mailbox = ListenerQueue(2)
+    queue = ListenerQueue(2)
     with pytest.raises(pglisten.OperationTimeout):
-        mailbox.get(0.001)
-    mailbox.deliver(_numbered(1))
-    assert mailbox.get(0) == Notification(1, "c", "1")
+        queue.get(0.001)
+    queue.deliver(_numbered(1))
+    assert queue.get(0) == Notification(1, "c", "1")
 
 
 def test_one_item_wakes_one_of_those_who_wait() -> None:
-    mailbox = ListenerQueue(2)
-    takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
+    queue = ListenerQueue(2)
+    takers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
     woken: list[object] = []
     before = greenlet.settrace(lambda _, greenlets: woken.append(greenlets[1]))
     try:
-        mailbox.deliver(_numbered(1))
+        queue.deliver(_numbered(1))
         gevent.idle()
     finally:
         greenlet.settrace(before)
     assert [taker for taker in woken if taker in takers] == takers[:1]
     assert takers[0].ready()
-    assert len(mailbox.waiting) == 2
+    assert len(queue.waiting) == 2
     gevent.killall(takers)
-    assert mailbox.waiting == []
+    assert queue.waiting == []
 
 
 def test_who_is_next_is_switched_to_and_the_others_are_woken_for_the_rest() -> None:
-    mailbox = ListenerQueue(5)
-    takers = [gevent.spawn(mailbox.get, None) for _ in range(3)]
+    queue = ListenerQueue(5)
+    takers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
-    assert mailbox.next_taker() is None
-    mailbox.put(_numbered(1, 2))
-    assert mailbox.next_taker() is takers[0]
+    assert queue.next_taker() is None
+    queue.put(_numbered(1, 2))
+    assert queue.next_taker() is takers[0]
     gevent.get_hub().loop.run_callback(gevent.getcurrent().switch)
     takers[0].switch()
     gevent.idle()
@@ -192,17 +190,17 @@ def test_who_is_next_is_switched_to_and_the_others_are_woken_for_the_rest() -> N
 
 
 def test_a_forked_child_hands_out_nothing_that_its_parent_has_queued() -> None:
-    mailbox = ListenerQueue(5)
-    taker = gevent.spawn(mailbox.get, None)
+    queue = ListenerQueue(5)
+    taker = gevent.spawn(queue.get, None)
     gevent.idle()
-    mailbox.deliver(_numbered(1))
+    queue.deliver(_numbered(1))
     # A copy of the taker is about to be woken in the child as well.
-    in_a_forked_child(lambda: _assert_never_taken(mailbox, taker))
+    in_a_forked_child(lambda: _assert_never_taken(queue, taker))
     assert taker.get(timeout=5) == Notification(1, "c", "1")
 
 
-def _assert_never_taken(mailbox: ListenerQueue, taker: gevent.Greenlet[..., object]) -> None:
+def _assert_never_taken(queue: ListenerQueue, taker: gevent.Greenlet[..., object]) -> None:
     gevent.reinit()
     gevent.idle()
     assert not taker.ready()
-    assert len(mailbox) == 0
+    assert len(queue) == 0

@@ -42,7 +42,7 @@ class Waiter:
     def resolve(self, error: Exception | None = None) -> None:
         self.done = True
 
-    def join(self, timeout: float | None) -> bool:
+    def finished_within(self, timeout: float | None) -> bool:
         raise NotImplementedError
 
 
@@ -96,7 +96,7 @@ def one_more(count: int) -> Iterator[float]:
 
         def step(number: int = number) -> None:
             for channel in range(STEPS):
-                table.open(f"more {number} {channel}", Waiter())
+                table.listen(f"more {number} {channel}", Waiter())
                 agree(table)
 
         yield seconds(step)
@@ -105,13 +105,13 @@ def one_more(count: int) -> Iterator[float]:
 def one_less(count: int, *, already: int = 0) -> Iterator[float]:
     table = listening(count)
     for channel in range(already):
-        table.close(f"c{channel}", Waiter())
+        table.unlisten(f"c{channel}", Waiter())
     agree(table)
     for number in range(ROUNDS):
 
         def step(number: int = number) -> None:
             for channel in range(number * STEPS, (number + 1) * STEPS):
-                table.close(f"c{already + channel}", Waiter())
+                table.unlisten(f"c{already + channel}", Waiter())
                 table.drained()
                 agree(table)
 
@@ -145,7 +145,7 @@ def test_wait_connected_looks_at_each_claim_twice_at_most_in_any_order() -> None
         supervisor = listener._supervisor
         claims = [Claim() for _ in range(count)]
         for number, claim in enumerate(claims):
-            supervisor.channels.open(f"c{number}", claim)
+            supervisor.channels.listen(f"c{number}", claim)
         Claim.looks = 0
         waiting = gevent.spawn(listener.wait_connected, 20)
         gevent.idle()

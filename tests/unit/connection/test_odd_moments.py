@@ -196,7 +196,7 @@ def test_a_supervisor_killed_before_its_first_switch_leaves_nobody_waiting(serve
 
 def test_a_link_killed_before_its_first_switch_closes_its_session(server: FakeServer) -> None:
     connection = ListenerConnection("", backend=FakeBackend(server))
-    connection._link._greenlet.kill()
+    connection._connection._greenlet.kill()
     with pytest.raises(pglisten.ConnectionLost):
         connection.get(timeout=5)
     assert server.sessions() == frozenset()

@@ -7,7 +7,7 @@ from pglisten._listener.backoff import Backoff
 
 
 def _dice_free(minimum: float, maximum: float) -> Backoff:
-    return Backoff(minimum, maximum, jitter=0.0, dice=lambda: 0.7)
+    return Backoff(minimum, maximum, jitter=0.0, random=lambda: 0.7)
 
 
 def test_the_interval_doubles_from_the_minimum_to_the_maximum() -> None:

@@ -59,8 +59,8 @@ def _supervisor(server: FakeServer, sleeps: Sleeps, events: list[str], **changes
         "heartbeat": Heartbeat(30.0, 10.0),
         **changes,
     }
-    pace = Timing(now=lambda: sleeps.now, sleep=sleeps, dice=lambda: 0.5)
-    supervisor = Supervisor(Settings(**options), pace=pace)  # type: ignore[arg-type]
+    timing = Timing(now=lambda: sleeps.now, sleep=sleeps, random=lambda: 0.5)
+    supervisor = Supervisor(Settings(**options), timing=timing)  # type: ignore[arg-type]
     supervisor.start()
     return supervisor
 
@@ -83,7 +83,7 @@ def test_a_loss_is_retried_when_the_minimum_has_passed_since_the_connection(serv
     supervisor.wait_connected(5)
     sleeps.now += 30
     server.cut()
-    assert supervisor.mailbox.get(5) is None
+    assert supervisor.queue.get(5) is None
     supervisor.wait_connected(5)
     sleeps.now += 500
     server.cut()
@@ -236,7 +236,7 @@ def test_a_link_killed_from_outside_is_a_loss_like_any_other(
 ) -> None:
     listener = _listener(server, listeners)
     listener.listen("x", timeout=5)
-    link = listener._supervisor.link
+    link = listener._supervisor.connection
     assert link is not None
     link._greenlet.kill()
     assert listener.get(timeout=5) is None
