@@ -1,4 +1,4 @@
-"""A single connection that listens, without a way back when it is lost."""
+"""A single connection that listens, and is not replaced when it is lost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["ListenerConnection"]
 
 
 class ListenerConnection:
-    """One connection, made here and now, and not made again when it is lost. Most programs want `Listener`.
+    """Make one connection, which is not replaced when it is lost. Most programs want `Listener`.
 
-    *dsn*, *backend*, *queue_size* and *connect_timeout* are those of `Listener`; a full queue stops the
-    reading. Raises `ConfigurationError`, or `ConnectionFailed` if the connection cannot be made. One query
-    runs at a time; others queue. The first cause of death wins, and is what everybody gets from then on.
+    *dsn*, *backend*, *queue_size* and *connect_timeout* are those of `Listener`. A full queue stops reading
+    from the socket. Raises `ConfigurationError`, or `ConnectionFailed` if the connection cannot be made. One
+    query runs at a time; others wait. After the connection has ended, each call raises the first cause.
     """
 
     def __init__(
@@ -60,29 +60,30 @@ class ListenerConnection:
     def listen(self, channel: str, timeout: float | None = None) -> None:
         """Listen to *channel*; return when the server has acknowledged it.
 
-        Raises what `Listener.listen` does: after `InvalidChannelName`, `ServerError` or `OperationTimeout`
-        (*timeout* seconds; ``None``: never) it is not in the set. Or raises why the connection ended.
+        Raises what `Listener.listen` raises, and the cause of the connection's end. After
+        `InvalidChannelName`, `ServerError` or `OperationTimeout` (*timeout* seconds; ``None``: never),
+        *channel* is not in the set.
         """
         calls.listen(self._require_open, channel, timeout)
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
-        """Stop listening to *channel*; what had arrived before is still delivered.
+        """Stop listening to *channel*; notifications that had arrived before are still delivered.
 
-        Raises `ChannelNotOpen`, `OperationTimeout` after *timeout* seconds (``None``: never), or why the
-        connection ended.
+        Raises `ChannelNotOpen`, `OperationTimeout` after *timeout* seconds (``None``: never), or the cause of
+        the connection's end.
         """
         calls.unlisten(self._require_open, channel, timeout)
 
     def unlisten_all(self, timeout: float | None = None) -> None:
-        """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
+        """Stop listening to all channels, by the rules of ``unlisten``; an empty set is no error."""
         calls.unlisten_all(self._require_open, timeout)
 
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification; return when the server has committed it.
 
         Raises `InvalidChannelName` and `PayloadTooLong` (over 7999 bytes of UTF-8) before it is sent,
-        `ServerError`, `OperationTimeout` after *timeout* seconds (``None``: never), or why the connection
-        ended.
+        `ServerError`, `OperationTimeout` after *timeout* seconds (``None``: never), or the cause of the
+        connection's end.
         """
         statement = notify_statement(channel, payload)
         timeout = check_timeout(timeout)
@@ -91,15 +92,16 @@ class ListenerConnection:
     def execute(self, sql: str, timeout: float | None = None) -> None:
         """Run one simple query, which may hold several statements, and discard its results.
 
-        Raises `ServerError` if it ran and was refused: the connection is fine; `ConnectionLost` if it could
-        not be completed: the connection is dead; `OperationTimeout` after *timeout* seconds (``None``:
-        never) of waiting for its turn or its end: the query runs on if it has begun; `ListenerClosed`.
+        Raises `ServerError` if the server refused the query: the connection is fine. Raises `ConnectionLost`
+        if the query could not be completed: the connection is dead. Raises `OperationTimeout` after *timeout*
+        seconds (``None``: never) of waiting for its turn or its end: a query that has begun runs to its end.
+        Raises `ListenerClosed`.
 
-        Leave no transaction open: LISTEN takes effect with its commit, and notifications wait for it. What
-        *sql* does to the session is not seen here: after ``UNLISTEN``, ``DISCARD ALL``, or a ``ROLLBACK``
-        of the transaction in which ``listen`` was called, ``channels`` still has what the server has no
-        more, and nothing arrives. Call ``unlisten`` and ``listen`` to mend that; better, use ``unlisten``
-        instead of such SQL. Leave ``client_encoding`` as it is.
+        Leave no transaction open: LISTEN takes effect with its commit, and notifications wait for it.
+        ``channels`` does not see what *sql* does to the session. After ``UNLISTEN``, ``DISCARD ALL``, or a
+        ``ROLLBACK`` of the transaction in which ``listen`` was called, it still names channels that the
+        server no longer has. To mend that, call ``unlisten`` and ``listen``; better, use ``unlisten``
+        instead of such SQL. Do not change ``client_encoding``.
         """
         check_statement(sql)
         timeout = check_timeout(timeout)
@@ -108,9 +110,9 @@ class ListenerConnection:
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds.
 
-        Raises `OperationTimeout` if no answer comes within *timeout* seconds (``None``: waits for ever): the
-        connection counts as lost then, unless a query of ``execute`` is running before it. Raises why the
-        connection ended if it has.
+        Raises `OperationTimeout` if no reply arrives within *timeout* seconds (``None``: waits forever). The
+        connection then counts as lost, unless a query of ``execute`` runs before the ping. Raises the cause
+        of the connection's end if it has ended.
         """
         timeout = check_timeout(timeout)
         return self._require_open().ping(timeout)
@@ -119,7 +121,7 @@ class ListenerConnection:
         """Return the next notification.
 
         Raises `OperationTimeout` after *timeout* seconds (``None``: never; 0: after one turn of the event
-        loop). When the connection has ended and the queue is empty, raises why: `ConnectionLost`, or
+        loop). After the connection has ended and the queue is empty, raises the cause: `ConnectionLost`, or
         `ListenerClosed` after ``close()``.
         """
         timeout = check_timeout(timeout)
@@ -144,7 +146,7 @@ class ListenerConnection:
 
     @property
     def channels(self) -> frozenset[str]:
-        """The set of channels, acknowledged or waiting to be: what was asked for here, not by ``execute``."""
+        """The set of channels, acknowledged or waiting to be. SQL run by ``execute`` does not change it."""
         return self._channels.names
 
     @property
@@ -159,7 +161,7 @@ class ListenerConnection:
 
     @property
     def error(self) -> Error | None:
-        """Why it ended: `ConnectionLost` or `ListenerClosed`; ``None`` while it lives."""
+        """The cause of the end: `ConnectionLost` or `ListenerClosed`; ``None`` while the connection lives."""
         return self._connection.cause
 
     @property
@@ -173,13 +175,12 @@ class ListenerConnection:
         return self._connection.pid
 
     def close(self, timeout: float | None = None) -> None:
-        """End it, whatever it is doing; who waits gets `ListenerClosed`. Idempotent, and prompt.
+        """Close the connection at once, in any state. Waiting calls raise `ListenerClosed`. Idempotent.
 
-        There is no callback to wait for, and so nothing that *timeout* seconds could limit: it is there
-        because a `Listener` has it.
-        In the event loop and in a signal handler it returns at once if it cannot wait there.
-        A query of ``execute`` that is running at the server ends there by itself, and the session with it.
-        In a forked child it drops the copy and leaves the parent's session alone.
+        *timeout* has no effect, because there is no callback to wait for. It is accepted because `Listener`
+        has it. In the event loop and in a signal handler it returns at once if nothing can wait there.
+        If a query of ``execute`` is running, the server ends it by itself, and then the session.
+        In a forked child, the copy is dropped and the parent's session is not touched.
         """
         check_timeout(timeout)
         if not self._owner.forked:
@@ -204,7 +205,7 @@ class ListenerConnection:
         )
 
     def _require_open(self) -> LiveConnection:
-        """Return the living connection, or raise why there is none."""
+        """Return the connection if it is alive, else raise the cause of its end."""
         if self._connection.cause is not None:
             raise copy_for_raise(self._connection.cause)
         if self._owner.forked:

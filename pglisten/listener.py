@@ -1,4 +1,4 @@
-"""The listener: one connection that stays listening, and a stream that says when something may be missing."""
+"""The listener: a connection that is replaced after a loss, and a stream that marks possible gaps."""
 
 from __future__ import annotations
 
@@ -27,40 +27,41 @@ if TYPE_CHECKING:
 __all__ = ["EventCallback", "Listener", "ListenerEvent", "Stats"]
 
 CLOSE_GRACE = 0.4
-"""Seconds that ``close()`` gives a running event callback. Twice that is within the promised second: the
-last event's callback may be slow as well."""
+"""Seconds that ``close()`` gives a running event callback, and again the last event's: within a second."""
 
 Made = TypeVar("Made", bound="Listener")
 
 
 class Listener:
-    """Keep one connection listening, and come back by itself when it is lost.
+    """Keep one connection listening, and connect again when it is lost.
 
-    It starts connecting in the background at once. Iterate it, in a greenlet, for `Notification` tuples in
-    the server's order, and ``None`` where something may have been missed: after a reconnection, in a
-    forked child, and where a full queue was cut. On ``None``, look at the state the notifications are about.
+    It starts to connect in the background at once. Iterate it in a greenlet: it yields `Notification` tuples
+    in the server's order, and ``None`` where notifications may be missing: after a reconnection, in a forked
+    child, and where a full queue dropped some. On ``None``, reload the state that they are about.
 
-    *dsn* is a libpq connection string, ``key=value`` or URI; what it leaves out comes from the ``PG*``
-    variables and libpq's defaults. *backend* is the driver's name; ``None`` means ``PGLISTEN_BACKEND``,
-    then the first one installed; a `Backend` instance is taken as it is. All times are seconds.
+    *dsn* is a libpq connection string, ``key=value`` or URI. Omitted settings come from the ``PG*`` variables
+    and libpq's defaults. *backend* is the driver's name or a `Backend` instance; ``None`` means
+    ``PGLISTEN_BACKEND``, then the first one installed. All times are seconds.
 
-    *min_reconnect_interval* is the wait after a first failed attempt; each further failure doubles it up to
-    *max_reconnect_interval*. A connection that lived for the minimum is retried at once. *jitter* is the
-    share by which each wait is varied at random, 0 to 1. *event_callback* is called with a
-    `ListenerEvent` and an error or ``None``, in a greenlet of its own, one call at a time; it may block,
-    raise (which is logged), and call this listener; after RECONNECTED the stream goes on when it returned.
+    *min_reconnect_interval* is the delay after a first failed attempt. Each further failure doubles it, up to
+    *max_reconnect_interval*. A connection that lived for the minimum is replaced at once. *jitter* is the
+    share by which each delay varies at random, from 0 to 1.
 
-    A queue of *queue_size* items stops the reading from the socket (``overflow="block"``: the server keeps
-    the rest; what one read or one command's reply brought along comes on top), or drops the oldest
-    (``"drop_oldest"``) with one ``None`` in their place.
+    *event_callback* is called with a `ListenerEvent` and an error or ``None``, in a greenlet of its own, one
+    call at a time. It may block, raise (the error is logged) and call this listener. After RECONNECTED the
+    stream continues when the callback has returned.
 
-    *connect_timeout* limits one attempt on one address (``None``: no limit); a ``connect_timeout`` in *dsn*
-    goes before it. *heartbeat_interval* seconds after its last answer (``None``: never) the server is pinged,
-    and without another within *heartbeat_timeout* the connection counts as lost.
+    If *queue_size* items are queued, ``overflow="block"`` stops reading from the socket, and the server
+    keeps the rest. The queue can exceed *queue_size* by one network read and by what arrives with a
+    command's reply. ``"drop_oldest"`` drops the oldest notifications and puts one ``None`` in their place.
 
-    Raises `ConfigurationError` for any option, DSN or backend name that cannot work.
+    *connect_timeout* limits one attempt on one address (``None``: no limit). A ``connect_timeout`` in *dsn*
+    takes precedence. *heartbeat_interval* seconds after the last reply (``None``: never), the server is
+    pinged. If it does not reply within *heartbeat_timeout*, the connection counts as lost.
 
-    After a fork the child gets a connection of its own with its first call here; the parent's is not touched.
+    Raises `ConfigurationError` for a wrong option, DSN or backend name.
+
+    After a fork, the child makes a connection of its own with its first call. The parent's is not touched.
     """
 
     def __init__(
@@ -102,38 +103,39 @@ class Listener:
     def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
         """Make one from *config*: ``os.environ``, another mapping, or an object with settings for attributes.
 
-        ``PGLISTEN_QUEUE_SIZE`` is for *queue_size*, and so on for each option; strings are converted.
-        *overrides* are options that go before *config*. Raises `ConfigurationError` for an unknown
-        ``PGLISTEN_`` key, and for a value that cannot work.
+        ``PGLISTEN_QUEUE_SIZE`` sets *queue_size*, and so on for each option; strings are converted.
+        *overrides* are options that take precedence over *config*. Raises `ConfigurationError` for an unknown
+        ``PGLISTEN_`` key, and for a wrong value.
         """
         return _config.make(cls, config, overrides)
 
     # The set of channels
 
     def listen(self, channel: str, timeout: float | None = None) -> None:
-        """Listen to *channel*; return when the server has acknowledged it on the then current connection.
+        """Listen to *channel*; return when the server has acknowledged it on the current connection.
 
-        Waits through reconnections, *timeout* seconds at most (``None``: for ever). Case counts. Raises
+        Waits through reconnections, at most *timeout* seconds (``None``: forever). Channel names are
+        case-sensitive. Raises
 
-        * `InvalidChannelName`: empty, NUL, over 63 bytes of UTF-8, or not encodable; or, after the server
-          was asked, a name that a database whose encoding is not UTF-8 would cut or change;
-        * `ChannelAlreadyOpen`: it is in the set, acknowledged or not; after any other error it is not;
+        * `InvalidChannelName`: the name is empty, holds a NUL, has over 63 bytes of UTF-8, or cannot be
+          encoded. After the server was asked: the database's encoding would cut or change the name;
+        * `ChannelAlreadyOpen`: *channel* is in the set, acknowledged or not. After any other error it is not;
         * `ServerError`: the server refuses; `OperationTimeout`: no acknowledgement in time;
-        * `ChannelNotOpen`: ``unlisten`` was called for it meanwhile; `ListenerClosed`.
+        * `ChannelNotOpen`: ``unlisten`` was called for *channel* meanwhile; `ListenerClosed`.
         """
         calls.listen(self._require_open, channel, timeout)
 
     def unlisten(self, channel: str, timeout: float | None = None) -> None:
-        """Stop listening to *channel*. What had arrived before is still delivered.
+        """Stop listening to *channel*. Notifications that had arrived before are still delivered.
 
-        With a connection, returns when the server has acknowledged it; without, at once. Raises
-        `ChannelNotOpen`, `ListenerClosed`, or `OperationTimeout` after *timeout* seconds (``None``: never);
-        the channel is out of the set then all the same.
+        Returns when the server has acknowledged it, or at once if there is no connection. Raises
+        `ChannelNotOpen`, `ListenerClosed`, or `OperationTimeout` after *timeout* seconds (``None``: never).
+        After `OperationTimeout`, *channel* is no longer in the set either.
         """
         calls.unlisten(self._require_open, channel, timeout)
 
     def unlisten_all(self, timeout: float | None = None) -> None:
-        """Stop listening to every channel, by the rules of ``unlisten``; an empty set is no error."""
+        """Stop listening to all channels, by the rules of ``unlisten``; an empty set is no error."""
         calls.unlisten_all(self._require_open, timeout)
 
     @property
@@ -146,9 +148,9 @@ class Listener:
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification over this connection; return when the server has committed it.
 
-        Raises `InvalidChannelName` (see ``listen``) and `PayloadTooLong` (over 7999 bytes of UTF-8) before it
-        is sent, `NotConnected`, `ServerError`, `ListenerClosed`. After `ConnectionLost`, and after
-        `OperationTimeout` (*timeout* seconds, ``None``: never), it may have been sent or not.
+        Raises `InvalidChannelName` (see ``listen``) or `PayloadTooLong` (over 7999 bytes of UTF-8) before
+        anything is sent, `NotConnected`, `ServerError` or `ListenerClosed`. After `ConnectionLost`, and after
+        `OperationTimeout` (*timeout* seconds, ``None``: never), the notification may have been sent or not.
         """
         statement = notify_statement(channel, payload)
         timeout = check_timeout(timeout)
@@ -157,9 +159,9 @@ class Listener:
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds.
 
-        Raises `NotConnected` if there is no connection, `ConnectionLost` if it ends meanwhile,
-        `ListenerClosed`, and `OperationTimeout` if no answer comes within *timeout* seconds (``None``: as
-        long as the heartbeat allows): the connection counts as lost then.
+        Raises `NotConnected` if there is no connection, `ConnectionLost` if it ends meanwhile, and
+        `ListenerClosed`. If no reply arrives within *timeout* seconds (``None``: as long as the heartbeat
+        allows), the connection counts as lost and `OperationTimeout` is raised.
         """
         timeout = check_timeout(timeout)
         return self._require_open().require_connection().ping(timeout)
@@ -219,12 +221,12 @@ class Listener:
         """Return the next notification, or ``None`` for a gap: something may have been missed here.
 
         Raises `OperationTimeout` after *timeout* seconds (``None``: never; 0: after one turn of the event
-        loop), and `ListenerClosed` once the listener is closed and the queue is empty.
+        loop), and `ListenerClosed` after the listener was closed and the queue is empty.
         """
         timeout = check_timeout(timeout)
         queue = self._supervisor.queue
         if queue.items and self._supervisor.owner.is_here:
-            return queue.get(0)  # What is queued is there for the taking.
+            return queue.get(0)  # Queued items need no wait.
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
@@ -245,7 +247,7 @@ class Listener:
                     raise  # Thrown in from outside.
                 return
             owner, queue, items = supervisor.owner, supervisor.queue, supervisor.queue.items
-            # This runs once for each of a burst. That it is this process was asked when they were waited for.
+            # Runs once for each item of a burst. The process was checked before the wait.
             while items and thread_ident() == owner.thread:
                 item = items.popleft()
                 if item is None or queue.on_room:
@@ -253,12 +255,13 @@ class Listener:
                 yield item
 
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
-        """End it, in whatever state it is; afterwards no greenlet, socket or server session is left.
+        """Close the listener, in any state; afterwards no greenlet, socket or server session is left.
 
-        All waiting calls raise `ListenerClosed`; what is queued can still be taken. *timeout* is the seconds
-        that a running event callback has to return before it is killed (``None``: no limit). Nothing else
-        takes time. Closing twice is allowed. Called from the callback itself, it returns before the callback
-        does; in the event loop and in a signal handler it returns at once if it cannot wait there.
+        All waiting calls raise `ListenerClosed`; queued items can still be taken. *timeout* is the seconds
+        in which a running event callback must return before it is killed (``None``: no limit). Nothing else
+        takes time. Closing twice is allowed. If the callback itself calls this, it returns before the
+        callback does. It returns at once in the event loop and in a signal handler, if nothing can wait
+        there.
         """
         timeout = check_timeout(timeout)
         if not (self.closed and self._supervisor.owner.forked):
@@ -281,7 +284,7 @@ class Listener:
         return f"<Listener {state} backend={self._backend} channels={channels}{pid}>"
 
     def _require_open(self, *, even_closed: bool = False) -> Supervisor:
-        """Return this process's supervisor, which a forked child starts with its first call."""
+        """Return this process's supervisor; a forked child starts its own with its first call."""
         supervisor = self._supervisor
         forked = supervisor.owner.forked
         if not forked:

@@ -1,6 +1,6 @@
-"""The calls that change the set of channels, for a listener and for a single connection alike.
+"""listen(), unlisten() and unlisten_all() for a listener and for a single connection.
 
-They check their arguments, and raise what *require_open* raises where there is no listener or connection.
+They check their arguments. They raise what *require_open* raises if the listener or connection is closed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .channels import ChannelTable
 
 
 class HasChannels(Protocol):
-    """Who keeps a channel table and can have the server brought in line with it."""
+    """Keeps a channel table, and sends what the table plans after `channels_changed`."""
 
     @property
     def channels(self) -> ChannelTable: ...
@@ -23,7 +23,7 @@ class HasChannels(Protocol):
 
 
 def listen(require_open: Callable[[], HasChannels], channel: str, timeout: float | None) -> None:
-    """Add *channel* and wait for the server's acknowledgement; out of the set again if that fails."""
+    """Add *channel* and wait for the server's acknowledgement. If that fails, remove *channel* again."""
     check_channel(channel)
     holder, timeout = _ready(require_open, timeout)
     completion = Completion()
@@ -32,13 +32,13 @@ def listen(require_open: Callable[[], HasChannels], channel: str, timeout: float
     try:
         completion.wait(timeout, f"LISTEN {channel!r}")
     finally:
-        if not completion.done:  # out of time, or killed
+        if not completion.done:  # The caller timed out or was killed.
             holder.channels.abandon_listen(channel, completion)
             holder.channels_changed()
 
 
 def unlisten(require_open: Callable[[], HasChannels], channel: str, timeout: float | None) -> None:
-    """Remove *channel* and, where the server has it, wait until it has not."""
+    """Remove *channel*. If the server listens to it, wait until the server has stopped."""
     check_channel(channel)
     holder, timeout = _ready(require_open, timeout)
     completion = Completion()
@@ -48,7 +48,7 @@ def unlisten(require_open: Callable[[], HasChannels], channel: str, timeout: flo
 
 
 def unlisten_all(require_open: Callable[[], HasChannels], timeout: float | None) -> None:
-    """Remove every channel and, where the server has them, wait until it has none."""
+    """Remove all channels. If the server listens to any, wait until it listens to none."""
     holder, timeout = _ready(require_open, timeout)
     completion = Completion()
     holder.channels.unlisten_all(completion)
@@ -59,7 +59,7 @@ def unlisten_all(require_open: Callable[[], HasChannels], timeout: float | None)
 def _ready(
     require_open: Callable[[], HasChannels], timeout: float | None
 ) -> tuple[HasChannels, float | None]:
-    """Return what *require_open* does and the checked *timeout*, where the call may wait."""
+    """Return what *require_open* returns, and the checked timeout; raise `Error` if nothing may wait."""
     holder, checked = require_open(), check_timeout(timeout)
     check_may_wait()
     return holder, checked

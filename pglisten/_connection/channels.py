@@ -1,19 +1,19 @@
-"""Which channels are wanted, which of them the server has, and what to send so that the two agree. Pure.
+"""The wanted channels, the channels the server listens to, and what to send to make them equal. Pure.
 
-Callers change what is wanted; the connection asks `ChannelTable.plan` what to send next and reports what
-came of it. One plan is under way at a time, and the next is drawn up from the state after it, so that any
-order of listen, unlisten, time-outs and losses ends in agreement: there is no other bookkeeping to forget.
+Callers change the wanted channels. The connection asks `ChannelTable.plan` what to send next and reports the
+reply. One plan is in flight at a time, and the next plan is made from the state after it. So any order of
+listen, unlisten, timeouts and losses ends with both sets equal.
 
 ::
 
-    wanted  held by the server  so
-    ------  ------------------  --------------------------------------
-    yes     no                  LISTEN is planned; the completion waits
-    yes     yes                 the completion is acknowledged
-    no      yes                 UNLISTEN is planned; who leaves waits
-    no      no                  nothing; who leaves is told so
+    wanted  held by the server  result
+    ------  ------------------  ------------------------------------------
+    yes     no                  LISTEN is planned; listen() waits
+    yes     yes                 listen() has its acknowledgement
+    no      yes                 UNLISTEN is planned; unlisten() waits
+    no      no                  unlisten() has its acknowledgement
 
-A channel that is part of the plan under way is judged when the answer is there.
+A channel of the plan in flight is judged when the reply has arrived.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .._sql import UNLISTEN_ALL, sync_statement
 from ..errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ServerError
 
 _NOT_THE_CHANNEL = ("08", "25", "40", "53", "55", "57", "58", "XX")
-"""Classes of SQLSTATE (PostgreSQL docs, appendix A) that say nothing against a channel's name: connection,
-transaction state, rollback, resources, prerequisites, intervention, system, internal."""
+"""Classes of SQLSTATE (PostgreSQL docs, appendix A) of errors that the channel's name did not cause:
+connection, transaction state, rollback, resources, prerequisites, intervention, system, internal."""
 
 BATCH = 1000
-"""Channels in one query. Large enough that a thousand cost one round trip; small enough that the answer
-to one query, a message for each channel, does not hold up the hub."""
+"""Channels in one query. A thousand channels cost one round trip. A reply has a message for each channel, so
+a larger one would block the hub."""
 
 
 class Completable(Protocol):
-    """Whoever waits for an answer; `resolve` must not switch greenlets."""
+    """What of a `Completion` this module uses; `resolve` must not switch greenlets."""
 
     @property
     def done(self) -> bool: ...
@@ -45,12 +45,12 @@ class Completable(Protocol):
 
 
 class Plan(NamedTuple):
-    """One query: the channels it drops and adds."""
+    """One query: the channels that it unlistens and listens to."""
 
     listen: tuple[str, ...]
     unlisten: tuple[str, ...]
     everything: bool = False
-    """Drop whatever there is; ``unlisten`` names what that is."""
+    """Whether to unlisten all channels; ``unlisten`` names them."""
 
     @property
     def sql(self) -> str:
@@ -58,11 +58,11 @@ class Plan(NamedTuple):
         return UNLISTEN_ALL if self.everything else sync_statement(self.listen, self.unlisten)
 
     def without(self, channels: Container[str]) -> Plan:
-        """Return the plan that adds none of *channels*."""
+        """Return the plan without listening to *channels*."""
         return self._replace(listen=tuple(channel for channel in self.listen if channel not in channels))
 
     def halves(self) -> tuple[Plan, Plan]:
-        """Return two smaller plans that do the same."""
+        """Return two smaller plans that together do the same."""
         middle = (len(self.unlisten) + len(self.listen)) // 2
         rest = max(0, middle - len(self.unlisten))
         return (
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
 
 class _Countdown:
-    """A completion for several channels: resolves another with the last of them, or the first error."""
+    """Completes *completion* after *count* channels, or with the first error."""
 
     def __init__(self, completion: Completable, count: int) -> None:
         self._completion = completion
@@ -94,7 +94,7 @@ class _Countdown:
 
 
 class ChannelTable:
-    """The set of channels and its state on the current connection."""
+    """Keep the set of wanted channels and its state on the current connection."""
 
     def __init__(self, channels: Iterable[tuple[str, Completable]] = ()) -> None:
         self._wanted: dict[str, Completable] = dict(channels)
@@ -113,7 +113,7 @@ class ChannelTable:
         self._draining: set[str] = set()
         """Channels unlistened after they were acknowledged: notifications in flight are still delivered."""
         self._dropped: set[str] = set()
-        """Of both, those that bring nothing more once all that has arrived is read."""
+        """Channels of both sets from which nothing more comes after all that has arrived is read."""
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._wanted
@@ -123,22 +123,22 @@ class ChannelTable:
 
     @property
     def names(self) -> frozenset[str]:
-        """What is wanted, acknowledged or not."""
+        """The wanted channels, acknowledged or not."""
         return frozenset(self._wanted)
 
     @property
     def waiting(self) -> list[Completable]:
-        """Who waits for a channel to be acknowledged for the first time."""
+        """The completions of channels that were never acknowledged."""
         return list(self._waiting.values())
 
     def wanted(self) -> list[tuple[str, Completable]]:
-        """Return the wanted channels and who waits for each, to start another table with."""
+        """Return the wanted channels with their completions, to start another table."""
         return list(self._wanted.items())
 
-    # What callers want
+    # For callers
 
     def listen(self, channel: str, completion: Completable) -> None:
-        """Want *channel*; *completion* is resolved when the server has acknowledged it."""
+        """Add *channel*; *completion* ends when the server has acknowledged the LISTEN."""
         if channel in self._wanted:
             raise ChannelAlreadyOpen(f"channel {channel!r} is in the set already")
         self._wanted[channel] = self._waiting[channel] = completion
@@ -146,7 +146,7 @@ class ChannelTable:
         self._judge(channel)
 
     def unlisten(self, channel: str, completion: Completable) -> None:
-        """Want *channel* no more; *completion* is resolved when the server does not have it (any more)."""
+        """Remove *channel*; *completion* ends when the server does not listen to it, or no longer does."""
         if channel not in self._wanted:
             raise ChannelNotOpen(f"channel {channel!r} is not in the set")
         replaced = self._remove(channel)
@@ -155,7 +155,7 @@ class ChannelTable:
         self._judge(channel)
 
     def unlisten_all(self, completion: Completable) -> None:
-        """Want nothing any more; *completion* is resolved when the server has none of it."""
+        """Remove all channels; *completion* ends when the server listens to none of them."""
         last = _Countdown(completion, len(self._wanted))
         for channel in list(self._wanted):
             self.unlisten(channel, last)
@@ -174,10 +174,10 @@ class ChannelTable:
             self.abandoned.add(channel)
         return completion
 
-    # What the connection does about it
+    # For the connection
 
     def plan(self) -> Plan | None:
-        """Return what to send next, or ``None`` if the server has exactly what is wanted."""
+        """Return what to send next; ``None`` if the server listens to exactly the wanted channels."""
         while self._suspects:
             suspect = self._suspects.popleft()
             wanted = Plan(
@@ -210,20 +210,20 @@ class ChannelTable:
         self._finish(plan)
 
     def to_blame(self, plan: Plan, error: ServerError) -> bool:
-        """Whether *error* tells against the one channel of *plan*, rather than against the connection.
+        """Whether *error* is to be treated as an error of the plan's one channel, not of the connection.
 
-        Somebody who waits for the channel gets the error, whatever it is. A channel that was open before
-        is given up only for what will not pass.
+        A caller that waits for the channel gets any error. A channel that was acknowledged before is removed
+        only for an error that is not temporary.
         """
         if len(plan.listen) != 1 or plan.unlisten or plan.listen[0] in self._waiting:
             return True
         return error.sqlstate[:2] not in _NOT_THE_CHANNEL
 
     def refused(self, plan: Plan, error: Error) -> list[str]:
-        """Note that the server refused *plan*; return the channels that are out of the set for it.
+        """Note that the server refused *plan*; return the channels that this removes from the set.
 
-        A refusal undoes the whole query, so a plan of several is tried again in halves until the one
-        channel that is to blame is alone. Its completion gets *error*.
+        A refusal undoes the whole query. So a plan of several channels is sent again in halves, until the
+        channel that caused the refusal is alone. Its completion gets *error*.
         """
         if len(plan.listen) + len(plan.unlisten) > 1 and not plan.everything:
             self._suspects.extend(plan.halves())
@@ -236,20 +236,20 @@ class ChannelTable:
         return lost
 
     def _finish(self, plan: Plan) -> None:
-        # An UNLISTEN that the server refuses leaves nothing to try: it is forgotten like one that passed.
+        # A refused UNLISTEN cannot be mended: treat it as acknowledged.
         self._held.difference_update(plan.unlisten)
         self._under_way.difference_update(plan.listen, plan.unlisten)
         for channel in (*plan.listen, *plan.unlisten):
             self._judge(channel)
 
     def catch_up(self) -> None:
-        """Note that nothing is left to send: acknowledge what this connection had to catch up on."""
+        """Note that nothing is left to send, and complete each listen() whose channel the server has."""
         self.caught_up = True
         for channel in [c for c in self._waiting if c in self._held]:
             self._waiting.pop(channel).resolve()
 
     def drained(self) -> None:
-        """Note that all that has arrived is read: channels that the server has dropped bring nothing more."""
+        """Note that all that has arrived is read: nothing more comes on unlistened channels."""
         for channel in self._dropped:
             if channel not in self._held and channel not in self._under_way:
                 self.abandoned.discard(channel)
@@ -257,7 +257,7 @@ class ChannelTable:
         self._dropped.clear()
 
     def disconnected(self) -> None:
-        """Note that the connection is gone and with it all that the server had."""
+        """Note that the connection has ended: the server listens to nothing."""
         self.caught_up = False
         self._held.clear()
         self._under_way.clear()
@@ -271,7 +271,7 @@ class ChannelTable:
             self._judge(channel)
 
     def fail(self, error: Exception) -> None:
-        """Resolve everyone who waits with *error*: nobody will carry anything out any more."""
+        """End every waiting completion with *error*: no connection will follow."""
         for completion in self._waiting.values():
             completion.resolve(error)
         for completions in self._leaving.values():
@@ -292,7 +292,7 @@ class ChannelTable:
         elif held and not wanted:
             self._to_unlisten[channel] = None
         elif wanted and self.caught_up and channel in self._waiting:
-            # Until a new connection has caught up, nobody is told: it might be lost before it counts.
+            # Wait until a new connection has caught up: it might be lost before it counts as made.
             self._waiting.pop(channel).resolve()
         if not held and (channel in self.abandoned or channel in self._draining):
             self._dropped.add(channel)

@@ -21,17 +21,17 @@ class Command:
     ) -> None:
         self.sql = sql
         self.channel = channel
-        """The channel that it names, which the database has to keep as it is written."""
+        """The channel that it notifies, whose name the database must not alter; ``None``: no channel."""
         self.open_ended = open_ended
-        """The user's own SQL: it may run for as long as it likes, and its silence proves nothing."""
+        """Whether it is the caller's own SQL, which has no time limit: silence proves nothing."""
         self.begun = False
-        """Whether it has had its turn, or has it now."""
+        """Whether it was sent."""
         self._limit = limit
         self.completion = Completion()
         self._queue = queue
 
     def timeout(self, otherwise: float | None) -> float | None:
-        """Return the seconds that its answer may take, *otherwise* if it has no shorter limit of its own."""
+        """Return the seconds that the reply may take: the shorter of its own limit and *otherwise*."""
         if self.open_ended:
             return None
         if self._limit is None or otherwise is None:
@@ -46,7 +46,7 @@ class Command:
             self._withdraw()
 
     def finished_within(self, timeout: float | None) -> bool:
-        """Wait for its end as `wait` does, and return whether it came."""
+        """Wait for its end as `wait` does; return whether it has ended, well or not."""
         try:
             return self.completion.finished_within(timeout)
         finally:
@@ -58,11 +58,11 @@ class Command:
 
 
 class CommandQueue:
-    """Commands in the order they came, and the one that runs."""
+    """Keep commands in order, and the one that runs."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[Command, None] = OrderedDict()
-        """In order; a caller that gives up is found at once, however many others wait."""
+        """In order. Removing one from the middle takes the same time however many wait."""
         self._current: Command | None = None
 
     def __bool__(self) -> bool:
@@ -81,25 +81,25 @@ class CommandQueue:
         open_ended: bool = False,
         limit: float | None = None,
     ) -> Command:
-        """Queue a query; *limit* is the seconds from its beginning that its answer may take."""
+        """Queue a query. *limit* is the seconds that the reply may take after it was sent."""
         command = Command(self._waiting, sql, channel=channel, open_ended=open_ended, limit=limit)
         self._waiting[command] = None
         return command
 
     def next(self) -> Command:
-        """Begin the next one."""
+        """Remove the first command from the queue and mark it as running."""
         self._current, _ = self._waiting.popitem(last=False)
         self._current.begun = True
         return self._current
 
     def finish(self, error: Exception | None) -> None:
-        """End the one that runs."""
+        """Complete the command that runs, with *error* if there is one."""
         if self._current is not None:
             self._current.completion.resolve(error)
             self._current = None
 
     def fail(self, error: Exception) -> None:
-        """End all of them with *error*."""
+        """Complete all commands with *error*."""
         self.finish(error)
         while self._waiting:
             command, _ = self._waiting.popitem(last=False)

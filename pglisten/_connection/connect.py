@@ -1,7 +1,7 @@
-"""From a connection string to a session: each host in turn, each address of its name, until one will do.
+"""From a connection string to a session: tries each host, and each address of its name, in turn.
 
-libpq's rules (PostgreSQL docs, libpq, "Specifying Multiple Hosts" and ``target_session_attrs``), and one more
-that only a listener needs: a server that turns out to be a standby when it refuses LISTEN is passed over.
+The rules are libpq's (PostgreSQL docs, libpq, "Specifying Multiple Hosts" and ``target_session_attrs``). A
+listener has one more: if a server refuses LISTEN because it is a standby, the next one is tried.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from .server_state import NO_STATE, STATE_QUERY, ServerState
 logger = logging.getLogger("pglisten.listener")
 
 FINAL = ("28", "3D")
-"""Classes of SQLSTATE that end the attempt, as in libpq: a wrong password or database is wrong everywhere,
-and trying it on every host may lock the account. Anything else another host may do better."""
+"""Classes of SQLSTATE that end the attempt, as in libpq: a wrong password or database is wrong on each host,
+and further tries may lock the account. After any other error the next host is tried."""
 
 
 def dial(
     backend: Backend, conninfo: ConnInfo, timeout: float | None, *, look_for_pooler: bool = False
 ) -> Session:
-    """Return a session with the first server that will do.
+    """Return a session with the first suitable server.
 
     *timeout* is seconds for each address, each name's resolution and each reading of the password file
-    (``None``: no limit). Raises `ConnectionFailed`, which says of every host why not. Whoever wants to
-    *look_for_pooler* spends a round trip on it, and finds a WARNING in the log if there is one.
+    (``None``: no limit). Raises `ConnectionFailed`, which gives the reason for each host. *look_for_pooler*
+    costs a round trip, and logs a WARNING if there is a connection pooler.
     """
     attempt = ConnectAttempt(backend, conninfo, timeout, look_for_pooler=look_for_pooler)
     return _Dialling(attempt.next).session()
 
 
 class _Dialling:
-    """Runs *connect* in a greenlet of its own, which its caller owns.
+    """Run *connect* in a greenlet of its own, which the caller owns.
 
-    Whatever is thrown into the caller (`gevent.Timeout`, ``Greenlet.kill``) comes out of the caller's own
-    wait. In the middle of *connect* it would be taken for a failure of the attempt, if it is of such a class.
+    An exception thrown into the caller (`gevent.Timeout`, ``Greenlet.kill``) leaves the caller's own wait. In
+    the middle of *connect* it could be taken for a failure of the attempt.
     """
 
     def __init__(self, connect: Callable[[], Session]) -> None:
@@ -55,7 +55,7 @@ class _Dialling:
         self._abandoned = False
 
     def session(self) -> Session:
-        """Return what *connect* returns, or raise what it raises. Given up, it leaves nothing behind."""
+        """Return what *connect* returns, or raise what it raises. A killed caller leaves no session."""
         greenlet = spawn("pglisten-dial", self._run)
         try:
             greenlet.join()
@@ -82,7 +82,7 @@ class _Dialling:
 
 
 class ConnectAttempt:
-    """One attempt's way through the hosts. Each call of `next` leads to the next server that will do."""
+    """Go through the hosts once. Each call of `next` returns a session with the next suitable server."""
 
     def __init__(
         self, backend: Backend, conninfo: ConnInfo, timeout: float | None, *, look_for_pooler: bool = False
@@ -97,13 +97,13 @@ class ConnectAttempt:
         self._sessions = self._walk()
 
     def next(self) -> Session:
-        """Return the next session, the caller's to close; `ConnectionFailed` if there is no other server."""
+        """Return the next session, which the caller closes; raise `ConnectionFailed` if no server is left."""
         if session := next(self._sessions, None):
             return session
         raise self._failure()
 
     def pass_over(self, error: Error) -> None:
-        """Take note why the last session will not do after all."""
+        """Note why the last session is not suitable after all."""
         self._failed(ConnectionFailed(f"{self._at.description}: {error}", sqlstate=_sqlstate(error)))
 
     def _walk(self) -> Iterator[Session]:
@@ -111,7 +111,7 @@ class ConnectAttempt:
         others: list[ConnInfo] = []
         for address in self._addresses():
             if self._owner.forked:
-                # A copy in a forked child, whose attempt nobody waits for.
+                # This is the copy in a forked child: no caller waits for this attempt.
                 self._failures = [ConnectionFailed("this process was forked: the attempt is its parent's")]
                 return
             self._at = address
@@ -126,7 +126,7 @@ class ConnectAttempt:
                 others.append(address)
                 if wanted != "prefer-standby":
                     self._failed(ConnectionFailed(f"{address.description}: {state.unsuitable(wanted)}"))
-        # There is no standby that will do: then any of those that are none.
+        # No standby is suitable: take any other server.
         for address in others if wanted == "prefer-standby" else ():
             self._at = address
             session, _ = self._try(address)
@@ -134,7 +134,7 @@ class ConnectAttempt:
                 yield session
 
     def _addresses(self) -> Iterator[ConnInfo]:
-        """Resolve each host when its turn comes: one that is slow must not hold up those before it."""
+        """Resolve each host only in its turn: a slow name must not delay the hosts before it."""
         targets = list(self._conninfo.targets())
         if self._conninfo.load_balance:
             random.shuffle(targets)
@@ -149,7 +149,7 @@ class ConnectAttempt:
             yield from found
 
     def _try(self, address: ConnInfo) -> tuple[Session | None, ServerState | None]:
-        """Return a session, and the server's state if that matters; without one, the failure is noted."""
+        """Return a session, and the server's state if it was asked for; ``None`` after noting a failure."""
         target = self._with_password(address)
         if target is None:
             return None, None
@@ -159,7 +159,7 @@ class ConnectAttempt:
         except ConnectionFailed as error:
             self._failed(error, target)
             return None, None
-        # It may be in use below, in the middle of a query, when this process forks.
+        # This process may fork while the query below is in flight.
         abandon_after_fork(session)
         try:
             remaining = None if self._timeout is None else self._timeout - (time.monotonic() - started)
@@ -177,7 +177,7 @@ class ConnectAttempt:
         path = address.passfile
         if not path:
             return address.with_password()
-        # In a thread: the home directory may be on a server that does not answer.
+        # Read it in a thread: the home directory may be on a server that does not answer.
         done = in_thread(lambda: passfile.read(path), self._timeout)
         if done is None:
             late = f"the password file was not read within {self._timeout:g} s"
@@ -185,12 +185,12 @@ class ConnectAttempt:
             return None
         try:
             content = done.get()
-        except OSError as error:  # There is no thread.
+        except OSError as error:  # The system has no thread left.
             content = error
         return address.with_password(content)
 
     def _look_at(self, session: Session, remaining: float | None) -> ServerState | None:
-        """Ask the server for its state, unless nobody wants to know: it costs a round trip."""
+        """Ask the server for its state if that is needed; it costs a round trip."""
         if self._conninfo.target_session_attrs == "any" and not self._look_for_pooler:
             return None
         limit = None if remaining is None else max(remaining, 0.001)
@@ -204,8 +204,8 @@ class ConnectAttempt:
             if state.pid != session.pid:
                 logger.warning(
                     "%s: a connection pooler is in between (to it the session is %d, the server process is "
-                    "%d). In PgBouncer's transaction mode LISTEN succeeds and brings nothing: connect to "
-                    "PostgreSQL itself, or see what `pglisten doctor` finds",
+                    "%d). In PgBouncer's transaction mode LISTEN succeeds, but nothing arrives: connect "
+                    "to PostgreSQL itself, or see what `pglisten doctor` finds",
                     self._at.description,
                     session.pid,
                     state.pid,
@@ -216,8 +216,8 @@ class ConnectAttempt:
         self._failures.append(with_remedy(error, target or self._at))
 
     def _failure(self) -> ConnectionFailed:
-        """Return one error for all that went wrong; there is no route without a server or a failure."""
-        # Two addresses of a name tend to say the same.
+        """Return one error for all failures; there is at least one."""
+        # Two addresses of one name often fail with the same text.
         distinct = list({str(failure): failure for failure in self._failures}.values())
         if len(distinct) == 1:
             return distinct[0]
@@ -231,10 +231,10 @@ class ConnectAttempt:
 
 
 def connect(backend: Backend, target: ConnInfo, timeout: float | None) -> Session:
-    """Return a session with *target*, which has its password: what every attempt goes through.
+    """Return a session with *target*, which has its password. Every attempt uses this function.
 
-    Raises `ConnectionFailed`, also for a private key that has been replaced by an encrypted one since the
-    connection string was read: it may be replaced again.
+    Raises `ConnectionFailed`. It also does if the private key was replaced by an encrypted one after the
+    connection string was read, because the key may be replaced again.
     """
     if target.effective_sslmode != "disable":
         try:
@@ -245,7 +245,7 @@ def connect(backend: Backend, target: ConnInfo, timeout: float | None) -> Sessio
 
 
 def as_failed_attempt(error: Exception) -> ConnectionFailed:
-    """Return *error* as what it means for the attempt: it may have been lost while it was listening."""
+    """Return *error* as a failed attempt; the connection may have been lost during the LISTEN."""
     if isinstance(error, ConnectionFailed):
         return error
     failed = ConnectionFailed(str(error), sqlstate=_sqlstate(error))

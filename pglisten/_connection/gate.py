@@ -1,4 +1,4 @@
-"""What stands between one connection and the listener's queue."""
+"""Holds back a new connection's notifications until its stream may begin."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ __all__ = ["DeliveryGate"]
 
 
 class DeliveryGate:
-    """What stands between one connection and the queue until the connection's stream may begin.
+    """Hold the notifications of one connection until `open`, then pass them on to the queue.
 
-    A new connection's notifications come after the callback has returned and the gap marker was put. Until
-    then they wait here, as many as the queue takes: reading on is how another loss is noticed.
+    The notifications of a new connection follow the gap marker, which is put after the event callback has
+    returned. Until then they wait here, as many as the queue takes: the loop notices a loss only while it
+    reads.
     """
 
     def __init__(self, queue: ListenerQueue) -> None:
@@ -26,7 +27,7 @@ class DeliveryGate:
         self._put: Callable[[Sequence[Notification]], None] = self._held.extend
 
     def open(self) -> None:
-        """Let through what was held, and everything from now on."""
+        """Pass on what was held, and everything from now on."""
         self._open = True
         self._put = self._queue.put
         self._queue.deliver(self._held)
@@ -37,16 +38,16 @@ class DeliveryGate:
         return self._queue.request_room(on_room) if self._open else len(self._held) < self._queue.size
 
     def put(self, batch: Sequence[Notification], except_for: Collection[str]) -> None:
-        """Pass on *batch*, but for the channels that nobody expects anything of. Wakes nobody."""
+        """Pass on *batch* without the notifications on the channels *except_for*. Wakes no consumer."""
         if except_for:
             batch = [notification for notification in batch if notification.channel not in except_for]
         self._put(batch)
 
     def wake(self) -> None:
-        """Have takers look at what was delivered."""
+        """Wake the consumers that wait."""
         if self._open:
             self._queue.wake()
 
     def next_taker(self) -> greenlet | None:
-        """Return who is to be switched to at once, after a delivery: see `Queue.next_taker`."""
+        """Return the consumer to switch to at once after a delivery; see `Queue.next_taker`."""
         return self._queue.next_taker() if self._open and self._queue.waiting else None

@@ -1,4 +1,4 @@
-"""What to do about a failed attempt, in a few words behind the reason. Pure."""
+"""Remedies for failed attempts, to append to the reason. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["remedy", "with_remedy"]
 
 
 class _Advice(NamedTuple):
-    """What to do where both fit."""
+    """A remedy for failures that match both fields."""
 
     sqlstate: str | None
     """The server's code; ``None`` for a failure without one."""
     pattern: str
-    """Found in the message, in any case; ``""`` fits every one, for a server may speak any language."""
+    """Searched for in the message, ignoring case. ``""`` matches any message, in any language."""
     advice: str
 
 
@@ -42,7 +42,7 @@ _ADVICE = (
     _Advice(
         "08P01", "unsupported startup parameter", "leave that setting out: the pooler in between refuses it"
     ),
-    # libpq's words, OpenSSL's, and those of a backend that has neither.
+    # The words are libpq's, OpenSSL's, and those of backends that use neither.
     _Advice(None, "certificate has expired|certificate is not yet valid", "renew the server's certificate"),
     _Advice(None, "certificate revoked", "replace the server's certificate, or correct sslcrl"),
     _Advice(
@@ -55,7 +55,7 @@ _ADVICE = (
         "self.signed certificate|unable to get (local )?issuer",
         "set sslrootcert to the certificate of the authority that signed the server's",
     ),
-    # All that libpq says of a certificate with a good name.
+    # libpq says no more of a certificate whose name is right.
     _Advice(
         None,
         "certificate verify failed",
@@ -102,11 +102,11 @@ _ADVICE = (
         "check host and port, and see the server's log",
     ),
 )
-"""The first that fits counts."""
+"""The first match counts."""
 
 
 def remedy(sqlstate: str | None, text: str, password_source: str) -> str | None:
-    """Return what to do about a failure with *sqlstate* and *text*, or ``None`` if nobody can tell.
+    """Return the remedy for a failure with *sqlstate* and *text*; ``None`` if none is known.
 
     *password_source* says where the password came from.
     """
@@ -117,7 +117,7 @@ def remedy(sqlstate: str | None, text: str, password_source: str) -> str | None:
 
 
 def with_remedy(error: ConnectionFailed, target: ConnInfo) -> ConnectionFailed:
-    """Return *error* with what to do about it at its end."""
+    """Return *error* with its remedy appended, if one is known."""
     advice = remedy(error.sqlstate, str(error), target.password_source)
     if advice is None:
         return error

@@ -1,4 +1,4 @@
-"""One connection's life: its greenlet, its callers, the cause of its end."""
+"""One connection: its greenlet, the calls on it, the cause of its end."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ logger = logging.getLogger("pglisten.connection")
 
 
 class LiveConnection:
-    """A session with a greenlet of its own, and everybody who wants something of it.
+    """Run a session in a greenlet of its own, and carry out calls on it.
 
-    *reconnects* and *on_caught_up* are `ConnectionLoop`'s. *on_ended* is called once with the cause, when
-    nothing more will be delivered, and must not switch greenlets.
+    *reconnects* and *on_caught_up* are `ConnectionLoop`'s. *on_ended* is called once with the cause,
+    after the last delivery. It must not switch greenlets.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LiveConnection:
         self.pid = session.pid
         self.channels = channels
         self.cause: Error | None = None
-        """Why it ended: the first cause. ``None`` while it lives."""
+        """The first reason why the connection ended; ``None`` while it lives."""
         self._gate = DeliveryGate(queue)
         self._commands = CommandQueue()
         self._on_ended = on_ended
@@ -59,16 +59,16 @@ class LiveConnection:
         )
         abandon_after_fork(session)
         self._greenlet = spawn(f"pglisten-link-{self.pid}", self._run)
-        # Killed before its first switch, it tears nothing down itself.
+        # A greenlet killed before its first switch never runs, and tears nothing down.
         self._greenlet.rawlink(lambda _: self._tear_down())
 
     @property
     def last_ping(self) -> float | None:
-        """Seconds of the last ping's or heartbeat's round trip; ``None`` before the first."""
+        """Seconds of the round trip of the last ping or heartbeat; ``None`` before the first."""
         return self._loop.last_ping
 
     def channels_changed(self) -> None:
-        """Have the server brought in line with the channel table. Never switches."""
+        """Have the loop send what the channel table plans. Never switches greenlets."""
         self._loop.channels_changed()
 
     def open(self) -> None:
@@ -77,27 +77,27 @@ class LiveConnection:
         self._loop.wake()
 
     def execute(self, sql: str, timeout: float | None, what: str) -> None:
-        """Run *sql*, the user's own, after what others queued before; it may take as long as it likes.
+        """Run *sql*, the caller's own, after the commands queued before it. It has no time limit.
 
-        Raises `ServerError`, the cause of death, or `OperationTimeout` naming *what*; a query that has
-        begun by then ends without its caller.
+        Raises `ServerError`, the cause of the connection's end, or `OperationTimeout` naming *what*. After
+        `OperationTimeout`, a query that has begun runs to its end.
         """
         self._submit(sql, open_ended=True).wait(timeout, what)
 
     def notify(self, sql: str, channel: str, timeout: float | None) -> None:
-        """Run *sql*, a NOTIFY on *channel*, in its turn; raises what ``execute`` does.
+        """Run *sql*, a NOTIFY on *channel*, in its turn. Raises what ``execute`` raises.
 
-        Raises `InvalidChannelName` instead if the database would not keep the channel's name as it is.
+        Raises `InvalidChannelName` if the database would alter the channel's name.
         """
         self._submit(sql, channel=channel).wait(timeout, f"NOTIFY {channel!r}")
 
     def ping(self, timeout: float | None) -> float:
-        """Return the seconds of a round trip. If no answer comes in time the connection counts as lost.
+        """Return the seconds of a round trip. If no reply arrives in time, the connection counts as lost.
 
-        Behind a running query of the user's own, silence proves nothing, and the connection is left alone.
+        While the caller's own query runs, silence proves nothing, and the connection is kept.
         """
         started = time.monotonic()
-        # Without any time an answer cannot be missing.
+        # With a timeout of 0, a missing reply proves nothing.
         command = self._submit(PING, limit=timeout or None)
         if not command.finished_within(timeout):
             if timeout:
@@ -107,16 +107,16 @@ class LiveConnection:
         late = timeout is not None and time.monotonic() - started >= timeout
         if late and isinstance(error, ConnectionLost):
             raise OperationTimeout(f"ping: no answer within {timeout:g} s") from error
-        # A refusal is an answer all the same: the server is there.
+        # A refusal is a reply too: the server is there.
         if error is not None and not isinstance(error, ServerError):
             raise error
         return self._loop.pinged(started)
 
     def _doubt(self, ping: Command, since: float) -> None:
-        """Count the link as lost if *ping* waited for nothing but an answer of the server's.
+        """Count the connection as lost if *ping* waited only for a reply from the server.
 
-        One that has begun has a limit of its own, at which the session looks once more: the hub may have
-        been held up. Let that look happen for a command before it, too.
+        A ping that has begun has a limit of its own, at which the session reads once more, because the hub
+        may have been blocked. One turn of the event loop lets that happen for a command before the ping too.
         """
         if ping.begun:
             return
@@ -140,11 +140,11 @@ class LiveConnection:
         return command
 
     def wait_ended(self) -> None:
-        """Wait until it has ended and ``cause`` is set."""
+        """Wait until the connection has ended and ``cause`` is set."""
         self._greenlet.join()
 
     def close(self, cause: Error, *, wait: bool = True) -> None:
-        """End it for *cause*, unless it ended for another, whatever it is doing."""
+        """End the connection at once, for *cause* unless there is one. *wait* for the end of its greenlet."""
         self._set_cause(cause)
         self._greenlet.kill(block=wait)
 
@@ -166,18 +166,18 @@ class LiveConnection:
 
     def _set_cause(self, cause: Error) -> None:
         if self.cause is None:
-            # Without its frames, which would keep the session alive as long as anybody keeps the cause.
+            # Drop the frames: they would keep the session alive as long as the cause is kept.
             self.cause = cause.with_traceback(None)
 
     def _tear_down(self) -> None:
         if self._torn_down:
             return
         self._torn_down = True
-        # Without a cause by now: killed by somebody who ends all greenlets there are.
+        # No cause so far: the greenlet was killed from outside (`gevent.killall`).
         self._set_cause(ConnectionLost("its greenlet was killed"))
         assert self.cause is not None
         self._loop.close()
         self._commands.fail(self.cause)
-        # Before the channels are let go of: who waits for them is to hear why.
+        # Call this before `disconnected`: callers that wait for a channel must get the cause.
         self._on_ended(self.cause)
         self.channels.disconnected()

@@ -1,10 +1,10 @@
-"""One living connection: the loop that reads, runs commands, keeps the channels in line and pings.
+"""The loop of one connection: it reads, runs commands, listens and unlistens, and pings.
 
-One greenlet does all of it, and is the only one to touch the session. So there is no lock to hold over a
-wait, and no caller whose death could leave a reply half read: callers only wait for an outcome.
+One greenlet runs the loop, and no other greenlet touches the session. So no lock is held over a wait. A
+caller only waits for a completion: if it is killed, no reply is left half read.
 
-It never waits for a consumer. While the queue is full it does not read; what a command's reply brings
-along stays with the driver until there is room.
+The loop never waits for a consumer. While the queue is full, it does not read from the socket. Notifications
+that arrive with a command's reply stay in the driver until there is room.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _READ = 1  # gevent's and libev's EV_READ
 
 
 class Forked(BaseException):
-    """Raised in a forked child's copy of the greenlet, after every wait and before any use of the session."""
+    """Ends the copy of the greenlet in a forked child, after each wait and before each use of the session."""
 
 
 class ConnectionLoop:
-    """Runs a session until it ends.
+    """Run a session until it ends.
 
-    With *reconnects* another connection would follow: a refusal that is the server's own trouble, not the
-    channel's, ends this one. *on_caught_up* is called once, when the server has exactly the channels that are
-    wanted for the first time. It must not switch greenlets.
+    *reconnects*: a lost connection is replaced, so a LISTEN refused for a reason other than the channel ends
+    this connection. *on_caught_up* is called once, when the server first has exactly the wanted channels. It
+    must not switch greenlets.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ConnectionLoop:
     ) -> None:
         self._liveness = Liveness(heartbeat, time.monotonic())
         self._asking = False
-        """Whether a query of this library's own waits for its answer."""
+        """Whether a query waits for its reply."""
         self.last_ping: float | None = None
         self._session = session
         self._gate = gate
@@ -81,22 +81,22 @@ class ConnectionLoop:
         loop = self._hub.loop
         self._readable, self._soon = loop.io(session.fileno(), _READ), loop.timer(0.0)
         self._alarm = loop.timer(0.0)
-        """For the next heartbeat. Not set anew with every pause: it may ring too early, once."""
+        """For the next heartbeat. It is not restarted for each pause, so it may ring too early, once."""
         self._alarm_is_set = False
         self._called = False
         """Whether `wake` was called since the last pause."""
         self._waiter: Waiter[bool] | None = None
-        """What it waits for in a pause."""
+        """What the loop waits for in a pause."""
 
     def wake(self) -> None:
-        """Make it look around: there is a command, or room. Never switches."""
+        """End the loop's pause: there is a command, or room. Never switches greenlets."""
         self._called = True
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._hub.loop.run_callback(waiter.switch, False)
 
     def channels_changed(self) -> None:
-        """Make it bring the server in line with the channel table. Never switches."""
+        """Have the loop send what the channel table plans. Never switches greenlets."""
         self.wake()
 
     def pinged(self, started: float) -> float:
@@ -105,18 +105,18 @@ class ConnectionLoop:
         return self.last_ping
 
     def is_unanswered(self, since: float) -> bool:
-        """Whether the server owes a reply, and has sent nothing after *since* on the monotonic clock.
+        """Whether a query waits for its reply and the server has sent nothing since *since* (monotonic).
 
-        The user's own SQL may run for as long as it likes: its reply is not owed.
+        ``False`` while the caller's own SQL runs: it has no time limit.
         """
         return self._asking and not self._commands.open_ended and self._liveness.last_received < since
 
     def run(self) -> NoReturn:
-        """Do what there is to do, until `ConnectionLost` or `Forked` is raised."""
+        """Read, run commands and ping until `ConnectionLost` or `Forked` is raised."""
         while True:
             if plan := self._channels.plan():
                 self._synchronise(plan)
-                # However often the channels change: everybody gets a turn.
+                # Commands and reads get a turn even if the channels change all the time.
                 if self._commands:
                     self._run_command(self._commands.next())
                 elif self._gate.request_room(self.wake):
@@ -127,7 +127,7 @@ class ConnectionLoop:
                 self._on_caught_up()
             elif self._commands:
                 self._run_command(self._commands.next())
-            # Before more is read: in a burst there is always more.
+            # Ping before reading: in a burst there is always more to read.
             elif (beat_in := self._liveness.ping_due_in(time.monotonic())) is not None and beat_in <= 0:
                 self._beat()
             elif (self._gate.request_room(self.wake) and not self._drained) or self._pause(beat_in):
@@ -135,7 +135,7 @@ class ConnectionLoop:
 
     def _synchronise(self, plan: Plan) -> None:
         try:
-            # Before LISTEN: under an altered name, notifications would come that no caller asked for.
+            # Check before LISTEN: an altered name would bring notifications that no caller asked for.
             for channel, refusal in (altered := self._names.altered(plan.listen)).items():
                 self._refuse(Plan((channel,), ()), refusal)
             plan = plan.without(altered)
@@ -152,7 +152,7 @@ class ConnectionLoop:
 
     def _refuse(self, plan: Plan, error: Error) -> None:
         for channel in self._channels.refused(plan, error):
-            logger.error("channel %r is refused, and out of the set now: %s", channel, error)
+            logger.error("the server refused channel %r, which is no longer in the set: %s", channel, error)
 
     def _run_command(self, command: Command) -> None:
         error: Error | None = None
@@ -164,7 +164,7 @@ class ConnectionLoop:
         except ServerError as refusal:
             error = refusal
         try:
-            # What came along is delivered before the caller goes on.
+            # Deliver what arrived with the reply before the caller continues.
             if self._gate.request_room(self.wake):
                 self._read()
                 self._gate.wake()
@@ -200,10 +200,10 @@ class ConnectionLoop:
             self._channels.drained()
 
     def _let_others_run(self) -> None:
-        """Go through the event loop once: a burst must neither outrun its consumers nor hold up the hub.
+        """Give the event loop one turn: a burst must neither outrun its consumers nor block the hub.
 
-        A timer, since gevent.sleep(0) comes back before timers and descriptors have had their turn. Whoever
-        waits for what was read goes first, without a callback in between.
+        This uses a timer, because gevent.sleep(0) returns before timers and descriptors had their turn. A
+        consumer that waits for what was read runs first, without a callback in between.
         """
         self._soon.start(getcurrent().switch)
         try:
@@ -213,9 +213,9 @@ class ConnectionLoop:
         self._check_process()
 
     def _pause(self, beat_in: float | None) -> bool:
-        """Wait for something to do: a command, room, data if they may be read, or the next heartbeat.
+        """Wait for a command, for room, for data if there is room, or for the next heartbeat.
 
-        Returns whether there is something to read and nothing else.
+        Returns whether data has arrived and nothing else has happened.
         """
         if beat_in is not None and not self._alarm_is_set:
             self._alarm_is_set = True
@@ -224,7 +224,7 @@ class ConnectionLoop:
             self._alarm.start(self._ring, update=True)
         waiter = self._waiter = Waiter(self._hub)
         if self._gate.request_room(self.wake):
-            # Straight from the event loop, without a callback in between: this is what latency is made of.
+            # Switch straight from the event loop: a callback in between would add to the latency.
             self._readable.start(waiter.switch, True)
         try:
             readable = not self._called and waiter.get()
@@ -250,20 +250,20 @@ class ConnectionLoop:
         self.pinged(started)
 
     def _check_process(self) -> None:
-        """Go no further in a forked child. Between every wait and every use of the session."""
+        """Raise `Forked` in a forked child. Called between each wait and each use of the session."""
         if self._owner.forked:
             raise Forked
 
     def collect_the_rest(self) -> None:
-        """Take what had arrived before the connection was lost: it comes before the gap."""
+        """Deliver what had arrived before the connection was lost: it belongs before the gap."""
         with contextlib.suppress(ConnectionLost):
             while batch := self._session.receive():
                 self._gate.put(batch, self._channels.abandoned)
         self._gate.wake()
 
     def close(self) -> None:
-        """End the session; in a forked child, without a word to the server."""
-        # The watcher goes before the descriptor, whose number may be somebody else's at once.
+        """End the session; in a forked child, send nothing to the server."""
+        # Close the watchers before the descriptor: its number may be reused at once.
         for watcher in (self._readable, self._soon, self._alarm):
             watcher.close()
         if self._owner.forked:
@@ -272,4 +272,7 @@ class ConnectionLoop:
 
 
 def _log_repair(refusal: ServerError) -> None:
-    logger.warning("the notification queue begins with what nobody can read, trimming it: %s", refusal)
+    logger.warning(
+        "the notification queue begins with a transaction that the server has forgotten, trimming it: %s",
+        refusal,
+    )

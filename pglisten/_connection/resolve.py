@@ -1,4 +1,4 @@
-"""From a host's name to its addresses."""
+"""Resolves host names without blocking the hub."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..errors import ConnectionFailed
 __all__ = ["resolve"]
 
 getaddrinfo: Callable[..., list[Any]] = monkey.get_original("socket", "getaddrinfo")
-"""The system's, which blocks its thread."""
+"""The system's function, which blocks its thread."""
 
 _Answer: TypeAlias = "list[Any] | Exception | None"
 
 
 def resolve(conninfo: ConnInfo, timeout: float | None) -> list[ConnInfo]:
-    """Return *conninfo* once for each address of its host; itself where there is nothing to resolve.
+    """Return *conninfo* once for each address of its host; as it is if there is no name to resolve.
 
-    The system resolves in a thread, or the resolver that the application has chosen for gevent does: libpq
-    would hold up the hub. Raises `ConnectionFailed`, after *timeout* seconds too (``None``: no limit). The
-    thread then goes on until the system's resolver gives up.
+    The name is resolved by the system in a thread, or by the resolver that the application chose for gevent;
+    libpq would block the hub. Raises `ConnectionFailed`, also after *timeout* seconds (``None``: no limit).
+    After that, the thread runs until the system's resolver ends.
     """
     if conninfo.is_unix or conninfo.hostaddr:
         return [conninfo]
@@ -44,14 +44,14 @@ def resolve(conninfo: ConnInfo, timeout: float | None) -> list[ConnInfo]:
 
 
 def _look_up(host: str, port: int, timeout: float | None) -> _Answer:
-    """Return what is found, or why nothing is; ``None`` once the time is over."""
+    """Return the addresses, or the error; ``None`` after *timeout* seconds."""
     try:
         resolver: Any = gevent.get_hub().resolver
-    except OSError as error:  # Made at first use, it may read files.
+    except OSError as error:  # gevent makes it at first use, and it may read files.
         return error
     if type(resolver) is not ThreadResolver:
         return _ask_gevent(host, port, timeout)
-    # gevent's default, which would wait for a thread of gevent's pool: see `in_thread`.
+    # gevent's default resolver would wait for a thread of gevent's pool: see `in_thread`.
     done = in_thread(lambda: _ask(getaddrinfo, host, port), timeout)
     if done is None:
         return None
@@ -68,7 +68,7 @@ def _ask_gevent(host: str, port: int, timeout: float | None) -> _Answer:
             return _ask(socket.getaddrinfo, host, port)
     except gevent.Timeout as expired:
         if expired is not limit:
-            raise  # Another one, of the caller's.
+            raise  # It is a timeout of the caller's.
         return None
 
 

@@ -1,8 +1,8 @@
-"""Whether a database keeps channel names as they are written. Pure, except for the query that it is given.
+"""Finds channel names that the database would alter. Pure, except for the query that it is given.
 
-Where the database's encoding is not UTF-8, the server converts each name, cuts what is then longer than
-63 bytes, and converts the name back in each notification. A name that does not come back as it was would
-bring notifications under another name, which no caller has asked for.
+If the database's encoding is not UTF-8, the server converts each name, cuts it after 63 bytes, and converts
+it back in each notification. If the result differs, notifications would arrive under a name that no caller
+asked for.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ REMEMBERED = 1000
 
 
 class ServerNames:
-    """What one session's database makes of channel names; *fetch* runs a query and returns its rows.
+    """Ask one session's database what it makes of channel names; *fetch* runs a query and returns its rows.
 
-    It asks for the encoding when the first name comes that is not ASCII, and for each such name unless the
-    encoding is UTF-8.
+    The encoding is asked for with the first name that is not ASCII. Unless the encoding is UTF-8, each such
+    name is asked for once.
     """
 
     def __init__(self, fetch: Callable[[str], Sequence[Sequence[str | None]]]) -> None:
@@ -34,10 +34,10 @@ class ServerNames:
         self._kept: set[str] = set()
 
     def altered(self, channels: Collection[str]) -> dict[str, InvalidChannelName]:
-        """Return the channels whose names would not stay as they are, with the error for each.
+        """Return the channels whose names the database would alter, with the error for each.
 
-        Waits and raises as `Session.fetch` does. `ServerError` with 22P05 may be any name's of several;
-        that of a single name is in what is returned.
+        Waits and raises as `Session.fetch` does. With several names, 22P05 is raised, because any of them may
+        have caused it. With one name, the error is returned.
         """
         doubtful = [name for name in channels if not name.isascii() and name not in self._kept]
         if not doubtful:

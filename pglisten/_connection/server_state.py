@@ -14,25 +14,25 @@ STATE_QUERY = (
     READ_COMMITTED + "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, "
     "pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_backend_pid()::pg_catalog.text"
 )
-"""One round trip. Newer servers report the first two by themselves, and poolers do not pass that on."""
+"""Costs one round trip. Newer servers report the first two unasked, but poolers do not pass that on."""
 
 NO_STATE = "the server does not say whether it is a primary or a standby"
-"""What to tell where the answer is none."""
+"""The error if `ServerState.read` returns ``None``."""
 
 
 class ServerState(NamedTuple):
     """The answer to `STATE_QUERY`."""
 
     in_recovery: bool
-    """It is a standby, or recovers from a crash."""
+    """Whether it is a standby, or recovers from a crash."""
     read_only: bool
-    """Transactions cannot write: so always in recovery, else by ``default_transaction_read_only``."""
+    """Whether transactions cannot write: in recovery, or by ``default_transaction_read_only``."""
     pid: int
     """The server process that answered."""
 
     @classmethod
     def read(cls, rows: Sequence[Sequence[str | None]]) -> ServerState | None:
-        """Take what `STATE_QUERY` returned; ``None`` if that is no answer: it may be no PostgreSQL."""
+        """Return the state in the rows of `STATE_QUERY`; ``None`` if they are not what PostgreSQL sends."""
         if len(rows) != 1 or len(rows[0]) != 3:
             return None
         in_recovery, read_only, pid = rows[0]
@@ -41,9 +41,9 @@ class ServerState(NamedTuple):
         return cls(in_recovery == "true", read_only == "on", int(pid or 0))
 
     def suits(self, wanted: str) -> bool:
-        """Whether *wanted*, a value of ``target_session_attrs``, is what this server is.
+        """Whether this server satisfies *wanted*, a value of ``target_session_attrs``.
 
-        ``prefer-standby`` is suited by a standby; what else will do then is the caller's question.
+        A standby satisfies ``prefer-standby``. If there is none, the caller chooses another server.
         """
         return {
             "read-write": not self.read_only and not self.in_recovery,
@@ -54,6 +54,6 @@ class ServerState(NamedTuple):
         }.get(wanted, True)
 
     def unsuitable(self, wanted: str) -> str:
-        """Say why this is not what is *wanted*."""
+        """Return the reason why this server does not satisfy *wanted*."""
         found = "a standby" if self.in_recovery else "a primary" if not self.read_only else "read-only"
         return f"the server is {found}, and target_session_attrs={wanted}"

@@ -1,4 +1,4 @@
-"""When to try again. Pure: the clock's reading and the dice are handed in."""
+"""Computes when to connect again. Pure: the time and the random numbers are arguments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """The schedule of one listener's attempts.
+    """Compute the delays between one listener's attempts, in seconds.
 
-    After a failure wait the interval, which then doubles up to the maximum; a connection resets it. After
-    a loss wait until *minimum* seconds have passed since the connection was made: not at all if it lived
-    that long.
+    After a failure the delay is the interval, which then doubles up to *maximum*. A connection resets it to
+    *minimum*. After a loss the delay ends *minimum* seconds after the connection was made; it is 0 if the
+    connection lived that long. *random* returns numbers from 0 to 1.
     """
 
     def __init__(self, minimum: float, maximum: float, jitter: float, random: Callable[[], float]) -> None:
@@ -37,5 +37,5 @@ class Backoff:
         return self._jittered(max(0.0, self._next - now))
 
     def _jittered(self, delay: float) -> float:
-        # Around the delay, not on top of it: the mean of many listeners stays what was configured.
+        # Vary in both directions: the mean of many listeners stays what was configured.
         return delay * (1 + self._jitter * (2 * self._random() - 1))

@@ -1,8 +1,8 @@
-"""A listener's options from an application's configuration: ``PGLISTEN_`` and the option's name.
+"""Reads a listener's options from an application's configuration: ``PGLISTEN_`` and the option's name.
 
-Which keys there are, what a string is converted to and where ``none`` means something is read from
-`ListenerOptions`. A value that cannot be converted is passed on as it is: the listener's own check refuses
-it, and the message then begins with the key.
+The keys, the type of each value and the options that accept ``none`` come from `ListenerOptions`. A value
+that cannot be converted is passed on unchanged. The listener's own check refuses it, and the message begins
+with the key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOT_OURS = "PGLISTEN_TEST_"
 """Keys with this prefix are ignored: test suites keep their own settings there."""
 
 _NO_CONFIG: tuple[type, ...] = (str, bytes, int, float, list, tuple, set)
-"""Objects that have attributes and are no configuration all the same."""
+"""Types whose objects have attributes but are no configuration."""
 
 _TYPES: Mapping[str, Any] = typing.get_type_hints(ListenerOptions)
 _KEYS = {option: f"{PREFIX}{option.upper()}" for option in _TYPES}
@@ -37,7 +37,7 @@ Made = TypeVar("Made")
 def make(factory: Callable[..., Made], config: object, overrides: Mapping[str, Any]) -> Made:
     """Call *factory* with the options in *config*; *overrides* take precedence over them.
 
-    Raises `ConfigurationError` for an unknown key, and for a value that cannot work, whose key it names.
+    Raises `ConfigurationError` for an unknown key, and for a wrong value, naming its key.
     """
     made = _made(factory, config, overrides)
     if isinstance(made, ConfigurationError):
@@ -48,7 +48,7 @@ def make(factory: Callable[..., Made], config: object, overrides: Mapping[str, A
 def _made(
     factory: Callable[..., Made], config: object, overrides: Mapping[str, Any]
 ) -> Made | ConfigurationError:
-    """Return the error rather than raise it: frames in its traceback hold the connection string."""
+    """Return the error, not raise it: the frames of its traceback hold the connection string."""
     options: dict[str, Any] = {}
     try:
         found = dict(_entries(config))
@@ -67,14 +67,14 @@ def _made(
 
 
 def _entries(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what could be meant for us, in whatever case it is written."""
+    """Yield the entries whose key begins with the prefix, in upper or lower case."""
     if config is None or isinstance(config, _NO_CONFIG):
-        # Without its value: it may be a connection string.
+        # Leave out the value: it may be a connection string.
         raise ConfigurationError(
             f"from_config() takes a mapping, such as os.environ, or an object that has {PREFIX}... for "
-            f"attributes, not {type(config).__name__}: a connection string goes to the class itself"
+            f"attributes, not {type(config).__name__}: pass a connection string to the class itself"
         )
-    # Some settings objects are mappings without saying so.
+    # Some settings objects are mappings but no subclass of Mapping.
     is_mapping = hasattr(config, "keys") and hasattr(config, "__getitem__")
     for name in list(config.keys() if is_mapping else dir(config)):
         if isinstance(name, str) and name.upper().startswith(PREFIX) and not name.startswith(NOT_OURS):
@@ -88,7 +88,7 @@ def _check_names(found: Collection[str], known: Collection[str]) -> None:
         right = name.upper()
         if name.startswith(PREFIX) and right not in known:
             raise ConfigurationError(f"there is no option {name}: {_what_else(name, known)}")
-        # Other names in lower case may be anything of the application's; this one would be without effect.
+        # Other names in lower case belong to the application; this one would have no effect.
         if right in known and right not in found:
             raise ConfigurationError(f"there is no option {name}: write {right}, in capitals")
 
@@ -105,7 +105,7 @@ def _what_else(name: str, known: Collection[str]) -> str:
 
 
 def _converted(key: str, value: Any, kind: Any) -> Any:
-    """Return *value*, a string as what it stands for in *kind*; as it is if it stands for nothing there."""
+    """Return *value*, converted to *kind* if it is a string; unchanged if that fails."""
     kinds = (kind, *typing.get_args(kind))
     if not isinstance(value, str) or str in kinds or typing.get_origin(kind) is typing.Literal:
         return value

@@ -1,4 +1,4 @@
-"""The event callback's own greenlet: one call at a time, in order, and never in anybody's way."""
+"""Calls the event callback in a greenlet of its own: one call at a time, in order."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .._ownership import Owner
 logger = logging.getLogger("pglisten.events")
 
 DEATH = 0.1
-"""Seconds for a killed callback to unwind."""
+"""Seconds in which a killed callback must unwind."""
 
 BEGINNING = 0.01
-"""Seconds that the last call gets at least: without any it would be killed before it has begun."""
+"""The least seconds for the last call: with 0 it would be killed before it begins."""
 
 
 class ListenerEvent(enum.Enum):
-    """What happened to a listener's connection; ``event_callback(event, error)`` is told."""
+    """What happened to a listener's connection: the first argument of ``event_callback(event, error)``."""
 
     CONNECTED = "connected"
-    """The first connection is there and all channels are listened to. The error is ``None``."""
+    """The first connection is made and all channels are listened to. The error is ``None``."""
     DISCONNECTED = "disconnected"
     """The connection was lost, or closed. The error is a `ConnectionLost`, or `ListenerClosed`."""
     RECONNECTED = "reconnected"
-    """The connection is back and all channels are listened to. The error is ``None``; a gap marker follows
-    in the stream once the callback has returned."""
+    """Another connection is made and all channels are listened to. The error is ``None``. After the callback
+    has returned, a gap marker follows in the stream."""
     CONNECTION_ATTEMPT_FAILED = "connection attempt failed"
-    """One attempt failed, and another will follow. The error is a `ConnectionFailed`."""
+    """An attempt to connect failed, and another will follow. The error is a `ConnectionFailed`."""
 
 
 EventCallback = Callable[[ListenerEvent, "Exception | None"], object]
@@ -47,9 +47,9 @@ class _Post(NamedTuple):
 
 
 class Dispatcher:
-    """Calls *callback* for each event posted, in a greenlet that lives as long as there are any.
+    """Call *callback* for each posted event, in a greenlet that ends when no event is left.
 
-    Whoever kills that greenlet ends one call: the next post starts another.
+    If the application kills that greenlet, one call ends. The next event starts another greenlet.
     """
 
     def __init__(self, callback: EventCallback | None, name: str) -> None:
@@ -63,7 +63,7 @@ class Dispatcher:
     def post(
         self, event: ListenerEvent, error: Exception | None, then: Callable[[], None] | None = None
     ) -> None:
-        """Queue a call; *then* is called when it has returned. Never waits."""
+        """Queue a call of the callback; *then* is called after the callback has returned. Never waits."""
         if self._callback is not None:
             self._posts.append(_Post(event, error, then))
             self._start()
@@ -76,7 +76,7 @@ class Dispatcher:
         return self._greenlet is not None and gevent.getcurrent() is self._greenlet
 
     def finish(self, last: tuple[ListenerEvent, Exception] | None, grace_period: float | None) -> None:
-        """Deliver what was posted and *last*, and wait until the greenlet is gone.
+        """Call the callback for all posted events and for *last*, and wait until the greenlet has ended.
 
         A callback that still runs after *grace_period* seconds (``None``: no limit) is killed. Only *last* is
         delivered after it, with the same grace period again.
@@ -84,23 +84,23 @@ class Dispatcher:
         if last is not None:
             self.post(*last)
         timeout = grace_period
-        for _ in range(2):  # Once for the call that runs, once for the last.
+        for _ in range(2):  # Once for the call that runs, once for the last one.
             self._wait_idle(timeout)
             if self._greenlet is None:
                 return
             while len(self._posts) > (last is not None):
                 self._posts.popleft()
-            # Until it is gone, or the second round would find it again.
+            # Wait for its end: else the second round would find it again.
             greenlet = self._greenlet
             greenlet.kill(timeout=DEATH)
             if not greenlet.dead:
-                break  # It swallows even that, and is left to itself.
+                break  # It ignores GreenletExit, and is left running.
             self._ended(greenlet)
             timeout = None if grace_period is None else max(grace_period, BEGINNING)
         self._stopped = True
 
     def stop(self) -> None:
-        """Make no other call, and end the one that runs unless it is the caller."""
+        """Make no further call, and kill the one that runs unless it is the caller."""
         self._stopped = True
         self._posts.clear()
         if self._greenlet is not None and not self.is_current:
@@ -114,13 +114,13 @@ class Dispatcher:
                 return
             greenlet.join(remaining)
             if greenlet.dead:
-                # Its link is called a moment later, and to join it until then would not even let that happen.
+                # Its link has not run yet, and joining a dead greenlet in a loop would keep it from running.
                 self._ended(greenlet)
 
     def _start(self) -> None:
         if self._greenlet is None and not self._stopped:
             self._greenlet = spawn(self._name, self._run)
-            # Also if it is killed before it has begun.
+            # A link runs even if the greenlet is killed before it begins.
             self._greenlet.rawlink(self._ended)
 
     def _run(self) -> None:
@@ -140,6 +140,6 @@ class Dispatcher:
         except (Exception, gevent.Timeout):
             logger.exception("the event callback raised for %s", post.event.name)
         finally:
-            # The stream goes on, whatever became of the call.
+            # The stream continues, however the call ended.
             if post.then is not None:
                 post.then()

@@ -1,4 +1,4 @@
-"""A listener's options: the name, type and default of each, and the settings that they come to."""
+"""A listener's options: the name, type and default of each, and the checked settings made from them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = [
 ]
 
 ListenerOverflow = Literal["block", "drop_oldest"]
-"""What a full queue does: stop the reading from the socket, or drop the oldest notification."""
+"""What happens if the queue is full: reading from the socket stops, or the oldest notification is dropped."""
 
 HEARTBEAT_INTERVAL = 30.0
-"""Seconds after the server's last answer until a listener pings it, unless the caller says otherwise."""
+"""Seconds after the server's last reply until a listener pings it; the default."""
 
 
 @dataclass(frozen=True)
 class ListenerOptions:
     """The options of `Listener` and `Broadcaster` as the caller gave them. Times are seconds.
 
-    The one place that has their defaults. The signatures of both classes repeat names and types for editors
-    and type checkers, and a test compares them.
+    The defaults are written here only. The signatures of both classes repeat names and types for editors and
+    type checkers, and a test compares them.
     """
 
     dsn: str = ""
@@ -58,9 +58,9 @@ class ListenerOptions:
         return f"<ListenerOptions backend={self.backend!r}>"
 
     def check(self) -> Settings:
-        """Return the settings that they come to.
+        """Return the checked settings.
 
-        Raises `ConfigurationError` for any option, DSN or backend name that cannot work.
+        Raises `ConfigurationError` for a wrong option, DSN or backend name.
         """
         backend, conninfo = _options.target(self.dsn, self.backend)
         low, high = _options.intervals(
@@ -89,7 +89,7 @@ DEFAULTS = ListenerOptions()
 
 
 class OptionOverrides(TypedDict, total=False):
-    """The same options as keyword arguments of ``from_config``, each of which may be left out."""
+    """The same options as keyword arguments of ``from_config``; each may be omitted."""
 
     dsn: str
     backend: str | Backend | None
@@ -121,7 +121,7 @@ class Settings:
 
 
 class Timing(NamedTuple):
-    """Where time and chance come from; a test brings its own."""
+    """The sources of time and of random numbers; tests replace them."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = gevent.sleep

@@ -1,8 +1,8 @@
-"""The listener's states and what leads from one to the next. Pure.
+"""The listener's states and the transitions between them. Pure.
 
 ::
 
-    state        happening    next
+    state        trigger      next
     -----------  -----------  -----------
     DIALLING     DIALLED      LISTENING
     DIALLING     FAILED       BACKING_OFF
@@ -14,10 +14,10 @@
     RESTING      RESTED       DIALLING
     (any)        CLOSE        CLOSED
 
-DIALLING resolves host names and opens a session; LISTENING has one and sends the LISTENs. When a standby
-refuses these it is PASSED_OVER: DIALLING goes on with the next host, and fails if there is none. CONNECTED
-has every channel acknowledged. BACKING_OFF sleeps after a failed attempt, RESTING after a loss, so that a
-connection that never lives long is not retried in a tight loop. CLOSED is final.
+DIALLING resolves host names and opens a session. LISTENING has a session and sends the LISTENs. If a standby
+refuses them, it is PASSED_OVER: DIALLING continues with the next host, and fails if there is none. CONNECTED
+has every channel acknowledged. BACKING_OFF sleeps after a failed attempt. RESTING sleeps after a loss, so
+that connections that are lost at once are not retried in a tight loop. CLOSED is final.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from types import MappingProxyType
 
 
 class State(enum.Enum):
-    """Where a listener is; the value is what ``repr`` shows."""
+    """The state of a listener; ``repr`` shows the value."""
 
     DIALLING = "dialling"
     LISTENING = "listening"
@@ -39,7 +39,7 @@ class State(enum.Enum):
 
 
 class Trigger(enum.Enum):
-    """What moves a listener from one state to the next."""
+    """The cause of a transition."""
 
     DIALLED = enum.auto()
     FAILED = enum.auto()
@@ -63,4 +63,4 @@ TRANSITIONS: Mapping[tuple[State, Trigger], State] = MappingProxyType(
         **{(state, Trigger.CLOSE): State.CLOSED for state in State},
     }
 )
-"""The table above. Closing twice is allowed, and nothing leads out of CLOSED."""
+"""The table above. Closing twice is allowed; no transition leaves CLOSED."""

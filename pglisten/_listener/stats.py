@@ -16,19 +16,19 @@ class Stats:
     delivered: int = 0
     """Notifications that consumers have taken."""
     dropped: int = 0
-    """Notifications that gave way to newer ones (``overflow="drop_oldest"``)."""
+    """Notifications that were dropped for newer ones (``overflow="drop_oldest"``)."""
     overflows: int = 0
-    """Gap markers put where notifications were dropped."""
+    """Gap markers put in place of dropped notifications."""
     reconnects: int = 0
-    """Times that the connection came back."""
+    """Connections made after a loss."""
     failed_attempts: int = 0
     """Attempts to connect that failed."""
     queue_depth: int = 0
-    """Items that wait for a consumer, gap markers included."""
+    """Queued items, gap markers included."""
     connected_since: float | None = None
     """When the present connection was made, in seconds since the epoch; ``None`` while there is none."""
     last_error: Exception | None = None
-    """The last failed attempt's or loss's; ``None`` if there was none."""
+    """The error of the last failed attempt or loss; ``None`` if there was none."""
     last_ping: float | None = None
     """Seconds that the present connection's last ping or heartbeat took; ``None`` before the first."""
     server_pid: int | None = None

@@ -1,9 +1,9 @@
-"""Keeps one connection listening: dial, listen, be connected, lose it, wait, and again.
+"""Keeps one connection listening: dials, listens, and after a loss waits and dials again.
 
-The states and what leads from one to the next are in `pglisten._listener.states`. Three greenlets carry them
-out, and each has an owner that stops it: the supervisor (owned by whoever calls `close`) dials, waits and
-reports; a connection (owned by the supervisor) is one connection at work; the dispatcher (owned by the
-supervisor) runs the callbacks. The supervisor never waits for a callback, so a callback may wait for it.
+The states and their transitions are in `pglisten._listener.states`. Three greenlets carry them out, and each
+has an owner that stops it. The supervisor's greenlet, stopped by `close`, dials, waits and reports. The
+greenlet of the live connection and the dispatcher's, which runs the callbacks, are stopped by the supervisor.
+The supervisor never waits for a callback, so a callback may wait for the supervisor.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ logger = logging.getLogger("pglisten.listener")
 
 
 class Supervisor:
-    """One listener's life in one process.
+    """Run one listener in one process.
 
-    *wanted* are the channels wanted from the start and who waits for them. With *resumes* the first
-    connection brings a gap marker too: something went before it.
+    *wanted* are the channels wanted from the start, with their completions. With *resumes*, a gap marker
+    precedes the first connection too, because it continues another process's stream.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Supervisor:
         self.channels = ChannelTable(wanted)
         self.reconnects = 0
         self.failed_attempts = 0
-        self.last_error: Exception | None = None  # The last failed attempt's or loss's.
+        self.last_error: Exception | None = None  # Of the last failed attempt or loss.
         self.connected_since: float | None = None
         """When the newest connection was made, in seconds since the epoch; ``None`` before the first."""
         self._settings = settings
@@ -71,16 +71,16 @@ class Supervisor:
         self._backoff = Backoff(low, high, settings.jitter, self._timing.random)
         self._connection: LiveConnection | None = None
         self._change = Event()
-        """Set, and replaced by another, when waiting greenlets have to look at the state again."""
+        """Set and replaced when greenlets that wait for a change must look at the state again."""
         self._last_failure: Exception | None = None
         self._events = Dispatcher(settings.event_callback, "pglisten-events")
         self._closer: Greenlet | None = None
         self._greenlet: Greenlet | None = None
         self.attempted = Event()
-        """Set once a first attempt to connect has come to its end, or will never."""
+        """Set after the first attempt to connect has succeeded or failed, or when none will."""
 
     def start(self) -> None:
-        """Begin to connect; nothing if that has begun."""
+        """Begin to connect, unless that has begun."""
         if self._greenlet is None and self.state is not State.CLOSED:
             self._greenlet = spawn("pglisten-supervisor", self._run)
             self._greenlet.rawlink(self._ended)
@@ -89,16 +89,16 @@ class Supervisor:
 
     @property
     def connection(self) -> LiveConnection | None:
-        """The connection, if there is one and all channels are listened to on it."""
+        """The connection if it is alive and all channels were acknowledged on it; else ``None``."""
         connection = self._connection
         lives = self.state is State.CONNECTED and connection is not None and connection.cause is None
         return connection if lives and not self.owner.forked else None
 
     def require_connection(self) -> LiveConnection:
-        """Return the connection or raise `NotConnected`, with the last failure as its cause."""
+        """Return the connection, or raise `NotConnected` with the last failure as its cause."""
         if self.connection is None:
             check_may_wait()
-            let_others_run()  # A caller that tries again and again must let the connection be made.
+            let_others_run()  # A caller that retries in a loop must let the connection be made.
         if connection := self.connection:
             return connection
         if self.state is State.CLOSED:
@@ -108,17 +108,17 @@ class Supervisor:
         ) from self.last_error
 
     def channels_changed(self) -> None:
-        """Have the server brought in line with the channel table, now or with the next connection."""
+        """Send what the channel table plans, now or over the next connection."""
         if self._connection is not None:
             self._connection.channels_changed()
 
     def wait_connected(self, timeout: float | None) -> None:
-        """Wait until connected, and until all that was wanted by now is listened to."""
+        """Wait until connected, and until each channel wanted now was acknowledged."""
         check_may_wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         waiting = self.channels.waiting
         while True:
-            while waiting and waiting[-1].done:  # So each is looked at once, in whatever order they end.
+            while waiting and waiting[-1].done:  # Look at each once, whatever the order they end in.
                 waiting.pop()
             if self.queue.end is not None:
                 raise copy_for_raise(self.queue.end)
@@ -137,13 +137,13 @@ class Supervisor:
     def close(self, grace_period: float | None) -> None:
         """End everything and wait for the end. A running callback has *grace_period* seconds to return."""
         closer = self._closer
-        if closer is None:  # Not its truth: a greenlet that has ended is false.
+        if closer is None:  # Compare with None: a finished Greenlet is falsy.
             closer = self._begin_to_close(ListenerClosed("the listener was closed"), grace_period)
         if not self._events.is_current:
             closer.join()
 
     def replace(self) -> Supervisor:
-        """Return the one that goes on in this forked child; leave the parent's session alone."""
+        """Return this forked child's own supervisor. The parent's session is not touched."""
         # A child made by os.fork() in an unpatched process still has the parent's event loop.
         gevent.reinit()
         successor = Supervisor(self._settings, wanted=self.channels.wanted(), resumes=True)
@@ -153,7 +153,7 @@ class Supervisor:
         self._events.stop()
         if self._connection is not None:
             self._connection.close(Replaced("this process was forked"), wait=False)
-        # Copies of the parent's greenlets that wait here find out and wait there.
+        # Copies of the parent's waiting greenlets raise `Replaced`, and wait at the successor.
         self.queue.finish(Replaced("this process was forked"))
         self._announce()
         return successor
@@ -172,12 +172,12 @@ class Supervisor:
             self._sleep(self._lost())
 
     def _ended(self, _: object) -> None:
-        """Close, if it was killed by somebody who ends all greenlets there are: nobody shall wait in vain."""
+        """Close if the greenlet was killed from outside (`gevent.killall`): no caller may wait forever."""
         if self.state is not State.CLOSED and not self.owner.forked:
             self._begin_to_close(ListenerClosed("the listener's greenlet was killed"), grace_period=0)
 
     def _attempt(self) -> Exception | None:
-        """Dial and listen, on one host after the other; return why it failed, or ``None`` once connected."""
+        """Dial and listen, one host after the other. Return the failure, or ``None`` when connected."""
         self._connection = None
         settings, look = self._settings, self.connected_since is None
         attempt = ConnectAttempt(
@@ -217,7 +217,7 @@ class Supervisor:
             return None, as_bug(error, self._settings.backend)
 
     def _caught_up(self) -> None:
-        """Take note that the server has every channel: the connection counts as made."""
+        """Count the connection as made: the server has acknowledged every channel."""
         connection = self._connection
         if self.state is not State.LISTENING or connection is None:
             return  # Closed meanwhile.
@@ -242,7 +242,7 @@ class Supervisor:
         self._to(Trigger.FAILED)
         error = as_failed_attempt(error)
         self.failed_attempts += 1
-        # Without its frames: kept for long, they hold the connection string.
+        # Drop the frames: they hold the connection string, and the error is kept.
         self.last_error = self._last_failure = error.with_traceback(None)
         delay = self._backoff.after_failure()
         logger.warning("connection attempt failed, next in %.3g s: %s", delay, error)
@@ -264,7 +264,7 @@ class Supervisor:
         self._to(Trigger.RESTED)
 
     def _check_running(self, session: Session | None = None) -> None:
-        """Go no further in a forked child, or if closed meanwhile: after every wait."""
+        """Raise `GreenletExit` in a forked child and after `close`. Called after each wait."""
         if not self.owner.forked and self.state is not State.CLOSED:
             return
         if session is not None:
@@ -277,7 +277,7 @@ class Supervisor:
         self.queue.finish(closed)
         self.channels.fail(closed)
         self._announce()
-        # In a greenlet of its own: it has to be finished even if the caller is killed now.
+        # Use a greenlet of its own: closing must go on even if the caller is killed now.
         self._closer = spawn("pglisten-closer", self._shut_down, last, grace_period)
         return self._closer
 
@@ -294,6 +294,6 @@ class Supervisor:
             self.attempted.set()
 
     def _announce(self) -> None:
-        """Have everyone who waits for a change look again. Never switches."""
+        """Wake the greenlets that wait for a change. Never switches greenlets."""
         change, self._change = self._change, Event()
         change.set()
