@@ -1,4 +1,4 @@
-"""Finding backends: every distribution may bring some, under the entry-point group ``pglisten.backends``."""
+"""Finds backends, which any distribution may provide in the entry-point group ``pglisten.backends``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .errors import BackendNotFound
 
 GROUP = "pglisten.backends"
 VARIABLE = "PGLISTEN_BACKEND"
-"""Environment variable that names the backend where the program does not."""
+"""Environment variable that names the backend if the program does not."""
 
 
 _loaded: dict[str, EntryPoint] = {}
-"""The entry points that have made a backend, by name: to find one reads the metadata of all distributions.
+"""The entry points that have made a backend, by name. Finding one reads the metadata of all distributions.
 
-A failure is not kept: the next call finds what was installed since.
+A failure is not kept, so that the next call finds what was installed meanwhile.
 """
 
 
 def available_backends() -> tuple[str, ...]:
-    """Return the names of the backends that can be loaded, the one that is chosen by default first."""
+    """Return the names of the backends that can be loaded, the default one first."""
     return tuple(backend.name for backend in _available(_registered()))
 
 
@@ -54,13 +54,13 @@ def load_backend(name: str | None = None) -> Backend:
 
 
 def _registered(wanted: str | None = None) -> dict[str, EntryPoint]:
-    """Return the entry points by name, after a second look if there is none, or none that is *wanted*."""
+    """Return the entry points by name; look twice if there is none, or none called *wanted*."""
     try:
         found = {point.name: point for point in entry_points(group=GROUP)}
         if not found or (wanted is not None and wanted not in found):
-            # A process without a descriptor left finds nothing, and importlib remembers that for good.
+            # A process without a free descriptor finds nothing, and importlib caches that.
             with open(os.devnull, "rb"):
-                # Of an instance: before Python 3.12 it is no class method, and importlib does not call it.
+                # Before Python 3.12 it is no class method, and importlib does not call it.
                 MetadataPathFinder().invalidate_caches()
             found = {point.name: point for point in entry_points(group=GROUP)}
     except OSError as error:
@@ -88,7 +88,7 @@ def _find(name: str) -> EntryPoint:
     point = registered.get(name)
     if point is None:
         known = ", ".join(sorted(registered)) or "none"
-        # A connection string may have got here by mistake, and with it a password.
+        # The name may be a connection string given by mistake, and hold a password.
         wanted = f"backend {name!r}" if re.fullmatch(r"[\w.-]{1,40}", name) else "backend of that name"
         raise BackendNotFound(f"there is no {wanted}; known are: {known}")
     return point

@@ -1,4 +1,4 @@
-"""How one greenlet waits for what another carries out."""
+"""Lets greenlets wait for work that another greenlet does."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .errors import OperationTimeout, copy_for_raise
 
 
 class Completion:
-    """The end of one piece of work: done, or an error. The first to resolve it wins.
+    """Wait for the end of one piece of work, with or without an error. The first `resolve` counts.
 
-    Whoever waits may be killed or time out at any moment: the work goes on without it.
+    A waiting greenlet may be killed or time out at any moment; the work continues.
     """
 
     __slots__ = ("_error", "_event")
@@ -32,18 +32,18 @@ class Completion:
         return self._error is not None
 
     def resolve(self, error: Exception | None = None) -> None:
-        """End it, well (``None``) or with *error*. Never switches greenlets."""
+        """End it without an error (``None``) or with *error*. Never switches greenlets."""
         if not self._event.is_set():
             self._error = error
             self._event.set()
 
     def finished_within(self, timeout: float | None) -> bool:
-        """Wait *timeout* seconds (``None``: for ever) for its end, well or not; return whether it came."""
-        # It may end in the very turn of the event loop in which the time runs out.
+        """Wait at most *timeout* seconds (``None``: forever) for its end; return whether it has ended."""
+        # It may end in the same turn of the event loop in which the time runs out.
         return self._event.wait(timeout) or self._event.is_set()
 
     def wait(self, timeout: float | None, what: str) -> None:
-        """Wait *timeout* seconds (``None``: for ever); raise its error or an `OperationTimeout` on *what*."""
+        """Wait *timeout* seconds (``None``: forever); raise its error or `OperationTimeout` naming *what*."""
         if not self.finished_within(timeout):
             raise OperationTimeout(f"{what}: not done within {timeout:g} s")
         if (error := self.error) is not None:
@@ -51,20 +51,20 @@ class Completion:
 
     @property
     def error(self) -> Exception | None:
-        """The error with which it ended, as a new object: each who waits raises one of its own."""
+        """The error with which it ended, as a copy for each caller to raise; ``None`` if there is none."""
         return None if self._error is None else copy_for_raise(self._error)
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Return *timeout* in seconds from 0 up; raise `TypeError` or `ValueError` for what is no number.
+    """Return *timeout* in seconds, at least 0; raise `TypeError` or `ValueError` if it is no number.
 
-    Below 0 it is the rest of a deadline that has passed, and counts as 0.
+    A negative number counts as 0: it is what remains of a deadline that has passed.
     """
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout is seconds as float or None (wait for ever), not {timeout!r}")
+        raise TypeError(f"timeout is seconds as float or None (wait forever), not {timeout!r}")
     if math.isnan(timeout):
-        raise ValueError("timeout is seconds or None (wait for ever), not NaN")
-    # An event loop takes no infinity; None means the same.
+        raise ValueError("timeout is seconds or None (wait forever), not NaN")
+    # The event loop does not accept infinity; None means the same.
     return None if timeout == math.inf else max(0.0, float(timeout))

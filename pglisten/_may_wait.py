@@ -1,11 +1,11 @@
-"""Whether a call may wait where it is made.
+"""Tells whether a call may wait.
 
-Nothing can wait in the event loop: in its callbacks, and in the handler of a signal that came while it ran.
-Nothing may wait in a signal handler (or a finalizer) that has interrupted this package either. Other
-greenlets would run in the middle of a change, or the greenlet that does the work would wait for itself.
+No call can wait in the event loop: in its callbacks, and in the handler of a signal that arrived while it
+ran. No call may wait in a signal handler (or a finalizer) that has interrupted this package. Other greenlets
+would run in the middle of a change, or the greenlet that does the work would wait for itself.
 
-Python does not tell a handler from any other call, but the stack does: below the handler's frames is a frame
-of this package that has not called it.
+The stack shows whether a handler has interrupted this package: below the handler's frames is a frame of this
+package that has not called it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ ENTRANCES = frozenset(
         "pglisten._broadcast.fanout",
     }
 )
-"""Modules of which each stack of this package has a frame: the public calls, and what its greenlets run. The
-event callback's greenlet is not among them: it runs the application's code."""
+"""Each stack of this package has a frame of one of these modules: the public calls, and what its greenlets
+run. The event callback's greenlet is an exception: it runs the application's code."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -50,13 +50,13 @@ _callers: set[CodeType] = set()
 
 
 def calls_back(function: Function) -> Function:
-    """Mark a *function* of these modules that calls the application's code, which may wait."""
+    """Mark a *function* of these modules that calls the application's code; that code may wait."""
     _callers.add(function.__code__)
     return function
 
 
 def interrupts() -> bool:
-    """Whether the present call of this package comes from a handler that has interrupted this package."""
+    """Whether the current call of this package comes from a handler that has interrupted this package."""
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and _name(frame).startswith("pglisten."):
         frame = frame.f_back
@@ -68,7 +68,7 @@ def interrupts() -> bool:
 
 
 def check_may_wait() -> None:
-    """Raise `Error` where nothing may wait."""
+    """Raise `Error` if no call may wait here."""
     if isinstance(getcurrent(), Hub):
         raise cannot_wait()
     check_uninterrupted()
@@ -84,7 +84,7 @@ def check_uninterrupted() -> None:
 
 
 def cannot_wait() -> Error:
-    """Return what a call raises that would have to wait in the event loop."""
+    """Return the error for a call that would have to wait in the event loop."""
     return Error(
         "called in the event loop (in a callback, or in a signal handler), where nothing can wait: have a "
         "greenlet make the call, with gevent.spawn()"
@@ -92,7 +92,7 @@ def cannot_wait() -> Error:
 
 
 def close_or_begin_to(close: Callable[[float | None], None], timeout: float | None) -> None:
-    """Call *close*, which waits. Where nothing may wait, have a greenlet call it, and return."""
+    """Call *close*, which waits. If no call may wait here, have a greenlet call it, and return at once."""
     if isinstance(getcurrent(), Hub) or interrupts():
         spawn("pglisten-closer", close, timeout)
     else:

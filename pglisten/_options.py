@@ -1,4 +1,4 @@
-"""The options of listeners and connections: checked when they are given, not when they are first used."""
+"""Checks the options of listeners and connections when they are given, not at their first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import ConfigurationError, copy_for_raise
 
 
 def seconds(name: str, value: float | None, *, none_means: str | None = None) -> float | None:
-    """Return *value* as seconds above 0; ``None`` only where *none_means* says what that does."""
+    """Return *value* as seconds above 0; ``None`` is accepted only if *none_means* says what it means."""
     if value is None and none_means is not None:
         return None
     wanted = "seconds above 0" if none_means is None else f"seconds above 0, or None ({none_means})"
@@ -25,7 +25,7 @@ def seconds(name: str, value: float | None, *, none_means: str | None = None) ->
 
 
 def intervals(minimum: float, maximum: float, *, default_maximum: float) -> tuple[float, float]:
-    """Return the reconnect intervals in seconds, neither 0 nor contradicting one another.
+    """Return the reconnect intervals in seconds: above 0, and the minimum not above the maximum.
 
     If they contradict one another, the error names the one that differs from its default.
     """
@@ -65,7 +65,7 @@ def drops_oldest(overflow: str) -> bool:
 
 
 def callback(value: Callable[..., object] | None) -> None:
-    """Refuse what cannot be called."""
+    """Raise `ConfigurationError` if *value* is neither callable nor ``None``."""
     if value is not None and not callable(value):
         raise ConfigurationError(
             f"event_callback is a function of (event, error), not {value!r}", option="event_callback"
@@ -73,7 +73,7 @@ def callback(value: Callable[..., object] | None) -> None:
 
 
 def target(dsn: str, backend: str | Backend | None) -> tuple[Backend, ConnInfo]:
-    """Return the backend and the parsed *dsn*, which that backend can do."""
+    """Return the backend and the parsed *dsn*, whose settings the backend supports."""
     chosen = backend if isinstance(backend, Backend) else load_backend(backend)
     conninfo = _parsed(dsn)
     if isinstance(conninfo, ConfigurationError):
@@ -84,9 +84,9 @@ def target(dsn: str, backend: str | Backend | None) -> tuple[Backend, ConnInfo]:
 
 
 def _parsed(dsn: str) -> ConnInfo | ConfigurationError:
-    """Return the error rather than raise it.
+    """Return the error, not raise it.
 
-    The frames in its traceback and its context hold the environment, and passwords from wherever they come.
+    The frames of its traceback and of its context hold the environment, and with it passwords.
     """
     try:
         return ConnInfo.parse(dsn, os.environ)
@@ -95,6 +95,6 @@ def _parsed(dsn: str) -> ConnInfo | ConfigurationError:
 
 
 def connect_timeout(value: float | None, conninfo: ConnInfo) -> float | None:
-    """Return the seconds that one attempt may take: the connection string's if it has any, else *value*."""
+    """Return the seconds that one attempt may take: the connection string's, or else *value*."""
     checked = seconds("connect_timeout", value, none_means="no limit")
     return conninfo.connect_timeout if conninfo.has_connect_timeout else checked

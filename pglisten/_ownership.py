@@ -1,7 +1,7 @@
-"""Whose process and thread this is.
+"""Remembers the process and thread in which an object was made.
 
-Greenlets, descriptors and locks all survive a fork, as copies that must not touch the parent's session.
-Greenlets belong to the OS thread of their hub, and waking one from another thread hangs or crashes it.
+After a fork, the child has copies of greenlets, descriptors and locks. They must not touch the parent's
+session. A greenlet belongs to the OS thread of its hub; waking it from another thread hangs or crashes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gevent import monkey
 from .errors import Error
 
 thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
-"""The real thread's: with a patched `threading` the public function tells greenlets apart."""
+"""Returns the ident of the OS thread. In a patched process the public function returns the greenlet's."""
 
 
 OTHER_THREAD = (
@@ -25,46 +25,46 @@ OTHER_THREAD = (
     "for manage.py runserver, gevent.monkey.patch_all() in manage.py's first lines. "
     "Elsewhere make one in that thread, or hand the call over with hub.loop.run_callback_threadsafe"
 )
-"""What is wrong, and what to do. Most often it is a development server with a thread for each request."""
+"""The usual cause is a development server with a thread for each request."""
 
 
 class Owner:
-    """The process and thread in which something was made."""
+    """Remember the process and thread in which this object was made."""
 
     __slots__ = ("__weakref__", "_pid", "thread")
 
     def __init__(self) -> None:
         self._pid = os.getpid()
         self.thread = thread_ident()
-        """Its ident. 0 in a forked child, but for forks that Python knows nothing of: quicker to ask than
-        ``forked``, and not for what touches a session."""
+        """Its ident; 0 in a forked child, unless C code forked. Cheaper than ``forked``; never guard a
+        session with it."""
         _owners.add(self)
 
     @property
     def is_here(self) -> bool:
-        """Whether this is that process and that thread."""
+        """Whether the caller runs in that process and thread."""
         return thread_ident() == self.thread and os.getpid() == self._pid
 
     @property
     def forked(self) -> bool:
-        """Whether this is a forked child of the process."""
+        """Whether the caller runs in a forked child of that process."""
         return os.getpid() != self._pid
 
     def check_thread(self) -> None:
-        """Raise `Error` in any thread but that one."""
+        """Raise `Error` in any other thread."""
         if thread_ident() != self.thread:
             raise Error(OTHER_THREAD)
 
 
 class Replaced(Error):
-    """Tell copies of the parent's greenlets that the listener goes on with another supervisor."""
+    """Raised in copies of the parent's greenlets: the listener now has another supervisor."""
 
 
 class Abandonable(Protocol):
-    """What is the process's own, and in a forked child nothing but a copy."""
+    """An object that belongs to one process; a forked child has a copy to discard."""
 
     def abandon(self) -> None:
-        """Let go of it. Never waits."""
+        """Discard this copy. Never waits."""
 
 
 _owners: weakref.WeakSet[Owner] = weakref.WeakSet()
@@ -72,10 +72,10 @@ _abandonable: weakref.WeakSet[Abandonable] = weakref.WeakSet()
 
 
 def abandon_after_fork(owned: Abandonable) -> None:
-    """Have a forked child drop its copy of *owned* at once: a session, or what is queued.
+    """Have a forked child discard its copy of *owned*, a session or a queue, at once.
 
-    For a session the check before each use would be enough for the child. But as long as a child holds the
-    descriptor the connection outlives the parent, and the server keeps its session.
+    The checks before each use of a session would protect the parent's session. But while a child holds the
+    descriptor, the connection outlives the parent, and the server keeps the session.
     """
     _abandonable.add(owned)
 

@@ -1,4 +1,4 @@
-"""SQL text and PostgreSQL's limits. Pure: what is wrong is refused before anything is stored or sent."""
+"""SQL text and PostgreSQL's limits. Pure: wrong arguments are refused before anything is stored or sent."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from .errors import InvalidChannelName, PayloadTooLong
 MAX_CHANNEL = 63
 """Longest channel name, in bytes of UTF-8: NAMEDATALEN - 1 (PostgreSQL docs, 4.1.1).
 
-LISTEN cuts a longer name with a mere notice, while pg_notify refuses it: the two would never meet.
+LISTEN cuts a longer name with only a notice, and pg_notify refuses it: no notification would arrive.
 """
 
 MAX_PAYLOAD = 7999
 """Longest payload, in bytes of UTF-8: "shorter than 8000 bytes" (PostgreSQL docs, NOTIFY)."""
 
 PING = ";"
-"""A round trip that the server answers without a snapshot (EmptyQueryResponse).
+"""A query that the server answers without a snapshot (EmptyQueryResponse).
 
-``SELECT 1`` needs one: where ``default_transaction_isolation`` is serializable, ``_read_only`` and
+``SELECT 1`` needs one: if ``default_transaction_isolation`` is serializable and ``_read_only`` and
 ``_deferrable`` are on, it waits until the transactions of all serializable writers have ended.
 """
 
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
-"""Goes before a query of this library's own that needs a snapshot: then the snapshot is there at once.
+"""Prefix of this package's queries that need a snapshot: they get it without waiting.
 
-The role's default may be serializable: a deferrable transaction waits for it, a standby refuses it. The
-statements of one simple query are one transaction, and the setting ends with that.
+The role's default may be serializable: a deferrable transaction waits for a snapshot, a standby refuses it.
+The statements of one simple query are one transaction, and the setting ends with that transaction.
 """
 
 TRIM_QUEUE = READ_COMMITTED + "SELECT pg_catalog.pg_notification_queue_usage()"
-"""Has the server look at its notification queue and drop what every listener has read."""
+"""Makes the server drop from its notification queue what every listener has read."""
 
 ENCODING_QUERY = "SHOW server_encoding"
 
@@ -70,7 +70,7 @@ def check_payload(payload: str) -> str:
         raise TypeError(f"a payload is a str, not {type(payload).__name__}")
     data = _encoded(payload)
     if data is None:
-        # The payload itself stays out of the message: it may hold what no log should.
+        # Leave the payload out of the message: it may hold secrets.
         raise ValueError("the payload holds a NUL or a lone surrogate, which PostgreSQL cannot store")
     if len(data) > MAX_PAYLOAD:
         raise PayloadTooLong(len(data), MAX_PAYLOAD)
@@ -89,8 +89,8 @@ def check_statement(sql: str) -> str:
 def quote_identifier(name: str) -> str:
     """Return *name* quoted as an SQL identifier, case kept.
 
-    Raises `InvalidChannelName` for what PostgreSQL would refuse or cut: an empty name, a NUL, over 63
-    bytes of UTF-8, or text that UTF-8 cannot encode.
+    Raises `InvalidChannelName` if PostgreSQL would refuse or cut the name: if it is empty, holds a NUL, has
+    over 63 bytes of UTF-8, or cannot be encoded in UTF-8.
     """
     return '"' + check_channel(name).replace('"', '""') + '"'
 
@@ -110,13 +110,13 @@ def _quote_literal(text: str) -> str:
 
 
 def names_query(channels: Iterable[str]) -> str:
-    """Return the query for what the database makes of each name: converted, cut and converted back."""
+    """Return the query for what the database makes of each name: converted, cut, converted back."""
     rows = (f"({_quote_literal(channel)}::pg_catalog.name::pg_catalog.text)" for channel in channels)
     return f"{READ_COMMITTED}VALUES {','.join(rows)}"
 
 
 def sync_statement(listen: Iterable[str], unlisten: Iterable[str]) -> str:
-    """Return one query that drops the channels of *unlisten* and adds those of *listen*, all or nothing."""
+    """Return one query that unlistens and listens to the given channels, all or nothing."""
     statements = [f"UNLISTEN {quote_identifier(channel)}" for channel in unlisten]
     statements += [f"LISTEN {quote_identifier(channel)}" for channel in listen]
     return ";".join(statements)

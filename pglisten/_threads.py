@@ -1,12 +1,12 @@
-"""Work that would hold up the hub, in threads that the application cannot use up.
+"""Runs blocking work in threads that the application cannot exhaust.
 
-gevent's thread pool is the application's: its ``spawn()`` waits while all of its threads are busy, and they
-may be busy for good. So each piece of work here gets a thread of its own, which ends with it. No thread is
-idle between two, none has to be stopped by an owner, and a forked child has none to miss.
+gevent's thread pool belongs to the application: its ``spawn()`` waits while all of its threads are busy, and
+they may be busy forever. So each piece of work here gets a thread of its own, which ends with the work. No
+thread is idle, no owner has to stop one, and a forked child misses none.
 
-A thread cannot be killed. If its caller does not wait any longer, it runs on and its result is dropped. At
-worst `MOST` of them hang, in a file system that does not answer, and further work waits for its turn in vain,
-each within its own time.
+A thread cannot be killed. If its caller stops waiting, the thread continues and its result is dropped. At
+worst `MOST` threads hang in a file system that does not answer. Further work then waits until its own time
+is over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Computed", "in_thread"]
 T = TypeVar("T")
 
 MOST = 10
-"""Threads for one hub, as many as gevent's own pool has by default (``GEVENT_THREADPOOL``)."""
+"""Threads for one hub: as many as gevent's own pool has by default (``GEVENT_THREADPOOL``)."""
 
 _start_new_thread: Callable[[Callable[[], None], tuple[()]], object] = monkey.get_original(
     "_thread", "start_new_thread"
@@ -37,7 +37,7 @@ _start_new_thread: Callable[[Callable[[], None], tuple[()]], object] = monkey.ge
 
 
 class Computed(Generic[T]):
-    """What a function did in a thread."""
+    """Hold the result of a function that runs in a thread."""
 
     __slots__ = ("_error", "_value", "done")
 
@@ -69,7 +69,7 @@ class Computed(Generic[T]):
 
 
 class _Threads:
-    """Those of one hub. Everything but the function runs in the hub's own thread."""
+    """The threads of one hub. Everything except the function runs in the hub's own thread."""
 
     def __init__(self, loop: Any) -> None:
         self.pid = os.getpid()
@@ -81,7 +81,7 @@ class _Threads:
 
         def run() -> None:
             computed.run(function)
-            with contextlib.suppress(ValueError):  # The loop was destroyed: there is nothing to tell.
+            with contextlib.suppress(ValueError):  # The loop was destroyed: no caller waits.
                 self._loop.run_callback_threadsafe(end)
 
         def end() -> None:
@@ -101,18 +101,18 @@ _threads: weakref.WeakKeyDictionary[Any, _Threads] = weakref.WeakKeyDictionary()
 def in_thread(function: Callable[[], T], timeout: float | None) -> Computed[T] | None:
     """Run *function* in a thread and wait cooperatively for its end.
 
-    Returns ``None`` after *timeout* seconds (``None``: no limit). Nothing that *function* raises is raised
-    here, but by `Computed.get`: whatever comes out of the wait is the caller's own. If this times out or is
-    killed, *function* runs on in its thread and its result is dropped; it must not use gevent.
+    Returns ``None`` after *timeout* seconds (``None``: no limit). `Computed.get` raises what *function*
+    raised; this call raises only what was thrown into the caller. If this times out or is killed, *function*
+    continues in its thread and its result is dropped. *function* must not use gevent.
     """
     hub = gevent.get_hub()
     threads = _threads.get(hub)
     if threads is None or threads.pid != os.getpid():
-        # In a forked child, those that the copy counts do not exist.
+        # In a forked child, the threads that the copy counts do not exist.
         threads = _threads[hub] = _Threads(hub.loop)
     deadline = None if timeout is None else time.monotonic() + timeout
     computed: Computed[T] = Computed()
-    # Never sent to. It keeps the loop from ending while nothing but a thread has something to do.
+    # Never sent to: it keeps the loop from ending while only a thread is busy.
     alive = hub.loop.async_()
     alive.start(int)
     try:

@@ -49,7 +49,7 @@ class Error(Exception):
 
 
 class ConfigurationError(Error, ValueError):
-    """A DSN, an option or a backend name is wrong; the message says which and what to write instead.
+    """A DSN, an option or a backend name is wrong. The message names it and says what to write instead.
 
     ``option`` is the name of the argument that is wrong (``"dsn"``, ``"queue_size"``). It is ``None`` if the
     mistake is elsewhere: in a ``PG*`` variable, a service file, or several settings together.
@@ -65,13 +65,13 @@ class BackendNotFound(ConfigurationError):
 
 
 class InvalidChannelName(Error, ValueError):
-    """A channel name that PostgreSQL would refuse, cut or never match."""
+    """A channel name that PostgreSQL would refuse, cut or change."""
 
 
 class PayloadTooLong(Error, ValueError):
     """A payload that PostgreSQL would refuse.
 
-    ``size`` is its length and ``limit`` the longest that passes, both in bytes of UTF-8.
+    ``size`` is its length and ``limit`` the longest accepted one, both in bytes of UTF-8.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -87,11 +87,11 @@ class PayloadTooLong(Error, ValueError):
 
 
 class ChannelAlreadyOpen(Error):
-    """``listen()`` of a channel that is in the set already."""
+    """``listen()`` was called for a channel that is in the set already."""
 
 
 class ChannelNotOpen(Error):
-    """``unlisten()`` of a channel that is not in the set, or a ``listen()`` that it ended."""
+    """``unlisten()`` was called for a channel that is not in the set, or it ended a waiting ``listen()``."""
 
 
 class ListenerClosed(Error):
@@ -99,11 +99,11 @@ class ListenerClosed(Error):
 
 
 class SubscriptionOverflow(Error):
-    """The subscription's queue was full, and ``overflow="close"`` has ended it."""
+    """The subscription's queue was full, and ``overflow="close"`` has ended the subscription."""
 
 
 class NotConnected(Error):
-    """There is no connection at the moment; the ``__cause__`` says why if that is known."""
+    """There is no connection at the moment. The ``__cause__`` is the last error, if there was one."""
 
 
 class OperationTimeout(Error, TimeoutError):
@@ -111,7 +111,7 @@ class OperationTimeout(Error, TimeoutError):
 
 
 class _ConnectionTrouble(Error, ConnectionError):
-    """What both connection errors have: ``sqlstate``, the server's code, or ``None`` if it gave none."""
+    """Base of both connection errors. ``sqlstate`` is the server's code, or ``None`` if it gave none."""
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
         super().__init__(message)
@@ -126,7 +126,7 @@ class ConnectionFailed(_ConnectionTrouble):
 
 
 class ConnectionLost(_ConnectionTrouble):
-    """An established connection ended, or had to be given up.
+    """An established connection has ended.
 
     ``sqlstate`` is the server's code (``57P01`` after ``pg_terminate_backend``) or ``None`` if it gave none.
     """
@@ -135,8 +135,8 @@ class ConnectionLost(_ConnectionTrouble):
 class ServerError(Error):
     """The server refused a statement; the connection is fine.
 
-    ``severity`` is ``ERROR``, ``sqlstate`` its five-character code, and ``detail`` and ``hint``
-    are ``None`` where the server gave none.
+    ``severity`` is ``ERROR``, ``sqlstate`` the five-character code. ``detail`` and ``hint`` are ``None`` if
+    the server gave none.
     """
 
     def __init__(
@@ -170,8 +170,8 @@ _E = TypeVar("_E", bound=BaseException)
 def copy_for_raise(error: _E) -> _E:
     """Return a copy of *error* to raise.
 
-    One cause of death is raised in many greenlets. Raised itself, it would gather the traceback of
-    each of them, and keep alive every frame in those.
+    The cause of a connection's end is raised in many greenlets. One object would collect the tracebacks of
+    all of them, and keep their frames alive.
     """
     fresh = copy.copy(error)
     fresh.__cause__ = error.__cause__
@@ -180,10 +180,10 @@ def copy_for_raise(error: _E) -> _E:
 
 
 def without_frames(error: _E) -> _E:
-    """Strip *error*, and all that led to it, of their tracebacks; return *error*.
+    """Remove the tracebacks of *error* and of all its causes and contexts; return *error*.
 
-    The variables in their frames are passwords and payloads, and error trackers (Sentry, Elastic APM)
-    record those of an error, of its causes and of a log record's ``exc_info``.
+    The variables in their frames hold passwords and payloads. Error trackers (Sentry, Elastic APM) record the
+    frames of an error, of its causes and of a log record's ``exc_info``.
     """
     links: list[BaseException] = [error]
     for link in links:
@@ -194,7 +194,7 @@ def without_frames(error: _E) -> _E:
 
 
 def told(error: BaseException) -> str:
-    """Return *error* with its traceback as text, for a log; then strip it as `without_frames` does."""
+    """Return *error* with its traceback as text, for a log; then remove its tracebacks."""
     text = "".join(traceback.format_exception(error))
     without_frames(error)
     return text
