@@ -1,4 +1,4 @@
-"""What a given-up ``listen()`` brings is nobody's; what an open channel had brought before is not."""
+"""An abandoned ``listen()`` delivers nothing; what an open channel had brought before is delivered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _carry_out(table: ChannelTable) -> Plan:
     return plan
 
 
-def _give_up_a_listen_under_way(table: ChannelTable) -> None:
+def _abandon_a_listen_in_flight(table: ChannelTable) -> None:
     claim = Completion()
     table.listen("x", claim)
     plan = table.plan()
@@ -25,10 +25,10 @@ def _give_up_a_listen_under_way(table: ChannelTable) -> None:
     table.applied(plan)
 
 
-def test_a_channel_whose_listen_was_given_up_is_an_orphan_until_all_is_read() -> None:
+def test_a_channel_whose_listen_was_abandoned_is_ignored_until_all_is_read() -> None:
     table = ChannelTable()
     table.catch_up()
-    _give_up_a_listen_under_way(table)
+    _abandon_a_listen_in_flight(table)
     assert table.abandoned == {"x"}
     assert _carry_out(table).unlisten == ("x",)
     assert table.abandoned == {"x"}
@@ -36,18 +36,18 @@ def test_a_channel_whose_listen_was_given_up_is_an_orphan_until_all_is_read() ->
     assert table.abandoned == set()
 
 
-def test_a_channel_that_was_open_is_no_orphan_until_all_that_it_brought_is_read() -> None:
+def test_a_channel_that_was_open_is_delivered_until_all_that_it_brought_is_read() -> None:
     table = ChannelTable()
     table.listen("x", Completion())
     _carry_out(table)
     table.unlisten("x", Completion())
     _carry_out(table)
-    # What came while it was open has not been read yet.
-    _give_up_a_listen_under_way(table)
+    # The notifications that arrived while it was open are still unread.
+    _abandon_a_listen_in_flight(table)
     assert table.abandoned == set()
     _carry_out(table)
     table.drained()
-    _give_up_a_listen_under_way(table)
+    _abandon_a_listen_in_flight(table)
     assert table.abandoned == {"x"}
 
 
@@ -65,5 +65,5 @@ def test_a_channel_that_is_still_being_left_may_bring_more_though_all_is_read_by
     assert table.abandoned == set()
     table.applied(leaving)
     table.drained()
-    _give_up_a_listen_under_way(table)
+    _abandon_a_listen_in_flight(table)
     assert table.abandoned == {"x"}

@@ -1,4 +1,4 @@
-"""A bug is logged with its traceback as text: error trackers record the variables of frames that they get."""
+"""A bug is logged with its traceback as text, because error trackers record the variables of frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pglisten.testing import FakeBackend
 
 
 def links(error: BaseException) -> Iterator[BaseException]:
-    """Yield what led to *error*."""
+    """Yield *error* with its causes and contexts."""
     for link in (error.__cause__, error.__context__):
         if link is not None:
             yield link
@@ -23,7 +23,7 @@ def links(error: BaseException) -> Iterator[BaseException]:
 
 
 def holds_no_frames(caplog: pytest.LogCaptureFixture, error: BaseException, text: str) -> None:
-    """Assert that the one ERROR and what led to *error* show *text* without any frame."""
+    """Assert that the one ERROR logged, and the causes of *error*, show *text* and hold no frame."""
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is None
     assert "Traceback (most recent call last)" in record.getMessage()

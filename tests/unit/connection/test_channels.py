@@ -126,7 +126,7 @@ def test_emptying_an_empty_set_is_done_at_once() -> None:
     assert departure.well
 
 
-def test_a_listen_given_up_while_under_way_is_taken_back_and_what_it_brings_is_nobodys() -> None:
+def test_a_listen_abandoned_in_flight_is_undone_and_what_it_brings_is_discarded() -> None:
     table, waiters = _table("a")
     plan = table.plan()
     assert plan is not None
@@ -144,7 +144,7 @@ def test_a_listen_given_up_while_under_way_is_taken_back_and_what_it_brings_is_n
     assert table.plan() is None
 
 
-def test_a_listen_given_up_before_it_was_sent_is_never_sent() -> None:
+def test_a_listen_abandoned_before_it_was_sent_is_never_sent() -> None:
     table, waiters = _table("a")
     table.abandon_listen("a", waiters["a"])
     assert table.plan() is None
@@ -202,7 +202,7 @@ def test_one_refused_channel_keeps_no_other_out(size: int) -> None:
     assert queries <= 2 * size.bit_length() + 1
 
 
-def test_a_passing_trouble_is_no_reason_to_give_up_a_channel_that_was_open() -> None:
+def test_a_temporary_error_does_not_remove_a_channel_that_was_open() -> None:
     table, _ = _table("a")
     plan = table.plan()
     assert plan is not None
@@ -224,7 +224,7 @@ def test_everything_is_listened_to_again_on_the_next_connection() -> None:
     assert table.plan() == Plan(("a", "b"), ())
 
 
-def test_at_the_end_everybody_who_waits_is_told() -> None:
+def test_at_the_end_every_waiting_caller_gets_the_error() -> None:
     table, waiters = _table("a", "b")
     plan = table.plan()
     assert plan is not None

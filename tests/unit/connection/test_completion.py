@@ -16,7 +16,7 @@ def test_the_first_to_resolve_it_wins() -> None:
         outcome.wait(0, "x")
 
 
-def test_each_who_waits_gets_an_error_of_its_own() -> None:
+def test_each_waiting_caller_gets_an_error_of_its_own() -> None:
     outcome = Completion()
     cause = ServerError("no", sqlstate="42601", hint="try")
     cause.__cause__ = KeyError("driver")

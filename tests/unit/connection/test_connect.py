@@ -1,4 +1,4 @@
-"""The way through hosts and addresses, over servers in memory."""
+"""An attempt goes through hosts and addresses in order; servers in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pglisten.testing import FakeBackend, FakeServer
 
 
 class Network(FakeBackend):
-    """Servers by their address; whatever has none refuses. Records where it was led."""
+    """Has servers by address, and refuses any other address. Records the addresses that were tried."""
 
     def __init__(self, **servers: FakeServer) -> None:
         super().__init__()

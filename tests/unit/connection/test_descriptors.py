@@ -1,4 +1,4 @@
-"""A descriptor is closed and diverted only while it leads to what it led to at first."""
+"""A descriptor is closed and diverted only while its number refers to the same file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def owned() -> Iterator[OwnedDescriptor]:
 
 
 def _replace(number: int, path: Path) -> os.stat_result:
-    """Have *number* lead to another file; return which."""
+    """Have *number* refer to another file; return that file."""
     file = os.open(path, os.O_RDWR | os.O_CREAT)
     os.dup2(file, number)
     os.close(file)
@@ -53,7 +53,7 @@ def test_it_leaves_alone_what_took_its_number_after_it_was_diverted(owned: Owned
     number = owned.fileno()
     owned.divert()
     assert owned.is_ours
-    # What a daemon opens most: had it been diverted there, the two could not be told apart.
+    # Daemons often open this file: a descriptor diverted to it could not be told from the daemon's.
     theirs = _replace(number, Path(os.devnull))
     owned.close()
     assert os.path.samestat(os.fstat(number), theirs)

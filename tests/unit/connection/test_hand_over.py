@@ -1,4 +1,4 @@
-"""From the greenlet that reads to the consumer that waits, over a server in memory."""
+"""The hand-over from the loop to a waiting consumer, over a server in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pglisten.testing._fake import _FakeSession
 
 
 class _Noting(_FakeSession):
-    """Has the event loop note its next turn of callbacks when it hands something over."""
+    """Schedules a note in the event loop when it returns notifications."""
 
     order: list[str]
 
@@ -22,7 +22,7 @@ class _Noting(_FakeSession):
         return arrived
 
 
-def test_who_waits_has_it_before_anything_else_has_a_turn() -> None:
+def test_a_waiting_consumer_has_it_before_anything_else_has_a_turn() -> None:
     server = FakeServer()
     order: list[str] = []
 

@@ -1,4 +1,4 @@
-"""When the heartbeat has its turn, and how long it waits for the answer, over a server in memory."""
+"""When the loop pings and how long it waits for the reply, over a server in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERVAL, TIMEOUT = 0.2, 0.1
 
 
 class Recording(_FakeSession):
-    """Keeps the seconds that each heartbeat was given for its answer."""
+    """Keeps the seconds that the reply to each ping may take."""
 
     limits: list[float]
     enough: Callable[[float], bool]
@@ -32,7 +32,7 @@ class Recording(_FakeSession):
 
 
 class Endless(Recording):
-    """Always has one more notification."""
+    """Has another notification at each read."""
 
     def receive(self) -> list[Notification]:
         super().receive()

@@ -1,4 +1,4 @@
-"""A signal handler that closes, wherever in pglisten's own code it comes: nothing hangs, nothing is left."""
+"""A signal handler calls close() anywhere in pglisten's own code: nothing hangs, nothing is left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from support.fixtures.listeners import succeeds
 from support.programs.interrupted import INTERRUPTED, SCENARIOS
 
 FEW = 53
-"""Bytecodes between two that are tried: some two hundred of each scenario."""
+"""Bytecodes between two interrupted ones: about two hundred interruptions of each scenario."""
 
 MANY = 9
 

@@ -109,7 +109,7 @@ def test_what_is_queued_at_the_end_still_comes_and_then_the_reason() -> None:
         queue.get(None)
 
 
-def test_the_end_wakes_everybody_who_waits() -> None:
+def test_the_end_wakes_every_waiting_consumer() -> None:
     queue = ListenerQueue(2)
     takers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
@@ -156,7 +156,7 @@ def test_a_time_out_is_an_error_and_not_an_end() -> None:
     assert queue.get(0) == Notification(1, "c", "1")
 
 
-def test_one_item_wakes_one_of_those_who_wait() -> None:
+def test_one_item_wakes_one_waiting_consumer() -> None:
     queue = ListenerQueue(2)
     takers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
@@ -174,7 +174,7 @@ def test_one_item_wakes_one_of_those_who_wait() -> None:
     assert queue.waiting == []
 
 
-def test_who_is_next_is_switched_to_and_the_others_are_woken_for_the_rest() -> None:
+def test_the_next_consumer_is_switched_to_and_the_others_are_woken_for_the_rest() -> None:
     queue = ListenerQueue(5)
     takers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
@@ -194,7 +194,7 @@ def test_a_forked_child_hands_out_nothing_that_its_parent_has_queued() -> None:
     taker = gevent.spawn(queue.get, None)
     gevent.idle()
     queue.deliver(_numbered(1))
-    # A copy of the taker is about to be woken in the child as well.
+    # The child has a copy of the consumer that is about to be woken.
     in_a_forked_child(lambda: _assert_never_taken(queue, taker))
     assert taker.get(timeout=5) == Notification(1, "c", "1")
 

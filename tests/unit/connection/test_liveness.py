@@ -43,7 +43,7 @@ def test_after_an_arrival_the_reply_to_a_ping_has_the_interval_too(liveness: Liv
 
 def test_the_reply_to_a_ping_never_has_less_than_the_timeout(liveness: Liveness) -> None:
     assert liveness.ping_timeout(START + 10 * INTERVAL) == TIMEOUT
-    # The hub was held up: the ping is sent long after it was due.
+    # The hub was blocked: the ping is sent long after it was due.
     liveness.last_received = START + INTERVAL
     assert liveness.ping_timeout(START + 10 * INTERVAL) == TIMEOUT
 

@@ -1,4 +1,4 @@
-"""A step costs what it takes or changes, however many channels and callers there are beside it."""
+"""The cost of a step does not depend on the number of other channels and callers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pglisten.testing import FakeBackend, FakeServer
 
 FEW, MANY = 10_000, 100_000
 NO_MORE = 4.0
-"""Ten times the channels may cost a step so many times as much: caches hold fewer of them."""
+"""The factor by which a step may cost more with ten times the channels: caches hold fewer of them."""
 ROUNDS, STEPS = 5, 20
 
 
 class Claim(Completion):
-    """Counts how often it is looked at."""
+    """Counts how often ``done`` is read."""
 
     looks = 0
 
@@ -35,7 +35,7 @@ class Claim(Completion):
 
 
 class Waiter:
-    """As small as can be: its cost is not what is measured."""
+    """A minimal completion, so that its own cost is not measured."""
 
     done = False
 
@@ -47,19 +47,19 @@ class Waiter:
 
 
 def wanted(count: int) -> ChannelTable:
-    """A table at the beginning of a connection."""
+    """Return a table at the beginning of a connection."""
     return ChannelTable((f"c{number}", Waiter()) for number in range(count))
 
 
 def listening(count: int) -> ChannelTable:
-    """A table with all channels acknowledged."""
+    """Return a table with all channels acknowledged."""
     table = wanted(count)
     agree(table)
     return table
 
 
 def agree(table: ChannelTable) -> None:
-    """Do what a connection does after a change."""
+    """Do what a connection does after a change of the channels."""
     while plan := table.plan():
         table.applied(plan)
     table.catch_up()
@@ -157,7 +157,7 @@ def test_wait_connected_looks_at_each_claim_twice_at_most_in_any_order() -> None
         server.thaw()
 
 
-def test_callers_that_give_up_cost_the_same_each_however_many_wait() -> None:
+def test_callers_that_time_out_cost_the_same_each_however_many_wait() -> None:
     def give_up_from_the_end(count: int) -> Callable[[], object]:
         queue = CommandQueue()
         commands = [queue.put("SELECT 1") for _ in range(count)]

@@ -1,4 +1,4 @@
-"""What may be called in the event loop, over a server in memory: what would have to wait says so at once."""
+"""In the event loop a call that would have to wait raises at once; over a server in memory."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_what_is_queued_can_be_taken_there(server: FakeServer, listener: Listene
         item = in_the_event_loop(lambda timeout=timeout: listener.get(timeout))  # type: ignore[misc]
         assert item is not None
     in_the_event_loop(listener.get)
-    # To look is not to wait.
+    # A look at the queue does not wait.
     assert isinstance(in_the_event_loop(lambda: listener.get(timeout=0)), OperationTimeout)
 
 

@@ -1,4 +1,4 @@
-"""Calls that are given no time, or what is left of a deadline that has passed, over a server in memory."""
+"""Calls with a timeout of 0, or with the rest of a deadline that has passed, over a server in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_what_has_arrived_by_then_is_taken_in_that_one_turn(none: float) -> None
     with Listener("", backend=FakeBackend(server)) as listener:
         listener.listen("a")
         for number in range(3):
-            let_others_run()  # Its reader waits for the descriptor again.
+            let_others_run()  # The loop waits for the descriptor again.
             server.notify("a", str(number))
             item = listener.get(timeout=none)
             assert item is not None

@@ -1,4 +1,4 @@
-"""Calls, kills and time-outs in moments where one would not expect them, over a server in memory."""
+"""Calls, kills and timeouts at unusual moments, over a server in memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_waiting_for_a_connection_right_after_its_loss_waits_for_the_next(
     assert waited == [1, 1, 1]
 
 
-def test_channels_that_come_and_go_all_the_time_keep_nobody_from_a_turn(
+def test_channels_that_come_and_go_all_the_time_leave_every_caller_a_turn(
     server: FakeServer, listener: Listener
 ) -> None:
     listener.listen("wanted", timeout=5)
@@ -169,7 +169,7 @@ def test_an_unlisten_in_flight_when_a_listeners_connection_is_lost_is_done(
     assert listener.channels == frozenset()
 
 
-def test_what_a_listen_given_up_brings_before_it_is_taken_back_is_dropped(
+def test_what_an_abandoned_listen_brings_before_it_is_undone_is_dropped(
     server: FakeServer, listener: Listener
 ) -> None:
     server.freeze()
@@ -177,7 +177,7 @@ def test_what_a_listen_given_up_brings_before_it_is_taken_back_is_dropped(
         listener.listen("x", timeout=0.01)
     thaw = gevent.spawn(server.thaw)
     server.wait_listened("x", timeout=5)
-    server.notify("x", "nobody wants this")
+    server.notify("x", "unexpected")
     thaw.get(timeout=5)
     listener.listen("y", timeout=5)
     listener.notify("y", "expected", timeout=5)
@@ -186,7 +186,7 @@ def test_what_a_listen_given_up_brings_before_it_is_taken_back_is_dropped(
     assert item.payload == "expected"
 
 
-def test_a_supervisor_killed_before_its_first_switch_leaves_nobody_waiting(server: FakeServer) -> None:
+def test_a_supervisor_killed_before_its_first_switch_leaves_no_caller_waiting(server: FakeServer) -> None:
     listener = Listener("", backend=FakeBackend(server))
     listener._supervisor._greenlet.kill()
     with pytest.raises(pglisten.ListenerClosed):

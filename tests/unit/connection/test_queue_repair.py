@@ -1,4 +1,4 @@
-"""LISTEN that fails because the server forgot a transaction of its queue: it is trimmed, and tried again."""
+"""LISTEN that fails because the server forgot a transaction of its queue: trimmed, and tried again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOST = ServerError(
 
 
 class Forgetful(FakeServer):
-    """Refuses LISTEN until its queue is trimmed, as a real server did; or for good, if it is incurable."""
+    """Refuses LISTEN until its queue is trimmed, as a real server did; forever if it is *incurable*."""
 
     def __init__(self, *channels: str, incurable: bool = False) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Forgetful(FakeServer):
 
     @property
     def steps(self) -> list[str]:
-        """What was tried, without the rest."""
+        """The LISTENs and trims among the queries."""
         return [
             "trim" if sql == TRIM_QUEUE else "LISTEN"
             for sql in self.queries
@@ -54,7 +54,7 @@ Make = Callable[[FakeServer], "Listener | ListenerConnection"]
 
 @pytest.fixture(params=["Listener", "ListenerConnection"])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Make one of either kind."""
+    """Make a `Listener` or a `ListenerConnection`."""
     made: list[Listener | ListenerConnection] = []
 
     def make(server: FakeServer) -> Listener | ListenerConnection:
@@ -69,7 +69,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         each.close()
 
 
-def healed(caplog: pytest.LogCaptureFixture) -> int:
+def repaired(caplog: pytest.LogCaptureFixture) -> int:
     records = [record for record in caplog.records if "trimming" in record.getMessage()]
     assert all(record.levelno == logging.WARNING and "58P01" in record.getMessage() for record in records)
     return len(records)
@@ -80,27 +80,27 @@ def test_listen_succeeds_after_the_queue_was_trimmed(make: Make, caplog: pytest.
     listening = make(server)
     listening.listen("orders", timeout=5)
     assert server.steps == ["LISTEN", "trim", "LISTEN"]
-    assert healed(caplog) == 1
+    assert repaired(caplog) == 1
     server.notify("orders", "hello")
     item = listening.get(timeout=5)
     assert item is not None
     assert item.payload == "hello"
 
 
-def test_each_time_it_happens_it_is_healed_and_logged_once(
+def test_each_time_it_happens_it_is_repaired_and_logged_once(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = Forgetful("a", "b", "c")
     listening = make(server)
     listening.listen("a", timeout=5)
     listening.listen("b", timeout=5)
-    assert healed(caplog) == 1
+    assert repaired(caplog) == 1
     server.forget()
     listening.listen("c", timeout=5)
-    assert healed(caplog) == 2
+    assert repaired(caplog) == 2
 
 
-def test_a_listener_that_comes_back_heals_it_within_the_attempt(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_reconnects_repairs_it_within_the_attempt(caplog: pytest.LogCaptureFixture) -> None:
     server = Forgetful("orders", "bills")
     with Listener(backend=FakeBackend(server), min_reconnect_interval=0.01) as listener:
         listener.listen("orders", timeout=5)
@@ -114,10 +114,10 @@ def test_a_listener_that_comes_back_heals_it_within_the_attempt(caplog: pytest.L
         item = listener.get(timeout=5)
         assert item is not None
         assert item.payload == "hello"
-    assert healed(caplog) == 2
+    assert repaired(caplog) == 2
 
 
-def test_what_trimming_does_not_heal_is_an_error_as_any_other(make: Make) -> None:
+def test_what_trimming_does_not_repair_is_an_error_as_any_other(make: Make) -> None:
     server = Forgetful("orders", incurable=True)
     listening = make(server)
     with pytest.raises(ServerError) as caught:
@@ -149,7 +149,7 @@ def test_no_other_refusal_is_taken_for_it(make: Make, caplog: pytest.LogCaptureF
     with pytest.raises(ServerError, match="42501"):
         make(server).listen("orders", timeout=5)
     assert TRIM_QUEUE not in server.queries
-    assert healed(caplog) == 0
+    assert repaired(caplog) == 0
 
 
 @pytest.mark.parametrize("incurable", [False, True])

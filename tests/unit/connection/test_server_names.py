@@ -1,4 +1,4 @@
-"""When the server is asked what its database makes of a channel's name, and what is made of the answer."""
+"""When the server is asked what its database makes of a channel's name, and how the reply is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 20.0
 
 
 class Database:
-    """Answers as a database does that has *encoding*, and has the characters of *alphabet*."""
+    """Answers as a database with *encoding*, which has the characters of *alphabet*."""
 
     def __init__(self, encoding: str, **changes: str) -> None:
         self.encoding = encoding

@@ -1,4 +1,4 @@
-"""Work in threads: limited by its caller's time, and by nothing that the application does with its own."""
+"""Work in threads is limited by its caller's timeout, not by the application's use of its own threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 20.0
 
 
 def _hanging(hang: Callable[[], object]) -> list[Any]:
-    """Have as many threads hang as there may be; return the greenlets that wait for them."""
+    """Make the allowed number of threads hang; return the greenlets that wait for them."""
     begun: list[None] = []
     callers = [gevent.spawn(in_thread, lambda: (begun.append(None), hang()), PATIENCE) for _ in range(MOST)]
     with gevent.Timeout(PATIENCE):
@@ -71,7 +71,7 @@ def test_those_that_hang_are_limited_and_count_until_they_end() -> None:
 
     gevent.killall(_hanging(hang))
     assert in_thread(int, 0.05) is None
-    # Killed while it waits for its turn, it takes none.
+    # A greenlet killed while it waits for its turn starts no thread.
     waiting = gevent.spawn(in_thread, int, PATIENCE)
     gevent.idle()
     waiting.kill()

@@ -1,4 +1,4 @@
-"""Looking up backends, over distributions made up on the spot: real entry points, found as real ones are."""
+"""The search for backends, over distributions that the tests write: real entry points, found as any other."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_what_breaks_later_is_looked_up_anew(distribution: Path, monkeypatch: py
 
 
 def _count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that grows with each look at the entry points of all distributions."""
+    """Return a list that grows with each read of the entry points of all distributions."""
     reads: list[str] = []
 
     def entry_points(group: str) -> object:

@@ -1,4 +1,4 @@
-"""Which keys a configuration may have, and which options come of them."""
+"""The keys that a configuration may have, and the options read from them."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_an_unknown_key_is_refused_by_name_with_a_hint(name: str, hint: str) -> 
     assert hint in said
 
 
-def test_other_names_are_nobodys_business() -> None:
+def test_other_names_are_ignored() -> None:
     config = {
         "PGHOST": "db",
         "QUEUE_SIZE": "x",

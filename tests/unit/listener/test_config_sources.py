@@ -1,4 +1,4 @@
-"""Where configurations come from, and the connection string and the backend in them."""
+"""The kinds of configuration, and the connection string and the backend in them."""
 
 from __future__ import annotations
 

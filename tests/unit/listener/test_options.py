@@ -10,7 +10,7 @@ from pglisten.testing import FakeBackend, FakeServer
 
 
 class Recording(FakeBackend):
-    """Notes the time that each attempt is given, and fails it."""
+    """Notes the timeout of each attempt, and fails the attempt."""
 
     def __init__(self) -> None:
         super().__init__(FakeServer())

@@ -1,4 +1,4 @@
-"""The supervisor over a server in memory: its schedule, its events, and what it promises in odd moments."""
+"""The supervisor over a server in memory: its schedule, its events, and what it does at unusual moments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pglisten.testing import FakeBackend, FakeServer
 
 
 class Sleeps(list[float]):
-    """Takes the supervisor's sleeps instead of sleeping; a clock that only they move."""
+    """Records the supervisor's delays instead of sleeping; a clock that only they advance."""
 
     def __init__(self, stop_after: int) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ def test_a_marker_that_waits_for_the_callback_is_not_overtaken_when_the_connecti
     assert events == ["CONNECTED", "DISCONNECTED", "RECONNECTED", "DISCONNECTED", "RECONNECTED"]
 
 
-def test_a_listen_given_up_brings_nothing_later(server: FakeServer, listeners: list[Listener]) -> None:
+def test_an_abandoned_listen_brings_nothing_later(server: FakeServer, listeners: list[Listener]) -> None:
     listener = _listener(server, listeners)
     listener.wait_connected(5)
     server.freeze()
