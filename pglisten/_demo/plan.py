@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .._backends import available_backends, load_backend
 from .._options import target
 from ..errors import ConfigurationError
-from . import show as terminal
+from . import terminal
 from .screen import Screen
 from .web import show as web
 

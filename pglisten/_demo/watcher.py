@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from gevent.event import Event
 
 from .._greenlet import spawn
@@ -11,10 +9,9 @@ from ..backend import Notification
 from ..errors import ListenerClosed
 from ..listener import Listener, ListenerEvent
 from .screen import Look, Screen
+from .shop import order_number, order_text
 
-__all__ = ["Tally", "Watcher", "order"]
-
-_ORDER_PATTERN = re.compile(r"order (\d{1,9})")
+__all__ = ["Tally", "Watcher"]
 
 FIRST_RETRY = 0.25
 """Seconds. Short, so that several attempts fail in the second that the server is away."""
@@ -24,11 +21,6 @@ LONGEST_RETRY = 0.5
 
 LISTEN_TIMEOUT = 10.0
 """Seconds for the first LISTEN; the sender has reached the server just before."""
-
-
-def order(number: int) -> str:
-    """Return the payload of an order."""
-    return f"order {number}"
 
 
 class Tally:
@@ -82,8 +74,8 @@ class Watcher:
             # Nobody else knows it yet.
             self.listener.close()
             raise
-        self.last_order: str | None = None
-        """The payload after which no other will come, once it is known."""
+        self.last_order: int | None = None
+        """The number of the last order, once it is known."""
         self._consumer = spawn(f"demo-{name}", self._consume)
 
     def wait_for_last(self, timeout: float) -> None:
@@ -119,11 +111,13 @@ class Watcher:
                 return
 
     def _is_last(self, item: Notification) -> bool:
-        # On a server of somebody's own, anybody may send anything.
-        if match := _ORDER_PATTERN.fullmatch(item.payload):
-            self.tally.notification(int(match[1]))
-        self._screen.tell(self.name, f"received {item.payload!r}")
-        return item.payload == self.last_order
+        text = order_text(item.payload)
+        number = order_number(text)
+        # Other programs may send to the channel, if the server is the user's own.
+        if number is not None:
+            self.tally.notification(number)
+        self._screen.tell(self.name, f"received: {text}")
+        return number is not None and number == self.last_order
 
     def _event(self, event: ListenerEvent, error: Exception | None) -> None:
         if isinstance(error, ListenerClosed):

@@ -11,11 +11,11 @@ import gevent
 import gevent.socket
 
 from ..screen import Look, Screen
+from ..stage import Stage, open_stage
 from .address import is_loopback, listen, url
 from .control import Request
 from .server import WebServer
 from .settings import Settings
-from .stage import Stage, given_stage, private_stage
 
 __all__ = ["Place", "perform"]
 
@@ -50,9 +50,7 @@ def perform(
         with ExitStack() as stack:
             # First of all: that a port is taken is known at once.
             listener = stack.enter_context(listen(place.host, place.port))
-            stage = stack.enter_context(
-                private_stage(screen, names[0]) if dsn is None else given_stage(screen, dsn, names[0])
-            )
+            stage = stack.enter_context(open_stage(screen, dsn, names[0]))
             server = stack.enter_context(_serve(stage, listener, names, place.workers))
             address = url(listener)
             if not is_loopback(listener):
