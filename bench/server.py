@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -64,7 +64,7 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
+def running() -> Generator[Server, None, None]:
     """Run a server while the block runs."""
     tls = shutil.which("openssl") is not None and any(found.has_ssl for found in find_binaries(KINDS))
     settings = SETTINGS | ({"ssl": "on"} if tls else {})

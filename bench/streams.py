@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +112,7 @@ class Worker(NamedTuple):
 
 
 @contextmanager
-def gunicorn(application: str, dsn: str, backend: str, folder: Path) -> Iterator[Worker]:
+def gunicorn(application: str, dsn: str, backend: str, folder: Path) -> Generator[Worker, None, None]:
     """Run *application* on one gevent worker."""
     port = free_port()
     (folder / "gunicorn.conf.py").write_text(HOOKS)
@@ -220,7 +220,7 @@ def main() -> None:
 
 
 @contextmanager
-def temporary() -> Iterator[Path]:
+def temporary() -> Generator[Path, None, None]:
     import tempfile  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ def benchmark_table(benchmark: Benchmark, results: Results) -> str:
     header = [""]
     for metric in benchmark.metrics:
         header += [metric.title, "ratio"]
-    rows = []
+    rows: list[list[str]] = []
     for case in benchmark.cases:
         row = [case.label]
         for metric in benchmark.metrics:

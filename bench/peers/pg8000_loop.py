@@ -18,10 +18,11 @@ from bench.peers.script import CHANNEL, Burst, arrived, main, say
 
 def listening(uri: str) -> pg8000.native.Connection:
     url = urlsplit(uri)
-    context = False
+    context: ssl.SSLContext | bool = False
     if "sslmode=require" in url.query:
         context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     made = pg8000.native.Connection(
         url.username, url.hostname, url.path[1:], url.port, unquote(url.password or ""), ssl_context=context
     )
