@@ -82,8 +82,7 @@ def post_worker_init(worker: Worker) -> None:
 
 def worker_exit(server: object, worker: object) -> None:
     """End the streams that are left, and close the worker's broadcasters: no server session stays behind."""
-    streams.end()
-    streams.join(GRACE)
+    _end_streams()
     close_all(CLOSE_GRACE)
 
 
@@ -126,12 +125,17 @@ class _Stop:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            spawn("pglisten-stream-ender", _end_streams)
+            spawn("pglisten-stream-ender", _end_or_abort_streams)
 
 
-def _end_streams() -> None:
+def _end_streams() -> bool:
+    """Let the streams end by themselves; return whether all have."""
     streams.end()
-    if not streams.join(GRACE):
+    return streams.join(GRACE)
+
+
+def _end_or_abort_streams() -> None:
+    if not _end_streams():
         streams.abort()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _options
 from ._sse.app import HEADERS, Authorize, Limits, StreamApp, check_cors
 from ._sse.stream import GAP, Encode, EventFormat, EventName, EventStream
 from .broadcast import Broadcaster, Subscription
@@ -51,10 +50,15 @@ def stream(
     Raises `ConfigurationError` for an option that cannot work.
     """
     if not isinstance(subscription, Subscription):
-        raise ConfigurationError(f"a stream is made of a Broadcaster's subscription, not of {subscription!r}")
+        raise ConfigurationError(
+            f"a stream is made of a Broadcaster's subscription, not of {subscription!r}",
+            option="subscription",
+        )
     form = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
     if last_event_id is not None and not isinstance(last_event_id, str):
-        raise ConfigurationError(f"last_event_id is a header's text or None, not {last_event_id!r}")
+        raise ConfigurationError(
+            f"last_event_id is a header's text or None, not {last_event_id!r}", option="last_event_id"
+        )
     if (refusal := form.refusal(subscription.channels)) is not None:
         raise ConfigurationError(f"{refusal}: name those of channels with event=, or gap events with gap=")
     return EventStream(subscription, form, again=last_event_id is not None)
@@ -91,9 +95,9 @@ def app(
     Raises `ConfigurationError` for an option that cannot work.
     """
     if not isinstance(broadcaster, Broadcaster):
-        raise ConfigurationError(f"streams are made of a Broadcaster, not of {broadcaster!r}")
-    seconds = _options.seconds("timeout", timeout)
-    assert seconds is not None
-    limits = Limits(max_channels, max_streams, _options.queue_size(queue_size), seconds)
+        raise ConfigurationError(
+            f"streams are made of a Broadcaster, not of {broadcaster!r}", option="broadcaster"
+        )
+    limits = Limits(max_channels, max_streams, queue_size, timeout)
     form = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
     return StreamApp(broadcaster, authorize, form, limits, check_cors(cors_origin, cors_credentials))

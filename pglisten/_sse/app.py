@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl
 
+from .. import _options
 from .._sql import check_channel
 from ..broadcast import Broadcaster
 from ..errors import ConfigurationError, InvalidChannelName, ListenerClosed, OperationTimeout, ServerError
@@ -48,7 +49,7 @@ logger = logging.getLogger("pglisten.sse")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one application may take. Raises `ConfigurationError` for a number below 1."""
+    """What one application may take. Raises `ConfigurationError` for a number that is not above 0."""
 
     max_channels: int
     max_streams: int
@@ -59,7 +60,9 @@ class Limits:
         for name in ("max_channels", "max_streams"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigurationError(f"{name} is a number from 1 up, not {value!r}")
+                raise ConfigurationError(f"{name} is a number from 1 up, not {value!r}", option=name)
+        _options.queue_size(self.queue_size)
+        _options.seconds("timeout", self.timeout)
 
 
 class _Refusal(Exception):
@@ -90,7 +93,9 @@ class StreamApp:
         cors: tuple[str, bool] | None,
     ) -> None:
         if authorize is not None and (not callable(authorize) or inspect.iscoroutinefunction(authorize)):
-            raise ConfigurationError(f"authorize is a function of (environ, channel), not {authorize!r}")
+            raise ConfigurationError(
+                f"authorize is a function of (environ, channel), not {authorize!r}", option="authorize"
+            )
         self._broadcaster = broadcaster
         self._authorize = authorize
         self._form = form
@@ -103,15 +108,16 @@ class StreamApp:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         cors = self._cors_headers(environ)
+        head = environ["REQUEST_METHOD"] == "HEAD"
         try:
             channels = self._admit(environ)
-            if environ["REQUEST_METHOD"] == "HEAD" or streams.stopping:
+            if head or streams.stopping:
                 start_response("200 OK", [*HEADERS, *cors])
-                return self._nothing(environ)
+                return [] if head else [self._ends_at_once()]
             stream = self._stream(channels, again="HTTP_LAST_EVENT_ID" in environ)
         except _Refusal as refusal:
             start_response(refusal.status, [*refusal.headers, *cors])
-            return [] if environ["REQUEST_METHOD"] == "HEAD" else [refusal.body]
+            return [] if head else [refusal.body]
         try:
             start_response("200 OK", [*HEADERS, *cors])
         except BaseException:
@@ -183,12 +189,12 @@ class StreamApp:
             self._coming -= 1
         return EventStream(subscription, self._form, again=again, siblings=self._open)
 
-    def _nothing(self, environ: WSGIEnvironment) -> list[bytes]:
+    def _ends_at_once(self) -> bytes:
         """Return a stream that ends at once: after ``retry`` the browser finds another worker.
 
         Of any status but 200 it would never come back.
         """
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._form.preamble("0").encode()]
+        return self._form.preamble("0").encode()
 
     def _later(self, text: str) -> _Refusal:
         seconds = math.ceil(self._form.retry or RETRY_AFTER)
@@ -217,7 +223,8 @@ def check_cors(origin: str | None, credentials: bool) -> tuple[str, bool] | None
         return None
     if not isinstance(origin, str) or not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*]+", origin):
         raise ConfigurationError(
-            f"cors_origin is '*', or one origin as browsers write it (https://example.com), not {origin!r}"
+            f"cors_origin is '*', or one origin as browsers write it (https://example.com), not {origin!r}",
+            option="cors_origin",
         )
     return origin, bool(credentials)
 

@@ -70,10 +70,14 @@ class EventFormat:
         if self.event is not None and not callable(self.event):
             _check_name("event", self.event)
         if self.encode is not None and not callable(self.encode):
-            raise ConfigurationError(f"encode is a function of a notification, not {self.encode!r}")
+            raise ConfigurationError(
+                f"encode is a function of a notification, not {self.encode!r}", option="encode"
+            )
         _check_name("gap", self.gap)
         if not self.gap:
-            raise ConfigurationError("gap is the name of an event, and has at least one character")
+            raise ConfigurationError(
+                "gap is the name of an event, and has at least one character", option="gap"
+            )
         if self.event == self.gap:
             raise ConfigurationError(f"event and gap are both {self.gap!r}: nobody could tell them apart")
 
@@ -259,6 +263,8 @@ def _in_one_line(name: str) -> str:
 
 def _check_name(option: str, name: str) -> None:
     if not isinstance(name, str) or "\n" in name or "\r" in name:
-        raise ConfigurationError(f"{option} is a name without line breaks, not {name!r}")
+        raise ConfigurationError(f"{option} is a name without line breaks, not {name!r}", option=option)
     if name in BROWSERS_OWN:
-        raise ConfigurationError(f"{option} is {name!r}, the name of a browser's own events: choose another")
+        raise ConfigurationError(
+            f"{option} is {name!r}, the name of a browser's own events: choose another", option=option
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -27,28 +27,8 @@ from support.programs.event_source import Event, Parser, parse
 HEARTBEAT = b":\n"
 
 
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
-        yield made
-
-
-@pytest.fixture
-def subscription(broadcaster: Broadcaster) -> Subscription:
-    return broadcaster.subscribe("orders")
-
-
 def events(data: bytes) -> list[tuple[str, str]]:
     return [(event.type, event.data) for event in parse(data).events]
-
-
-def released(broadcaster: Broadcaster) -> bool:
-    return broadcaster.stats().subscriptions == 0 and broadcaster.channels == frozenset()
 
 
 def test_a_stream_begins_with_the_time_to_come_back_after_and_an_id(subscription: Subscription) -> None:
@@ -176,14 +156,14 @@ def test_what_an_overflow_dropped_is_a_gap_event(server: FakeServer, broadcaster
 
 
 def test_a_channel_that_the_server_refuses_on_the_way_back_ends_the_stream_with_a_gap_event(
-    server: FakeServer, broadcaster: Broadcaster
+    server: FakeServer, broadcaster: Broadcaster, unsubscribed: Callable[[], bool]
 ) -> None:
     body = sse.stream(broadcaster.subscribe("orders"))
     next(body)
     server.refuse_listen["orders"] = ServerError("no such character", sqlstate="22P05")
     server.cut()
     assert events(b"".join(body)) == [("gap", "")]
-    assert released(broadcaster)
+    assert unsubscribed()
 
 
 def test_the_broadcasters_end_ends_the_stream_once_what_is_queued_is_sent(
@@ -242,8 +222,10 @@ def test_gap_events_have_the_name_that_the_option_says(broadcaster: Broadcaster)
 def test_an_option_that_cannot_work_is_refused_at_once(
     subscription: Subscription, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
         sse.stream(subscription, **options)
+    option = message.partition(" is ")[0]
+    assert caught.value.option == (option if option in options else None)
 
 
 def test_what_is_no_subscription_is_refused_at_once(broadcaster: Broadcaster) -> None:
@@ -267,6 +249,7 @@ def test_an_option_that_turns_out_not_to_work_ends_the_stream_with_its_error(
     options: dict[str, Any],
     error: type[Exception],
     message: str,
+    unsubscribed: Callable[[], bool],
 ) -> None:
     body = sse.stream(broadcaster.subscribe("orders"), **options)
     next(body)
@@ -275,7 +258,7 @@ def test_an_option_that_turns_out_not_to_work_ends_the_stream_with_its_error(
         next(body)
     assert "secret" not in str(caught.value)
     assert list(body) == []
-    assert released(broadcaster)
+    assert unsubscribed()
 
 
 def test_a_timeout_of_on_gap_is_not_taken_for_silence(broadcaster: Broadcaster) -> None:

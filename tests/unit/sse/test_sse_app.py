@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -10,28 +9,10 @@ import pytest
 from gevent.event import Event
 
 from pglisten import Broadcaster, ConfigurationError, sse
-from pglisten.testing import FakeBackend, FakeServer
+from pglisten.testing import FakeServer
 from support.broadcasters import PATIENCE
 from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
-        yield made
-
-
-@pytest.fixture
-def client() -> Iterator[WsgiClient]:
-    made = WsgiClient()
-    yield made
-    made.close()
 
 
 def anyone(environ: dict[str, Any], channel: str) -> bool:
@@ -155,8 +136,10 @@ async def coroutine(environ: dict[str, Any], channel: str) -> bool:
 def test_an_option_that_cannot_work_is_refused_at_once(
     broadcaster: Broadcaster, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
         sse.app(broadcaster, **options)
+    option = message.partition(" is ")[0]
+    assert caught.value.option == (option if option in options else None)
 
 
 def test_what_is_no_broadcaster_is_refused_at_once() -> None:

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pglisten import Broadcaster, ConfigurationError, Subscription, sse
-from pglisten.testing import FakeBackend, FakeServer
+from pglisten.testing import FakeServer
 from support.programs.wsgi import WsgiClient
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
-        yield made
-
-
-@pytest.fixture
-def subscription(broadcaster: Broadcaster) -> Subscription:
-    return broadcaster.subscribe("orders")
-
-
-@pytest.fixture
-def client() -> Iterator[WsgiClient]:
-    made = WsgiClient()
-    yield made
-    made.close()
 
 
 def anyone(environ: dict[str, Any], channel: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 from wsgiref.util import setup_testing_defaults
@@ -13,28 +12,10 @@ import pytest
 
 from pglisten import Broadcaster, ServerError, sse
 from pglisten._sse.registry import streams
-from pglisten.testing import FakeBackend, FakeServer
+from pglisten.testing import FakeServer
 from support.broadcasters import PATIENCE
 from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient, refused
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
-        yield made
-
-
-@pytest.fixture
-def client() -> Iterator[WsgiClient]:
-    made = WsgiClient()
-    yield made
-    made.close()
 
 
 def anyone(environ: dict[str, Any], channel: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import gevent
 import pytest
@@ -16,47 +16,22 @@ from support.broadcasters import PATIENCE
 from support.programs.event_source import parse
 
 
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
-        yield made
-
-
-@pytest.fixture
-def subscription(broadcaster: Broadcaster) -> Subscription:
-    return broadcaster.subscribe("orders")
-
-
-@pytest.fixture
-def stopping() -> Iterator[None]:
-    """Let the test end the process's streams."""
-    yield
-    streams.forget()
-
-
-def released(broadcaster: Broadcaster) -> bool:
-    return broadcaster.stats().subscriptions == 0 and broadcaster.channels == frozenset()
-
-
 @pytest.mark.parametrize("chunks", [0, 1])
 def test_close_releases_the_subscription_whether_it_was_iterated_or_not(
-    broadcaster: Broadcaster, subscription: Subscription, chunks: int
+    subscription: Subscription, chunks: int, unsubscribed: Callable[[], bool]
 ) -> None:
     body = sse.stream(subscription)
     for _ in range(chunks):
         next(body)
     body.close()
     body.close()
-    assert released(broadcaster)
+    assert unsubscribed()
     assert list(body) == []
 
 
-def test_a_stream_that_nobody_refers_to_releases_its_subscription(broadcaster: Broadcaster) -> None:
+def test_a_stream_that_nobody_refers_to_releases_its_subscription(
+    broadcaster: Broadcaster, unsubscribed: Callable[[], bool]
+) -> None:
     before = len(streams)
     body = sse.stream(broadcaster.subscribe("orders"))
     next(body)
@@ -64,19 +39,19 @@ def test_a_stream_that_nobody_refers_to_releases_its_subscription(broadcaster: B
     del body
     gc.collect()
     gevent.idle()
-    assert released(broadcaster)
+    assert unsubscribed()
     assert len(streams) == before
 
 
 def test_a_kill_while_it_waits_releases_the_subscription(
-    broadcaster: Broadcaster, subscription: Subscription
+    subscription: Subscription, unsubscribed: Callable[[], bool]
 ) -> None:
     body = sse.stream(subscription)
     next(body)
     waiting = gevent.spawn(next, body)
     gevent.idle()
     waiting.kill(timeout=PATIENCE)
-    assert released(broadcaster)
+    assert unsubscribed()
     assert list(body) == []
 
 
@@ -98,12 +73,12 @@ def test_the_end_of_all_streams_lets_each_send_what_is_queued(
 
 
 def test_a_stream_that_is_made_when_the_process_ends_does_so_at_once(
-    broadcaster: Broadcaster, subscription: Subscription, stopping: None
+    subscription: Subscription, stopping: None, unsubscribed: Callable[[], bool]
 ) -> None:
     streams.end()
     body = sse.stream(subscription, retry=1)
     assert parse(b"".join(body)).retry == 1000
-    assert released(broadcaster)
+    assert unsubscribed()
 
 
 def test_the_end_has_come_when_the_server_has_closed_them_all(

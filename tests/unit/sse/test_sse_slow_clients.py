@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -11,27 +10,11 @@ from gevent.event import Event
 
 from pglisten import Broadcaster, Subscription, sse
 from pglisten._sse.registry import streams
-from pglisten.testing import FakeBackend, FakeServer
+from pglisten.testing import FakeServer
 from support.broadcasters import PATIENCE
 from support.fixtures.programs import CHILDREN, StartProgram
 
 LIMIT = 0.05
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
-        yield made
-
-
-@pytest.fixture
-def subscription(broadcaster: Broadcaster) -> Subscription:
-    return broadcaster.subscribe("orders")
 
 
 class Sending:
