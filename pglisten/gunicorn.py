@@ -34,7 +34,7 @@ from .listener import CLOSE_GRACE
 
 __all__ = ["green", "post_fork", "post_worker_init", "worker_exit"]
 
-GRACE = 1.0
+GRACE_PERIOD = 1.0
 """Seconds that streams have to end by themselves. The client that takes nothing any more lets none end."""
 
 PostFork: TypeAlias = Callable[[Any, Any], object]
@@ -50,7 +50,7 @@ class Worker(Protocol):
 
 def post_fork(server: object, worker: object) -> None:
     """Begin without the streams of the process that the worker was forked from."""
-    streams.forget()
+    streams.reset()
 
 
 def green(hook: PostFork = post_fork) -> PostFork:
@@ -75,7 +75,7 @@ def green(hook: PostFork = post_fork) -> PostFork:
 def post_worker_init(worker: Worker) -> None:
     """Have the worker's event streams end when it is asked to stop."""
     if monkey.is_module_patched("socket"):
-        _Stop(worker).watch()
+        _StopWatcher(worker).watch()
     else:
         worker.log.warning("pglisten: this is no gevent worker (-k gevent): event streams will block it")
 
@@ -86,13 +86,13 @@ def worker_exit(server: object, worker: object) -> None:
     close_all(CLOSE_GRACE)
 
 
-class _Stop:
+class _StopWatcher:
     """How one worker notices that it is to stop, and what becomes of its streams then."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._loop = gevent.get_hub().loop
-        self._begun = False
+        self._stopping = False
 
     def watch(self) -> None:
         self._wrap_term()
@@ -106,7 +106,7 @@ class _Stop:
             if callable(previous):
                 previous(number, frame)
             # Python calls this in whatever greenlet there is, or in the hub, where nothing may wait.
-            self._loop.run_callback_threadsafe(self._begin)
+            self._loop.run_callback_threadsafe(self._stop_streams)
 
         signal.signal(signal.SIGTERM, on_term)
         # As gunicorn has it; signal() has undone it.
@@ -117,21 +117,21 @@ class _Stop:
 
         def notify() -> None:
             if not worker.alive:
-                self._begin()
+                self._stop_streams()
             previous()
 
         worker.notify = notify
 
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
+    def _stop_streams(self) -> None:
+        if not self._stopping:
+            self._stopping = True
             spawn("pglisten-stream-ender", _end_or_abort_streams)
 
 
 def _end_streams() -> bool:
     """Let the streams end by themselves; return whether all have."""
     streams.end()
-    return streams.join(GRACE)
+    return streams.wait_closed(GRACE_PERIOD)
 
 
 def _end_or_abort_streams() -> None:

@@ -54,14 +54,14 @@ def stream(
             f"a stream is made of a Broadcaster's subscription, not of {subscription!r}",
             option="subscription",
         )
-    form = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
+    event_format = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
     if last_event_id is not None and not isinstance(last_event_id, str):
         raise ConfigurationError(
             f"last_event_id is a header's text or None, not {last_event_id!r}", option="last_event_id"
         )
-    if (refusal := form.refusal(subscription.channels)) is not None:
-        raise ConfigurationError(f"{refusal}: name those of channels with event=, or gap events with gap=")
-    return EventStream(subscription, form, again=last_event_id is not None)
+    if (conflict := event_format.name_conflict(subscription.channels)) is not None:
+        raise ConfigurationError(f"{conflict}: name those of channels with event=, or gap events with gap=")
+    return EventStream(subscription, event_format, reconnected=last_event_id is not None)
 
 
 def app(
@@ -99,5 +99,5 @@ def app(
             f"streams are made of a Broadcaster, not of {broadcaster!r}", option="broadcaster"
         )
     limits = Limits(max_channels, max_streams, queue_size, timeout)
-    form = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
-    return StreamApp(broadcaster, authorize, form, limits, check_cors(cors_origin, cors_credentials))
+    event_format = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
+    return StreamApp(broadcaster, authorize, event_format, limits, check_cors(cors_origin, cors_credentials))

@@ -88,7 +88,7 @@ class StreamApp:
         self,
         broadcaster: Broadcaster,
         authorize: Authorize | None,
-        form: EventFormat,
+        event_format: EventFormat,
         limits: Limits,
         cors: tuple[str, bool] | None,
     ) -> None:
@@ -98,11 +98,11 @@ class StreamApp:
             )
         self._broadcaster = broadcaster
         self._authorize = authorize
-        self._form = form
+        self._format = event_format
         self._limits = limits
         self._cors = cors
-        self._open: weakref.WeakSet[EventStream] = weakref.WeakSet()
-        self._coming = 0
+        self._open_streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self._subscribing = 0
         """Requests that wait for their channels."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -110,11 +110,11 @@ class StreamApp:
         cors = self._cors_headers(environ)
         head = environ["REQUEST_METHOD"] == "HEAD"
         try:
-            channels = self._admit(environ)
+            channels = self._authorized_channels(environ)
             if head or streams.stopping:
                 start_response("200 OK", [*HEADERS, *cors])
-                return [] if head else [self._ends_at_once()]
-            stream = self._stream(channels, again="HTTP_LAST_EVENT_ID" in environ)
+                return [] if head else [self._ended_stream()]
+            stream = self._open_stream(channels, reconnected="HTTP_LAST_EVENT_ID" in environ)
         except _Refusal as refusal:
             start_response(refusal.status, [*refusal.headers, *cors])
             return [] if head else [refusal.body]
@@ -126,19 +126,19 @@ class StreamApp:
         return stream
 
     def __repr__(self) -> str:
-        return f"<pglisten.sse.app streams={len(self._open)} of {self._broadcaster!r}>"
+        return f"<pglisten.sse.app streams={len(self._open_streams)} of {self._broadcaster!r}>"
 
-    def _admit(self, environ: WSGIEnvironment) -> list[str]:
+    def _authorized_channels(self, environ: WSGIEnvironment) -> list[str]:
         """Return the channels that are asked for, and may be."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             raise _Refusal("405 Method Not Allowed", "Streams are for GET.", ("Allow", "GET, HEAD"))
-        channels = self._requested(environ)
+        channels = self._requested_channels(environ)
         for channel in channels:
-            if not self._allowed(environ, channel):
+            if not self._is_allowed(environ, channel):
                 raise _Refusal("403 Forbidden", f"Channel {channel!r} is not allowed.")
         return channels
 
-    def _requested(self, environ: WSGIEnvironment) -> list[str]:
+    def _requested_channels(self, environ: WSGIEnvironment) -> list[str]:
         limit = self._limits.max_channels
         try:
             # WSGI hands over bytes in the guise of latin-1 text (PEP 3333).
@@ -153,11 +153,11 @@ class StreamApp:
             raise _bad_request("Name a channel: ?channel=NAME, and several times for several.")
         if len(channels) > limit:
             raise _bad_request(f"{len(channels)} channels are too many: {limit} at most.")
-        if (refusal := self._form.refusal(channels)) is not None:
-            raise _bad_request(f"{refusal}.")
+        if (conflict := self._format.name_conflict(channels)) is not None:
+            raise _bad_request(f"{conflict}.")
         return channels
 
-    def _allowed(self, environ: WSGIEnvironment, channel: str) -> bool:
+    def _is_allowed(self, environ: WSGIEnvironment, channel: str) -> bool:
         if self._authorize is None:
             return False
         try:
@@ -170,10 +170,10 @@ class StreamApp:
             raise _Refusal("500 Internal Server Error", "Whether this is allowed is not known.") from error
         return answer
 
-    def _stream(self, channels: list[str], *, again: bool) -> EventStream:
-        if len(self._open) + self._coming >= self._limits.max_streams:
-            raise self._later(f"{self._limits.max_streams} streams are open, and no more may be.")
-        self._coming += 1
+    def _open_stream(self, channels: list[str], *, reconnected: bool) -> EventStream:
+        if len(self._open_streams) + self._subscribing >= self._limits.max_streams:
+            raise self._retry_later(f"{self._limits.max_streams} streams are open, and no more may be.")
+        self._subscribing += 1
         try:
             subscription = self._broadcaster.subscribe(
                 *channels, queue_size=self._limits.queue_size, timeout=self._limits.timeout
@@ -182,22 +182,24 @@ class StreamApp:
             raise _bad_request(f"{error}.") from error
         except (OperationTimeout, ServerError) as error:
             logger.warning("a stream was refused: %s", error)
-            raise self._later("The database is not available.") from error
+            raise self._retry_later("The database is not available.") from error
         except ListenerClosed as error:
-            raise self._later("This server is shutting down.") from error
+            raise self._retry_later("This server is shutting down.") from error
         finally:
-            self._coming -= 1
-        return EventStream(subscription, self._form, again=again, siblings=self._open)
+            self._subscribing -= 1
+        return EventStream(
+            subscription, self._format, reconnected=reconnected, open_streams=self._open_streams
+        )
 
-    def _ends_at_once(self) -> bytes:
+    def _ended_stream(self) -> bytes:
         """Return a stream that ends at once: after ``retry`` the browser finds another worker.
 
         Of any status but 200 it would never come back.
         """
-        return self._form.preamble("0").encode()
+        return self._format.preamble("0").encode()
 
-    def _later(self, text: str) -> _Refusal:
-        seconds = math.ceil(self._form.retry or RETRY_AFTER)
+    def _retry_later(self, text: str) -> _Refusal:
+        seconds = math.ceil(self._format.retry or RETRY_AFTER)
         return _Refusal("503 Service Unavailable", text, ("Retry-After", str(seconds)))
 
     def _cors_headers(self, environ: WSGIEnvironment) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ class StreamRegistry:
         self.stopping = False
         """Whether the process is to end: no new ones then."""
         self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
-        self._gone = Event()
+        self._all_closed = Event()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -39,15 +39,15 @@ class StreamRegistry:
     def add(self, stream: Stream) -> None:
         """Enter *stream*; it ends at once if the process is to end."""
         self._open.add(stream)
-        self._gone.clear()
+        self._all_closed.clear()
         if self.stopping:
             stream.end()
 
-    def discard(self, stream: Stream) -> None:
+    def remove(self, stream: Stream) -> None:
         """Leave *stream* out: it is closed. Idempotent."""
         self._open.discard(stream)
         if self.stopping and not self._open:
-            self._gone.set()
+            self._all_closed.set()
 
     def end(self) -> None:
         """Take no more, and let all end by themselves. Idempotent; never waits."""
@@ -55,11 +55,11 @@ class StreamRegistry:
         for stream in list(self._open):
             stream.end()
         if not self._open:
-            self._gone.set()
+            self._all_closed.set()
 
-    def join(self, timeout: float) -> bool:
+    def wait_closed(self, timeout: float) -> bool:
         """Wait *timeout* seconds at most until all are closed; return whether they are."""
-        self._gone.wait(timeout)
+        self._all_closed.wait(timeout)
         return not self._open
 
     def abort(self) -> None:
@@ -67,11 +67,11 @@ class StreamRegistry:
         for stream in list(self._open):
             stream.abort()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew, in a forked child: its parent's streams are none of its own."""
         self.stopping = False
         self._open.clear()
-        self._gone = Event()
+        self._all_closed = Event()
 
 
 streams = StreamRegistry()

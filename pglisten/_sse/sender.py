@@ -27,23 +27,23 @@ class Sender:
     request from the connection, in the middle of a chunk.
     """
 
-    __slots__ = ("__weakref__", "_greenlet", "_home", "_timeout", "_timer")
+    __slots__ = ("__weakref__", "_greenlet", "_owner", "_timeout", "_timer")
 
     def __init__(self, timeout: float) -> None:
         """Limit each chunk to *timeout* seconds."""
         self._timeout = timeout
-        self._home = Owner()
+        self._owner = Owner()
         self._greenlet: Greenlet | None = None
         """Who iterates the stream, until it closes it. Only a `Greenlet` can be thrown into."""
         self._timer: Any = None
         """The loop's, which runs while a chunk is being sent."""
 
-    def returns(self) -> None:
+    def attach(self) -> None:
         """Stop the time: the current greenlet has come for the next chunk."""
-        self._stop()
+        self._stop_timer()
         self._greenlet = current()
 
-    def sends(self) -> None:
+    def start_timer(self) -> None:
         """Start the time: the current greenlet gets its chunk."""
         if self._greenlet is not None:
             # Without ref: a stream that is dropped without close() keeps no program from its end.
@@ -52,14 +52,14 @@ class Sender:
             reference: weakref.ref[Sender] = weakref.ref(self)
             self._timer.start(_expire, reference)
 
-    def leaves(self) -> None:
+    def detach(self) -> None:
         """Stop the time: the current greenlet is through with the stream.
 
         When it is another one than sends, the send goes on within its limit.
         """
         greenlet = self._greenlet
         if greenlet is None or greenlet.dead or greenlet is current():
-            self._stop()
+            self._stop_timer()
             self._greenlet = None
 
     def abort(self) -> None:
@@ -69,20 +69,20 @@ class Sender:
 
     def expire(self) -> None:
         """End the send that is going on: its time is over. Called in the hub, so that nothing has changed."""
-        self._stop()
+        self._stop_timer()
         greenlet = self._greenlet
         # In a forked child the greenlet is a copy, and the socket the parent's.
-        if greenlet is not None and not greenlet.dead and not self._home.forked:
+        if greenlet is not None and not greenlet.dead and not self._owner.forked:
             text = f"the client has not taken a chunk within {self._timeout:g} s"
             greenlet.throw(BrokenPipeError(errno.EPIPE, text))
 
-    def _stop(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.close()
             self._timer = None
 
 
-def _expire(sender: weakref.ref[Sender]) -> None:
-    found = sender()
-    if found is not None:
-        found.expire()
+def _expire(reference: weakref.ref[Sender]) -> None:
+    sender = reference()
+    if sender is not None:
+        sender.expire()

@@ -38,7 +38,7 @@ Encode: TypeAlias = Callable[[Notification], str]
 GAP = "gap"
 """The name of the event that says: something may have been missed here."""
 
-BROWSERS_OWN = frozenset({"open", "error"})
+BROWSER_EVENTS = frozenset({"open", "error"})
 """What an `EventSource` fires itself (HTML standard, 9.2.2): a page would take our events for those."""
 
 HEARTBEAT = b":\n"
@@ -81,31 +81,31 @@ class EventFormat:
         if self.event == self.gap:
             raise ConfigurationError(f"event and gap are both {self.gap!r}: nobody could tell them apart")
 
-    def refusal(self, channels: Iterable[str]) -> str | None:
+    def name_conflict(self, channels: Iterable[str]) -> str | None:
         """Return why *channels* cannot name events, ``None`` if they can."""
         if self.event is not None:
             return None
-        taken = ((channel, self._taken_by(_in_one_line(channel))) for channel in channels)
-        return next((f"channel {channel!r} has the name of {what}" for channel, what in taken if what), None)
+        names = ((channel, self._reserved_for(_without_line_breaks(channel))) for channel in channels)
+        return next((f"channel {channel!r} has the name of {what}" for channel, what in names if what), None)
 
-    def preamble(self, identity: str) -> str:
+    def preamble(self, event_id: str) -> str:
         """Return what comes first, except for a client that was here before.
 
         The empty line has a browser remember its ``id``, and send it when it comes back before its first
         event. Browsers skip the byte order mark, which is part of the format. Parsers that would make an
         event of an ``id`` alone do not skip it: they find a field that they do not know, and ignore it.
         """
-        return f"\ufeffid: {identity}\n\n{self.retry_field()}"
+        return f"\ufeffid: {event_id}\n\n{self.retry_field()}"
 
     def retry_field(self) -> str:
         """Return the time after which a client connects again. It counts at once, without an empty line."""
         return "" if self.retry is None else f"retry: {max(1, round(self.retry * 1000))}\n"
 
-    def gap_event(self, identity: str) -> str:
+    def gap_event(self, event_id: str) -> str:
         """Return the event that says: something may have been missed here."""
-        return f"id: {identity}\nevent: {self.gap}\ndata:\n\n"
+        return f"id: {event_id}\nevent: {self.gap}\ndata:\n\n"
 
-    def event_for(self, identity: str, notification: Notification) -> str:
+    def event_for(self, event_id: str, notification: Notification) -> str:
         """Return the event for *notification*."""
         encode = self.encode
         text = notification.payload if encode is None else encode(notification)
@@ -115,7 +115,7 @@ class EventFormat:
             text = "\ndata: ".join(LINE_BREAK.split(text))
         name = self._name(notification)
         field = f"event: {name}\n" if name else ""
-        return f"id: {identity}\n{field}data: {text}\n\n"
+        return f"id: {event_id}\n{field}data: {text}\n\n"
 
     def _name(self, notification: Notification) -> str:
         name = notification.channel if self.event is None else self.event
@@ -123,19 +123,19 @@ class EventFormat:
             name = name(notification)
             if not isinstance(name, str):
                 raise TypeError(f"event is to return an event's name as str, not {type(name).__name__}")
-        name = _in_one_line(name)
-        if (what := self._taken_by(name)) is not None:
+        name = _without_line_breaks(name)
+        if (what := self._reserved_for(name)) is not None:
             raise ConfigurationError(
                 f"a notification's event would have the name of {what}, {name!r}: name it with event=, or "
                 "gap events with gap="
             )
         return name
 
-    def _taken_by(self, name: str) -> str | None:
+    def _reserved_for(self, name: str) -> str | None:
         """Return which other events have that name."""
         if name == self.gap:
             return "gap events"
-        return "a browser's own events" if name in BROWSERS_OWN else None
+        return "a browser's own events" if name in BROWSER_EVENTS else None
 
 
 class EventStream:
@@ -149,37 +149,40 @@ class EventStream:
     def __init__(
         self,
         subscription: Subscription,
-        form: EventFormat,
+        event_format: EventFormat,
         *,
-        again: bool,
-        siblings: weakref.WeakSet[EventStream] | None = None,
+        reconnected: bool,
+        open_streams: weakref.WeakSet[EventStream] | None = None,
     ) -> None:
         self._subscription = subscription
-        self._form = form
+        self._format = event_format
         self._prefix = secrets.token_hex(4)
         self._number = 0
-        identity = self._identity()
-        self._first = form.retry_field() + form.gap_event(identity) if again else form.preamble(identity)
-        self._over = False
+        event_id = self._next_id()
+        if reconnected:
+            self._preamble = event_format.retry_field() + event_format.gap_event(event_id)
+        else:
+            self._preamble = event_format.preamble(event_id)
+        self._ended = False
         """Whether nothing more comes."""
-        self._sender = Sender(form.send_timeout)
-        self._siblings = siblings
-        if siblings is not None:
-            siblings.add(self)
+        self._sender = Sender(event_format.send_timeout)
+        self._open_streams = open_streams
+        if open_streams is not None:
+            open_streams.add(self)
         streams.add(self)
 
     def __iter__(self) -> EventStream:
         return self
 
     def __next__(self) -> bytes:
-        self._sender.returns()
+        self._sender.attach()
         try:
             chunk = self._chunk()
         except BaseException:
             self._finish()
-            self._sender.leaves()
+            self._sender.detach()
             raise
-        self._sender.sends()
+        self._sender.start_timer()
         return chunk
 
     def close(self) -> None:
@@ -188,10 +191,10 @@ class EventStream:
         A greenlet that still sends a chunk goes on with that, within its time limit.
         """
         self._finish()
-        self._sender.leaves()
-        streams.discard(self)
-        if self._siblings is not None:
-            self._siblings.discard(self)
+        self._sender.detach()
+        streams.remove(self)
+        if self._open_streams is not None:
+            self._open_streams.discard(self)
 
     def end(self) -> None:
         """Let it end once what is queued is sent. Never waits."""
@@ -202,20 +205,20 @@ class EventStream:
         self._sender.abort()
 
     def __repr__(self) -> str:
-        return f"<EventStream {'over' if self._over else 'open'} of {self._subscription!r}>"
+        return f"<EventStream {'over' if self._ended else 'open'} of {self._subscription!r}>"
 
     def _chunk(self) -> bytes:
         """Return what is queued; wait for it, a heartbeat's time at most."""
-        if self._over:
+        if self._ended:
             raise StopIteration
-        if self._first:
-            first, self._first = self._first, ""
-            return first.encode()
+        if self._preamble:
+            preamble, self._preamble = self._preamble, ""
+            return preamble.encode()
         began = time.monotonic()
         try:
-            item = self._subscription.get(self._form.heartbeat)
+            item = self._subscription.get(self._format.heartbeat)
         except OperationTimeout:
-            if time.monotonic() - began < self._form.heartbeat:
+            if time.monotonic() - began < self._format.heartbeat:
                 raise  # Some other, out of on_gap: to call that again at once would never end.
             return HEARTBEAT
         except (ListenerClosed, SubscriptionOverflow, ChannelNotOpen) as error:
@@ -224,10 +227,10 @@ class EventStream:
             if isinstance(error, ListenerClosed):
                 raise StopIteration from None
             self._finish()
-            return self._form.gap_event(self._identity()).encode()
-        return self._with_what_is_queued(self._event(item))
+            return self._format.gap_event(self._next_id()).encode()
+        return self._with_queued(self._event(item))
 
-    def _with_what_is_queued(self, first: bytes) -> bytes:
+    def _with_queued(self, first: bytes) -> bytes:
         """Return *first* and what follows without waiting: a write costs more than an event does."""
         events, size = [first], len(first)
         # Where nothing is queued, get() would let others run, and this chunk would wait meanwhile.
@@ -241,20 +244,22 @@ class EventStream:
         return b"".join(events)
 
     def _event(self, item: Notification | None) -> bytes:
-        identity, form = self._identity(), self._form
-        return (form.gap_event(identity) if item is None else form.event_for(identity, item)).encode()
+        event_id = self._next_id()
+        if item is None:
+            return self._format.gap_event(event_id).encode()
+        return self._format.event_for(event_id, item).encode()
 
-    def _identity(self) -> str:
+    def _next_id(self) -> str:
         """Return an event's id: one of its own, and nothing that could be resumed from."""
         self._number += 1
         return f"{self._prefix}-{self._number}"
 
     def _finish(self) -> None:
-        self._over = True
+        self._ended = True
         self._subscription.close()
 
 
-def _in_one_line(name: str) -> str:
+def _without_line_breaks(name: str) -> str:
     """Return *name* without line breaks, as it names an event."""
     if "\n" in name or "\r" in name:
         name = name.replace("\r", "").replace("\n", "")
@@ -264,7 +269,7 @@ def _in_one_line(name: str) -> str:
 def _check_name(option: str, name: str) -> None:
     if not isinstance(name, str) or "\n" in name or "\r" in name:
         raise ConfigurationError(f"{option} is a name without line breaks, not {name!r}", option=option)
-    if name in BROWSERS_OWN:
+    if name in BROWSER_EVENTS:
         raise ConfigurationError(
             f"{option} is {name!r}, the name of a browser's own events: choose another", option=option
         )

@@ -70,20 +70,20 @@ class Page:
         return self
 
     def __next__(self) -> bytes:
-        self._sender.returns()
+        self._sender.attach()
         chunk = self._queue.get()
         if chunk is None:
             self.close()
             raise StopIteration
-        self._sender.sends()
+        self._sender.start_timer()
         return chunk
 
     def close(self) -> None:
         """Release what it has. Idempotent."""
-        self._sender.leaves()
+        self._sender.detach()
         self._bulletin.readers.discard(self._tell)
         self._pump.kill(block=False)
-        streams.discard(self)
+        streams.remove(self)
 
     def end(self) -> None:
         """End it; once there is a stream, that is what ends. Never waits."""

@@ -141,11 +141,11 @@ def test_a_page_ends_with_its_worker_and_leaves_nothing(
     try:
         with gevent.Timeout(PATIENCE):
             list(page)
-        assert streams.join(PATIENCE)
+        assert streams.wait_closed(PATIENCE)
         assert bulletin.readers == set()
         assert broadcaster.stats().subscriptions == 0
     finally:
-        streams.forget()
+        streams.reset()
 
 
 def test_a_page_that_waits_for_the_database_ends_with_its_worker_too(
@@ -161,7 +161,7 @@ def test_a_page_that_waits_for_the_database_ends_with_its_worker_too(
             list(waiting)
             list(late)
     finally:
-        streams.forget()
+        streams.reset()
     while broadcaster.stats().subscriptions:
         gevent.sleep(0.001)
 

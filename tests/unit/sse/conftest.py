@@ -45,4 +45,4 @@ def client() -> Iterator[WsgiClient]:
 def stopping() -> Iterator[None]:
     """Let the test end the process's streams."""
     yield
-    streams.forget()
+    streams.reset()

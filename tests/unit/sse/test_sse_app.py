@@ -15,14 +15,14 @@ from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient
 
 
-def anyone(environ: dict[str, Any], channel: str) -> bool:
+def allow_all(environ: dict[str, Any], channel: str) -> bool:
     return True
 
 
 def test_a_stream_has_the_headers_of_one_and_what_comes_on_its_channels(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
-    response = client.ask(sse.app(broadcaster, anyone), "channel=orders&x=1&channel=stock&channel=orders")
+    response = client.ask(sse.app(broadcaster, allow_all), "channel=orders&x=1&channel=stock&channel=orders")
     assert response.status == "200 OK"
     assert response.headers == {
         "Content-Type": "text/event-stream; charset=utf-8",
@@ -45,14 +45,14 @@ def test_a_stream_has_the_headers_of_one_and_what_comes_on_its_channels(
 def test_a_stream_that_is_closed_before_it_is_iterated_is_released(
     broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
-    response = client.ask(sse.app(broadcaster, anyone))
+    response = client.ask(sse.app(broadcaster, allow_all))
     assert broadcaster.stats().subscriptions == 1
     response.body.close()
     assert broadcaster.stats().subscriptions == 0
 
 
 def test_who_comes_back_gets_a_gap_event_first(broadcaster: Broadcaster, client: WsgiClient) -> None:
-    response = client.ask(sse.app(broadcaster, anyone, gap="missed"), HTTP_LAST_EVENT_ID="0a-7")
+    response = client.ask(sse.app(broadcaster, allow_all, gap="missed"), HTTP_LAST_EVENT_ID="0a-7")
     assert [event.type for event in parse(next(iter(response.body))).events] == ["missed"]
 
 
@@ -60,7 +60,7 @@ def test_the_options_of_stream_are_those_of_app(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     app = sse.app(
-        broadcaster, anyone, heartbeat=0.01, retry=0.5, event="news", encode=lambda n: n.payload.upper()
+        broadcaster, allow_all, heartbeat=0.01, retry=0.5, event="news", encode=lambda n: n.payload.upper()
     )
     body = iter(client.ask(app, "channel=gap").body)
     first = next(body)
@@ -101,7 +101,7 @@ def test_pages_of_another_origin_read_streams_and_refusals_if_they_may(
     origin: str | None,
     headers: dict[str, str],
 ) -> None:
-    app = sse.app(broadcaster, anyone, **options)
+    app = sse.app(broadcaster, allow_all, **options)
     environ = {} if origin is None else {"HTTP_ORIGIN": origin}
     for query in ("channel=orders", ""):
         response = client.ask(app, query, **environ)

@@ -11,7 +11,7 @@ from pglisten.testing import FakeServer
 from support.programs.wsgi import WsgiClient
 
 
-def anyone(environ: dict[str, Any], channel: str) -> bool:
+def allow_all(environ: dict[str, Any], channel: str) -> bool:
     return True
 
 
@@ -44,5 +44,5 @@ def test_a_channel_may_be_called_as_it_likes_where_it_names_no_event(
     broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     query = "channel=open&channel=error&channel=gap"
-    assert client.ask(sse.app(broadcaster, anyone, event="news"), query).status == "200 OK"
-    assert client.ask(sse.app(broadcaster, anyone), "channel=Open&channel=errors").status == "200 OK"
+    assert client.ask(sse.app(broadcaster, allow_all, event="news"), query).status == "200 OK"
+    assert client.ask(sse.app(broadcaster, allow_all), "channel=Open&channel=errors").status == "200 OK"

@@ -18,13 +18,13 @@ from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient, refused
 
 
-def anyone(environ: dict[str, Any], channel: str) -> bool:
+def allow_all(environ: dict[str, Any], channel: str) -> bool:
     return True
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_other_methods_are_not_allowed(broadcaster: Broadcaster, client: WsgiClient, method: str) -> None:
-    response = client.ask(sse.app(broadcaster, anyone), method=method)
+    response = client.ask(sse.app(broadcaster, allow_all), method=method)
     assert response.status == "405 Method Not Allowed"
     assert response.headers["Allow"] == "GET, HEAD"
     assert refused(response) == "Streams are for GET."
@@ -33,7 +33,7 @@ def test_other_methods_are_not_allowed(broadcaster: Broadcaster, client: WsgiCli
 def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
-    response = client.ask(sse.app(broadcaster, anyone), method="HEAD")
+    response = client.ask(sse.app(broadcaster, allow_all), method="HEAD")
     assert (response.status, response.headers["Content-Type"]) == ("200 OK", sse.HEADERS[0][1])
     assert response.text() == ""
     response = client.ask(sse.app(broadcaster), method="HEAD")
@@ -66,14 +66,14 @@ def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
 def test_a_request_that_asks_for_nothing_there_can_be_is_a_bad_one(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient, query: str, text: str
 ) -> None:
-    response = client.ask(sse.app(broadcaster, anyone), query)
+    response = client.ask(sse.app(broadcaster, allow_all), query)
     assert response.status == "400 Bad Request"
     assert text in refused(response)
     assert not server.queries
 
 
 def test_channels_are_utf8_percent_encoded_or_not(broadcaster: Broadcaster, client: WsgiClient) -> None:
-    app = sse.app(broadcaster, anyone)
+    app = sse.app(broadcaster, allow_all)
     client.ask(app, f"channel={quote('Größe & Maß')}")
     client.ask(app, "channel=" + "größe".encode().decode("latin-1"))
     client.ask(app, "&".join(f"channel={n}" for n in range(32)))
@@ -135,7 +135,7 @@ def test_an_error_in_authorize_is_logged_and_opens_nothing(
 
 
 def test_more_streams_than_may_be_are_put_off(broadcaster: Broadcaster, client: WsgiClient) -> None:
-    app = sse.app(broadcaster, anyone, max_streams=2, retry=1.2)
+    app = sse.app(broadcaster, allow_all, max_streams=2, retry=1.2)
     first, _ = client.ask(app), client.ask(app)
     response = client.ask(app)
     assert response.status == "503 Service Unavailable"
@@ -148,7 +148,7 @@ def test_more_streams_than_may_be_are_put_off(broadcaster: Broadcaster, client: 
 def test_requests_that_wait_for_their_channels_count_as_streams(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
-    app = sse.app(broadcaster, anyone, max_streams=1)
+    app = sse.app(broadcaster, allow_all, max_streams=1)
     broadcaster.wait_connected(PATIENCE)
     server.freeze()
     waiting = gevent.spawn(client.ask, app)
@@ -161,7 +161,7 @@ def test_requests_that_wait_for_their_channels_count_as_streams(
 def test_a_database_that_does_not_answer_in_time_puts_off(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = sse.app(broadcaster, anyone, timeout=0.01, retry=None, max_streams=1)
+    app = sse.app(broadcaster, allow_all, timeout=0.01, retry=None, max_streams=1)
     broadcaster.wait_connected(PATIENCE)
     server.freeze()
     for _ in range(2):
@@ -179,7 +179,7 @@ def test_a_channel_that_the_database_refuses_puts_off(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     server.refuse_listen["orders"] = ServerError("out of memory", sqlstate="53200")
-    response = client.ask(sse.app(broadcaster, anyone))
+    response = client.ask(sse.app(broadcaster, allow_all))
     assert response.status == "503 Service Unavailable"
     stats = broadcaster.stats()
     assert (stats.subscriptions, stats.subscriptions_waiting) == (0, 0)
@@ -187,7 +187,7 @@ def test_a_channel_that_the_database_refuses_puts_off(
 
 def test_a_broadcaster_that_is_closed_puts_off(broadcaster: Broadcaster, client: WsgiClient) -> None:
     broadcaster.close()
-    response = client.ask(sse.app(broadcaster, anyone))
+    response = client.ask(sse.app(broadcaster, allow_all))
     assert response.status == "503 Service Unavailable"
     assert refused(response) == "This server is shutting down."
 
@@ -195,7 +195,7 @@ def test_a_broadcaster_that_is_closed_puts_off(broadcaster: Broadcaster, client:
 def test_a_worker_that_stops_has_browsers_come_back_also_those_who_wait_already(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
-    app = sse.app(broadcaster, anyone)
+    app = sse.app(broadcaster, allow_all)
     broadcaster.wait_connected(PATIENCE)
     server.freeze()
     waiting = gevent.spawn(client.ask, app)
@@ -212,13 +212,13 @@ def test_a_worker_that_stops_has_browsers_come_back_also_those_who_wait_already(
         assert client.ask(app, method="HEAD").text() == ""
         assert broadcaster.stats().subscriptions == 0
     finally:
-        streams.forget()
+        streams.reset()
 
 
 def test_a_request_that_is_killed_while_it_waits_leaves_nothing(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
-    app = sse.app(broadcaster, anyone, max_streams=1)
+    app = sse.app(broadcaster, allow_all, max_streams=1)
     broadcaster.wait_connected(PATIENCE)
     server.freeze()
     waiting = gevent.spawn(client.ask, app)
@@ -236,5 +236,5 @@ def test_a_response_that_cannot_be_started_leaves_nothing(broadcaster: Broadcast
     environ: dict[str, Any] = {"QUERY_STRING": "channel=orders"}
     setup_testing_defaults(environ)
     with pytest.raises(AssertionError, match="already set"):
-        sse.app(broadcaster, anyone)(environ, start_response)
+        sse.app(broadcaster, allow_all)(environ, start_response)
     assert broadcaster.stats().subscriptions == 0

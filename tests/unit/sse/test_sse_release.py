@@ -85,13 +85,13 @@ def test_the_end_has_come_when_the_server_has_closed_them_all(
     broadcaster: Broadcaster, stopping: None
 ) -> None:
     bodies = [sse.stream(broadcaster.subscribe("orders")) for _ in range(3)]
-    assert not streams.join(0)
+    assert not streams.wait_closed(0)
     streams.end()
     for body in bodies:
         list(body)
-        assert not streams.join(0)
+        assert not streams.wait_closed(0)
         body.close()
-        assert streams.join(0) is (body is bodies[-1])
+        assert streams.wait_closed(0) is (body is bodies[-1])
 
 
 def test_who_is_stuck_with_a_chunk_is_thrown_out_and_who_has_none_is_not(

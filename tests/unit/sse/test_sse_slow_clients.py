@@ -114,7 +114,7 @@ def test_the_last_chunk_of_a_stream_that_overflowed_can_be_aborted(broadcaster: 
         streams.abort()
         assert "aborted" in sending.greenlet.get(timeout=PATIENCE)
     finally:
-        streams.forget()
+        streams.reset()
 
 
 FORKED = (
@@ -124,8 +124,8 @@ from pglisten._sse.sender import Sender
 
 def send(thrown, timeout):
     sender = Sender(timeout)
-    sender.returns()
-    sender.sends()
+    sender.attach()
+    sender.start_timer()
     try:
         gevent.sleep(40)
     except BrokenPipeError:
