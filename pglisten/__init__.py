@@ -1,7 +1,7 @@
 """PostgreSQL LISTEN/NOTIFY for gevent web servers.
 
-A `Listener` keeps one connection listening, comes back by itself when the connection is lost, and tells its
-consumer in the stream that something may have been missed.
+A `Listener` keeps one connection listening, and reconnects by itself when the connection is lost. A ``None``
+in the stream then tells the consumer that notifications may be missing.
 """
 
 from __future__ import annotations

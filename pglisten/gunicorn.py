@@ -1,18 +1,17 @@
-"""Hooks for gunicorn's gevent workers, by which event streams end when their worker stops.
+"""Hooks for gunicorn's gevent workers: they end event streams when the worker stops.
 
 In ``gunicorn.conf.py``::
 
     from pglisten.gunicorn import post_fork, post_worker_init, worker_exit
 
-An open event stream is a request in flight, and for those a worker that is asked to stop waits until
-``graceful_timeout``. With these hooks the streams of `pglisten.sse` end at once; all else goes on until
-the other requests in flight are done.
+An open event stream is a request in flight, and a worker that stops waits for those until
+``graceful_timeout``. With these hooks the streams of `pglisten.sse` end at once. Everything else continues
+until the worker has answered its other requests.
 
-gunicorn has no hook for the moment. A worker that is to finish its requests first is told by TERM, as which
-the master's HUP, TTOU and TERM arrive, or by ``worker.alive``, which ``max_requests`` and the reloader turn
-false: so the signal's handler is wrapped, and ``worker.notify()``, which gunicorn calls every second. A
-worker that does not wait for requests, on INT and QUIT or without its master, gets to ``worker_exit``: the
-streams have their last chance there.
+gunicorn has no hook for a graceful stop. A worker learns of it by SIGTERM, which the master also sends for
+HUP and TTOU, or by ``worker.alive``, which ``max_requests`` and the reloader set to false. So these hooks
+wrap the signal's handler, and ``worker.notify()``, which gunicorn calls every second. On INT and QUIT, or
+without its master, a worker does not wait for requests: then ``worker_exit`` ends the streams.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from .listener import CLOSE_GRACE
 __all__ = ["green", "post_fork", "post_worker_init", "worker_exit"]
 
 GRACE_PERIOD = 1.0
-"""Seconds that streams have to end by themselves. The client that takes nothing any more lets none end."""
+"""Seconds that streams have to end by themselves. A client that takes no data would keep its stream open."""
 
 PostFork: TypeAlias = Callable[[Any, Any], object]
 
 
 class Worker(Protocol):
-    """What is used of gunicorn's gevent workers."""
+    """The part of gunicorn's gevent workers that the hooks use."""
 
     alive: bool
     log: Any
@@ -49,18 +48,18 @@ class Worker(Protocol):
 
 
 def post_fork(server: object, worker: object) -> None:
-    """Begin without the streams of the process that the worker was forked from."""
+    """Drop the streams of the process from which the worker was forked."""
     streams.reset()
 
 
 def green(hook: PostFork = post_fork) -> PostFork:
     """Return a hook that makes psycopg2 green, and then calls *hook*.
 
-    In ``gunicorn.conf.py``: ``post_fork = green(post_fork)``. It makes all psycopg2 connections of the worker
-    wait cooperatively: those of the application, for what listens needs it not. It has a price; see
+    In ``gunicorn.conf.py``: ``post_fork = green(post_fork)``. Then all psycopg2 connections of the
+    application wait cooperatively. Listeners and event streams do not need it. It has a price; see
     `pglisten_psycopg2.make_green`.
 
-    Raises `BackendNotFound` where psycopg2 is not installed.
+    Raises `BackendNotFound` if psycopg2 is not installed.
     """
     package = type(load_backend("psycopg2")).__module__.partition(".")[0]
     make_green: Callable[[], None] = import_module(package).make_green
@@ -73,21 +72,21 @@ def green(hook: PostFork = post_fork) -> PostFork:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Have the worker's event streams end when it is asked to stop."""
+    """End the worker's event streams as soon as the worker has to stop."""
     if monkey.is_module_patched("socket"):
         _StopWatcher(worker).watch()
     else:
-        worker.log.warning("pglisten: this is no gevent worker (-k gevent): event streams will block it")
+        worker.log.warning("pglisten: this is not a gevent worker (-k gevent): event streams will block it")
 
 
 def worker_exit(server: object, worker: object) -> None:
-    """End the streams that are left, and close the worker's broadcasters: no server session stays behind."""
+    """End the remaining streams and close the worker's broadcasters, so that no server session is left."""
     _end_streams()
     close_all(CLOSE_GRACE)
 
 
 class _StopWatcher:
-    """How one worker notices that it is to stop, and what becomes of its streams then."""
+    """Notices that the worker has to stop, and ends its streams."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -105,11 +104,11 @@ class _StopWatcher:
         def on_term(number: int, frame: FrameType | None) -> None:
             if callable(previous):
                 previous(number, frame)
-            # Python calls this in whatever greenlet there is, or in the hub, where nothing may wait.
+            # Python calls a signal handler in any greenlet, or in the hub, where nothing may wait.
             self._loop.run_callback_threadsafe(self._stop_streams)
 
         signal.signal(signal.SIGTERM, on_term)
-        # As gunicorn has it; signal() has undone it.
+        # gunicorn sets this too, and signal() resets it.
         signal.siginterrupt(signal.SIGTERM, False)
 
     def _wrap_notify(self) -> None:
@@ -129,7 +128,7 @@ class _StopWatcher:
 
 
 def _end_streams() -> bool:
-    """Let the streams end by themselves; return whether all have."""
+    """Let the streams end by themselves; return whether all have ended."""
     streams.end()
     return streams.wait_closed(GRACE_PERIOD)
 
@@ -140,10 +139,10 @@ def _end_or_abort_streams() -> None:
 
 
 def _close_connections(worker: Any) -> None:
-    """Have a worker that is to stop close each connection after the request in flight.
+    """Make a worker that stops close each connection after its current request.
 
-    gunicorn would keep them for the next one: it would hold up the end, for ever in ``gevent_pywsgi``, which
-    has no limit for it; and the browser, whose stream has ended, would come back to the same worker.
+    gunicorn would keep the connection alive, and the worker would wait for another request: forever with
+    ``gevent_pywsgi``, which has no limit. A browser whose stream has ended would return to the same worker.
     """
     if getattr(worker, "wsgi_handler", None) is not None:
         worker.wsgi_handler = _closing_handler(worker.wsgi_handler, worker)
@@ -155,7 +154,7 @@ def _closing_handle_request(handle_request: Callable[..., Any], worker: Worker) 
     def handle_and_close(*arguments: Any) -> Any:
         result = handle_request(*arguments)
         if not worker.alive:
-            raise StopIteration  # gunicorn's own word for it
+            raise StopIteration  # gunicorn closes the connection on this exception.
         return result
 
     return handle_and_close

@@ -1,7 +1,7 @@
 """Notifications for browsers: Server-Sent Events over WSGI.
 
-`stream` makes the body of a response, for any framework; `app` is a WSGI application of its own. Both
-belong under a gevent server, where each open stream is a greenlet that waits.
+`stream` returns the body of a response, for any framework. `app` returns a complete WSGI application. Both
+need a gevent server, where each open stream is a greenlet that waits.
 """
 
 from __future__ import annotations
@@ -32,26 +32,30 @@ def stream(
 ) -> EventStream:
     """Return the body of a response: *subscription*'s notifications as events, an iterator over bytes.
 
-    The subscription is the stream's from now on: it ends with the client, with the worker (see
-    `pglisten.gunicorn`), and with the stream's ``close()``. First comes *retry*, the seconds after which a
-    browser is to connect again (``None``: its own choice). After *heartbeat* seconds of silence comes a
-    comment, by which the server notices that a client is gone. A client that has not taken a chunk after
-    *send_timeout* seconds counts as gone: the greenlet that iterates gets a ``BrokenPipeError``.
+    The stream owns the subscription from now on. The subscription is closed when the client disconnects,
+    when the worker stops (see `pglisten.gunicorn`), and by the stream's ``close()``.
 
-    Each notification is an event with an ``id``. Its name is *event*, or what that returns for the
-    notification, less any line breaks (``None``: the channel; ``""``: no name, for a browser's
-    ``onmessage``), and its data what *encode* returns for it (``None``: the payload). A gap is an event
-    named *gap* with empty data. One comes first where *last_event_id* is not ``None``: it is the request's
-    ``Last-Event-ID``, with which a browser says that it was here before, and what came in between is gone.
+    The stream begins with *retry*, the seconds after which a browser reconnects (``None``: the browser's own
+    choice). After *heartbeat* seconds of silence the stream sends a comment, so that the server notices if
+    the client is gone. If the client has not taken a chunk within *send_timeout* seconds, the greenlet that
+    iterates gets a ``BrokenPipeError``.
 
-    Where the subscription has overflowed, or the server has refused one of its channels, the stream ends
-    after a gap event.
+    Each notification is an event with an ``id``. *event* is the event's name, or a function that returns it
+    for a notification. With ``None`` the name is the channel. With ``""`` the event has no name, and a
+    browser calls ``onmessage``. Line breaks in the name are removed. *encode* returns the event's data for a
+    notification (``None``: the payload).
+
+    A gap is an event named *gap* with empty data. *last_event_id* is the request's ``Last-Event-ID`` header,
+    which a browser sends when it reconnects. If it is not ``None``, the stream begins with a gap, because
+    the notifications in between are lost.
+
+    If the subscription overflows, or the server refuses one of its channels, the stream ends with a gap.
 
     Raises `ConfigurationError` for an option that cannot work.
     """
     if not isinstance(subscription, Subscription):
         raise ConfigurationError(
-            f"a stream is made of a Broadcaster's subscription, not of {subscription!r}",
+            f"a stream needs a Broadcaster's subscription, not {subscription!r}",
             option="subscription",
         )
     event_format = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
@@ -60,7 +64,7 @@ def stream(
             f"last_event_id is a header's text or None, not {last_event_id!r}", option="last_event_id"
         )
     if (conflict := event_format.name_conflict(subscription.channels)) is not None:
-        raise ConfigurationError(f"{conflict}: name those of channels with event=, or gap events with gap=")
+        raise ConfigurationError(f"{conflict}: name events with event=, or gap events with gap=")
     return EventStream(subscription, event_format, reconnected=last_event_id is not None)
 
 
@@ -81,23 +85,24 @@ def app(
     cors_credentials: bool = False,
     timeout: float = 10.0,
 ) -> WSGIApplication:
-    """Return a WSGI application that streams the channels of its URL: ``?channel=orders&channel=stock``.
+    """Return a WSGI application that streams the channels in its URL: ``?channel=orders&channel=stock``.
 
-    *authorize* is called with the environ and a channel, for each that a request names, and answers
-    ``True`` or ``False``. Without it every channel is refused. A request may name *max_channels* channels,
-    and a process have *max_streams* streams of this application open. The broadcaster has *timeout*
-    seconds to have the channels acknowledged. Where *queue_size* notifications wait for a client, the oldest
-    give way to a gap; the other options are those of `stream`.
+    The application calls *authorize* with the environ and a channel, for each channel that a request names.
+    *authorize* returns ``True`` or ``False``. Without *authorize* every channel is refused. A request may
+    name *max_channels* channels. A process may have *max_streams* streams of this application open.
 
-    Pages of other origins may not read the streams, but those of *cors_origin*, as browsers write it
-    (``https://example.com``), or all (``"*"``). With *cors_credentials* that one's may send cookies along.
+    If the server has not acknowledged the channels within *timeout* seconds, the response is a 503. If more
+    than *queue_size* notifications wait for a client, a gap replaces the oldest. The other options are those
+    of `stream`.
+
+    *cors_origin* is another origin whose pages may read the streams, as browsers write it
+    (``https://example.com``), or ``"*"`` for all origins. With *cors_credentials* the pages of that one
+    origin may send cookies.
 
     Raises `ConfigurationError` for an option that cannot work.
     """
     if not isinstance(broadcaster, Broadcaster):
-        raise ConfigurationError(
-            f"streams are made of a Broadcaster, not of {broadcaster!r}", option="broadcaster"
-        )
+        raise ConfigurationError(f"streams need a Broadcaster, not {broadcaster!r}", option="broadcaster")
     limits = Limits(max_channels, max_streams, queue_size, timeout)
     event_format = EventFormat(heartbeat, retry, event, encode, gap, send_timeout)
     return StreamApp(broadcaster, authorize, event_format, limits, check_cors(cors_origin, cors_credentials))

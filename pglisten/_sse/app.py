@@ -1,6 +1,6 @@
-"""The WSGI application of `pglisten.sse`: who gets a stream, and what the others get instead.
+"""The WSGI application of `pglisten.sse`: it gives each request a stream, or refuses the request.
 
-Nothing is subscribed before everything else is settled, and nothing stays subscribed without a response.
+The application subscribes after all other checks. No subscription stays open without a response.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ Authorize: TypeAlias = "Callable[[WSGIEnvironment, str], bool]"
 
 HEADERS = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
-    # Nothing in between may keep it, or compress it and so hold it back.
+    # Proxies must neither store the stream nor compress it: compression delays events.
     ("Cache-Control", "no-store, no-transform"),
-    # Middleware that compresses heeds no no-transform: it leaves alone what has an encoding. RFC 9110, 8.4,
-    # calls this one unnecessary, since it means none; clients take it.
+    # Middleware that compresses ignores no-transform, but skips a response that has an encoding. "identity"
+    # means no encoding. RFC 9110, 8.4, calls the header unnecessary then; clients accept it.
     ("Content-Encoding", "identity"),
-    # nginx buffers what comes from behind it, unless told otherwise.
+    # nginx buffers responses unless this header turns that off.
     ("X-Accel-Buffering", "no"),
 )
-"""The headers of a response that has a stream for a body."""
+"""The headers of a response whose body is a stream."""
 
 RETRY_AFTER = 3.0
-"""Seconds, where ``retry`` leaves it to the browser."""
+"""Seconds for the ``Retry-After`` header if ``retry`` is ``None``."""
 
 logger = logging.getLogger("pglisten.sse")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one application may take. Raises `ConfigurationError` for a number that is not above 0."""
+    """The limits of one application. Raises `ConfigurationError` for a number that is not above 0."""
 
     max_channels: int
     max_streams: int
@@ -66,7 +66,7 @@ class Limits:
 
 
 class _Refusal(Exception):
-    """The answer to a request that gets no stream."""
+    """The response to a request that gets no stream."""
 
     def __init__(self, status: str, text: str, *headers: tuple[str, str]) -> None:
         super().__init__(text)
@@ -103,10 +103,10 @@ class StreamApp:
         self._cors = cors
         self._open_streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._subscribing = 0
-        """Requests that wait for their channels."""
+        """Requests that wait until their channels are acknowledged."""
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request."""
+        """Return the response to a request."""
         cors = self._cors_headers(environ)
         head = environ["REQUEST_METHOD"] == "HEAD"
         try:
@@ -129,9 +129,9 @@ class StreamApp:
         return f"<pglisten.sse.app streams={len(self._open_streams)} of {self._broadcaster!r}>"
 
     def _authorized_channels(self, environ: WSGIEnvironment) -> list[str]:
-        """Return the channels that are asked for, and may be."""
+        """Return the channels of the request; raise `_Refusal` if one of them is not allowed."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            raise _Refusal("405 Method Not Allowed", "Streams are for GET.", ("Allow", "GET, HEAD"))
+            raise _Refusal("405 Method Not Allowed", "A stream needs the method GET.", ("Allow", "GET, HEAD"))
         channels = self._requested_channels(environ)
         for channel in channels:
             if not self._is_allowed(environ, channel):
@@ -141,7 +141,7 @@ class StreamApp:
     def _requested_channels(self, environ: WSGIEnvironment) -> list[str]:
         limit = self._limits.max_channels
         try:
-            # WSGI hands over bytes in the guise of latin-1 text (PEP 3333).
+            # WSGI passes bytes as latin-1 text (PEP 3333).
             query = environ.get("QUERY_STRING", "").encode("latin-1").decode()
             pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
             channels = list(dict.fromkeys(check_channel(value) for name, value in pairs if name == "channel"))
@@ -150,9 +150,9 @@ class StreamApp:
         except ValueError:
             raise _bad_request("The query is not percent-encoded UTF-8.") from None
         if not channels:
-            raise _bad_request("Name a channel: ?channel=NAME, and several times for several.")
+            raise _bad_request("Name a channel: ?channel=NAME. Repeat it for more channels.")
         if len(channels) > limit:
-            raise _bad_request(f"{len(channels)} channels are too many: {limit} at most.")
+            raise _bad_request(f"{len(channels)} channels are too many: the limit is {limit}.")
         if (conflict := self._format.name_conflict(channels)) is not None:
             raise _bad_request(f"{conflict}.")
         return channels
@@ -162,23 +162,25 @@ class StreamApp:
             return False
         try:
             answer = self._authorize(environ, channel)
-            # What counts as true by accident, as an un-awaited coroutine does, shall open nothing.
+            # Accept only real booleans: an un-awaited coroutine is truthy.
             if not isinstance(answer, bool):
-                raise TypeError(f"authorize is to return True or False, not {type(answer).__name__}")
+                raise TypeError(f"authorize must return True or False, not {type(answer).__name__}")
         except Exception as error:
             logger.exception("authorize failed for channel %r", channel)
-            raise _Refusal("500 Internal Server Error", "Whether this is allowed is not known.") from error
+            raise _Refusal(
+                "500 Internal Server Error", "The server could not check whether this is allowed."
+            ) from error
         return answer
 
     def _open_stream(self, channels: list[str], *, reconnected: bool) -> EventStream:
         if len(self._open_streams) + self._subscribing >= self._limits.max_streams:
-            raise self._retry_later(f"{self._limits.max_streams} streams are open, and no more may be.")
+            raise self._retry_later(f"{self._limits.max_streams} streams are open: that is the limit.")
         self._subscribing += 1
         try:
             subscription = self._broadcaster.subscribe(
                 *channels, queue_size=self._limits.queue_size, timeout=self._limits.timeout
             )
-        except InvalidChannelName as error:  # The database would alter it.
+        except InvalidChannelName as error:  # The database's encoding would change the name.
             raise _bad_request(f"{error}.") from error
         except (OperationTimeout, ServerError) as error:
             logger.warning("a stream was refused: %s", error)
@@ -192,9 +194,9 @@ class StreamApp:
         )
 
     def _ended_stream(self) -> bytes:
-        """Return a stream that ends at once: after ``retry`` the browser finds another worker.
+        """Return a stream that ends at once: the browser reconnects after ``retry``, to another worker.
 
-        Of any status but 200 it would never come back.
+        After any other status than 200 the browser would not reconnect.
         """
         return self._format.preamble("0").encode()
 
@@ -208,7 +210,7 @@ class StreamApp:
         origin, credentials = self._cors
         if origin == "*":
             return [("Access-Control-Allow-Origin", "*")]
-        # Whoever asks: a cache must not give one origin's answer to another.
+        # Sent to every origin: a cache must not give the response for one origin to another.
         headers = [("Vary", "Origin")]
         if environ.get("HTTP_ORIGIN") == origin:
             headers.append(("Access-Control-Allow-Origin", origin))
@@ -218,14 +220,14 @@ class StreamApp:
 
 
 def check_cors(origin: str | None, credentials: bool) -> tuple[str, bool] | None:
-    """Return both, ``None`` for no *origin*; raise `ConfigurationError` for what cannot work."""
+    """Return both; ``None`` without *origin*. Raise `ConfigurationError` if they cannot work."""
     if credentials and origin in (None, "*"):
         raise ConfigurationError("cors_credentials needs one exact origin in cors_origin")
     if origin is None:
         return None
     if not isinstance(origin, str) or not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@*]+", origin):
         raise ConfigurationError(
-            f"cors_origin is '*', or one origin as browsers write it (https://example.com), not {origin!r}",
+            f"cors_origin is '*' or one origin as browsers write it (https://example.com), not {origin!r}",
             option="cors_origin",
         )
     return origin, bool(credentials)

@@ -1,7 +1,7 @@
-"""The event streams that are open in this process: what a worker has to end when it stops.
+"""The event streams that are open in this process: a worker that stops has to end them.
 
-`pglisten.sse` enters what it makes, and `pglisten.gunicorn` ends it. References are weak: what is given up
-needs no ending.
+`pglisten.sse` adds each stream that it makes, and `pglisten.gunicorn` ends the streams. The references are
+weak, because a stream that the server has dropped needs no end.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ __all__ = ["Stream", "StreamRegistry", "streams"]
 
 
 class Stream(Protocol):
-    """An event stream, as far as it has to be ended."""
+    """The part of an event stream that ends it."""
 
     def end(self) -> None:
-        """Let it end by itself, once what is queued is sent. Never waits."""
+        """Let the stream end by itself once its queue is sent. Never waits."""
 
     def abort(self) -> None:
-        """End the send of the greenlet that is at it, if one is. Never waits."""
+        """Interrupt the greenlet that is sending a chunk, if there is one. Never waits."""
 
 
 class StreamRegistry:
-    """The event streams that are open in this process, from their making until the server closes them."""
+    """The event streams of this process, from when they are made until the server closes them."""
 
     def __init__(self) -> None:
         self.stopping = False
-        """Whether the process is to end: no new ones then."""
+        """Whether the worker stops: new streams end at once."""
         self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._all_closed = Event()
 
@@ -37,20 +37,20 @@ class StreamRegistry:
         return len(self._open)
 
     def add(self, stream: Stream) -> None:
-        """Enter *stream*; it ends at once if the process is to end."""
+        """Add *stream*; end it at once if the worker stops."""
         self._open.add(stream)
         self._all_closed.clear()
         if self.stopping:
             stream.end()
 
     def remove(self, stream: Stream) -> None:
-        """Leave *stream* out: it is closed. Idempotent."""
+        """Remove *stream*, which is closed. Idempotent."""
         self._open.discard(stream)
         if self.stopping and not self._open:
             self._all_closed.set()
 
     def end(self) -> None:
-        """Take no more, and let all end by themselves. Idempotent; never waits."""
+        """Let all streams end by themselves, new ones too. Idempotent; never waits."""
         self.stopping = True
         for stream in list(self._open):
             stream.end()
@@ -58,20 +58,21 @@ class StreamRegistry:
             self._all_closed.set()
 
     def wait_closed(self, timeout: float) -> bool:
-        """Wait *timeout* seconds at most until all are closed; return whether they are."""
+        """Wait up to *timeout* seconds until all streams are closed; return whether they are."""
         self._all_closed.wait(timeout)
         return not self._open
 
     def abort(self) -> None:
-        """End the sends of those that are still there: their clients take nothing."""
+        """Interrupt the sends of the streams that are still open, because their clients take no data."""
         for stream in list(self._open):
             stream.abort()
 
     def reset(self) -> None:
-        """Begin anew, in a forked child: its parent's streams are none of its own."""
+        """Start without streams, in a forked child: the streams belong to its parent."""
         self.stopping = False
         self._open.clear()
         self._all_closed = Event()
 
 
 streams = StreamRegistry()
+"""One registry per process: gunicorn calls its hooks without the application whose streams have to end."""

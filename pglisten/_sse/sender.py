@@ -1,8 +1,8 @@
 """The greenlet that sends a stream, and the time limit for each of its chunks.
 
-A WSGI server sends a chunk in the greenlet that iterates the body, and waits without a limit until the client
-takes it: neither gunicorn nor `gevent.pywsgi` has one. So the body sets the limit. It runs from the chunk's
-hand-over until the greenlet comes for the next one, or closes the stream.
+A WSGI server sends a chunk in the greenlet that iterates the body. Neither gunicorn nor `gevent.pywsgi`
+limits how long that send waits for the client, so the body sets the limit. The time starts when the greenlet
+gets a chunk. It stops when the greenlet asks for the next chunk, or closes the stream.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Sender"]
 
 
 class Sender:
-    """Who sends a stream: no chunk of it outlives its time limit.
+    """The time limit for each chunk that a greenlet sends.
 
-    A greenlet that is too slow gets a `BrokenPipeError`, as if the client were gone: then servers close the
-    stream and the connection. `GreenletExit` would not do: gunicorn swallows it, and goes on to read the next
-    request from the connection, in the middle of a chunk.
+    A greenlet that exceeds the limit gets a `BrokenPipeError`, as if the client had disconnected. Servers
+    then close the stream and the connection. `GreenletExit` would not work: gunicorn swallows it, and reads
+    the next request from a connection that is in the middle of a chunk.
     """
 
     __slots__ = ("__weakref__", "_greenlet", "_owner", "_timeout", "_timer")
@@ -34,28 +34,31 @@ class Sender:
         self._timeout = timeout
         self._owner = Owner()
         self._greenlet: Greenlet | None = None
-        """Who iterates the stream, until it closes it. Only a `Greenlet` can be thrown into."""
+        """The greenlet that iterates the stream, until it closes the stream.
+
+        None for a hub or a main greenlet: only a `Greenlet` can be interrupted.
+        """
         self._timer: Any = None
-        """The loop's, which runs while a chunk is being sent."""
+        """The event loop's timer, which runs while a chunk is sent."""
 
     def attach(self) -> None:
-        """Stop the time: the current greenlet has come for the next chunk."""
+        """Stop the timer: the current greenlet asks for the next chunk."""
         self._stop_timer()
         self._greenlet = current()
 
     def start_timer(self) -> None:
-        """Start the time: the current greenlet gets its chunk."""
+        """Start the timer: the current greenlet gets its chunk."""
         if self._greenlet is not None:
-            # Without ref: a stream that is dropped without close() keeps no program from its end.
+            # ref=False: a stream that is dropped without close() must not keep the program running.
             self._timer = get_hub().loop.timer(self._timeout, ref=False)
-            # Weak: once the stream is dropped, its greenlet is about something else.
+            # Weak: once the stream is dropped, the greenlet does other work and must not be interrupted.
             reference: weakref.ref[Sender] = weakref.ref(self)
             self._timer.start(_expire, reference)
 
     def detach(self) -> None:
-        """Stop the time: the current greenlet is through with the stream.
+        """Stop the timer: the current greenlet has closed the stream.
 
-        When it is another one than sends, the send goes on within its limit.
+        If another greenlet is sending a chunk, that send continues within its limit.
         """
         greenlet = self._greenlet
         if greenlet is None or greenlet.dead or greenlet is current():
@@ -63,15 +66,18 @@ class Sender:
             self._greenlet = None
 
     def abort(self) -> None:
-        """End the send that is going on, if one is. Never waits."""
+        """Interrupt the current send, if there is one. Never waits."""
         if self._greenlet is not None:
             self._greenlet.kill(BrokenPipeError(errno.EPIPE, "the stream was aborted"), block=False)
 
     def expire(self) -> None:
-        """End the send that is going on: its time is over. Called in the hub, so that nothing has changed."""
+        """Interrupt the current send, because its time is over.
+
+        The hub calls this, so no greenlet can have changed the state since the timer fired.
+        """
         self._stop_timer()
         greenlet = self._greenlet
-        # In a forked child the greenlet is a copy, and the socket the parent's.
+        # In a forked child the greenlet is a copy, and the socket belongs to the parent.
         if greenlet is not None and not greenlet.dead and not self._owner.forked:
             text = f"the client has not taken a chunk within {self._timeout:g} s"
             greenlet.throw(BrokenPipeError(errno.EPIPE, text))

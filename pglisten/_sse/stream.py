@@ -1,8 +1,8 @@
 """A subscription as the bytes of a Server-Sent Events body.
 
-The format is that of the HTML standard, section 9.2: lines of ``field: value``, and an empty one after each
-event. One space after the colon belongs to the format, so a value's own leading space is safe behind it. A
-value ends with its line: what holds line breaks is several ``data`` lines, and no other field may hold any.
+The HTML standard defines the format in section 9.2: lines of ``field: value``, and an empty line after each
+event. The format includes one space after the colon, which protects a leading space of the value. A value
+ends with its line. Data with line breaks becomes several ``data`` lines; other fields hold no line breaks.
 """
 
 from __future__ import annotations
@@ -36,25 +36,27 @@ EventName: TypeAlias = "str | Callable[[Notification], str]"
 Encode: TypeAlias = Callable[[Notification], str]
 
 GAP = "gap"
-"""The name of the event that says: something may have been missed here."""
+"""The name of the event at a gap, where notifications may be missing."""
 
 BROWSER_EVENTS = frozenset({"open", "error"})
-"""What an `EventSource` fires itself (HTML standard, 9.2.2): a page would take our events for those."""
+"""Events that an `EventSource` fires itself (HTML standard, 9.2.2): a page could not tell ours from them."""
 
 HEARTBEAT = b":\n"
-"""A comment: no event for the client, and a write that fails once the client is gone. No empty line follows,
-because clients that are no browsers make an event of each."""
+"""A comment: it is no event for the client, and its write fails once the client is gone.
+
+No empty line follows, because some clients other than browsers make an event of each empty line.
+"""
 
 CHUNK = 65536
-"""Bytes after which a chunk takes no more events, though more are queued."""
+"""Size in bytes from which a chunk takes no more events, even if more are queued."""
 
 LINE_BREAK = re.compile("\r\n|\r|\n")
-"""What ends a line of an event stream. `str.splitlines` knows more than these."""
+"""The line breaks of an event stream. `str.splitlines` splits at more characters than these."""
 
 
 @dataclass(frozen=True)
 class EventFormat:
-    """How notifications become events. Raises `ConfigurationError` for what cannot work."""
+    """How notifications become events. Raises `ConfigurationError` for an option that cannot work."""
 
     heartbeat: float
     retry: float | None
@@ -76,33 +78,35 @@ class EventFormat:
         _check_name("gap", self.gap)
         if not self.gap:
             raise ConfigurationError(
-                "gap is the name of an event, and has at least one character", option="gap"
+                "gap is the name of an event: it has at least one character", option="gap"
             )
         if self.event == self.gap:
-            raise ConfigurationError(f"event and gap are both {self.gap!r}: nobody could tell them apart")
+            raise ConfigurationError(
+                f"event and gap are both {self.gap!r}: a page could not tell a notification from a gap"
+            )
 
     def name_conflict(self, channels: Iterable[str]) -> str | None:
-        """Return why *channels* cannot name events, ``None`` if they can."""
+        """Return why *channels* cannot be names of events; ``None`` if they can."""
         if self.event is not None:
             return None
         names = ((channel, self._reserved_for(_without_line_breaks(channel))) for channel in channels)
         return next((f"channel {channel!r} has the name of {what}" for channel, what in names if what), None)
 
     def preamble(self, event_id: str) -> str:
-        """Return what comes first, except for a client that was here before.
+        """Return the beginning of a stream for a client that connects for the first time.
 
-        The empty line has a browser remember its ``id``, and send it when it comes back before its first
-        event. Browsers skip the byte order mark, which is part of the format. Parsers that would make an
-        event of an ``id`` alone do not skip it: they find a field that they do not know, and ignore it.
+        The empty line makes a browser remember the ``id``. The browser sends it when it reconnects, even
+        before its first event. Browsers skip the byte order mark, as the standard demands. Some parsers would
+        make an event of an ``id`` alone; they do not skip the mark, find an unknown field, and ignore it.
         """
         return f"\ufeffid: {event_id}\n\n{self.retry_field()}"
 
     def retry_field(self) -> str:
-        """Return the time after which a client connects again. It counts at once, without an empty line."""
+        """Return the field with the reconnect delay. It takes effect without an empty line."""
         return "" if self.retry is None else f"retry: {max(1, round(self.retry * 1000))}\n"
 
     def gap_event(self, event_id: str) -> str:
-        """Return the event that says: something may have been missed here."""
+        """Return the event for a gap, where notifications may be missing."""
         return f"id: {event_id}\nevent: {self.gap}\ndata:\n\n"
 
     def event_for(self, event_id: str, notification: Notification) -> str:
@@ -110,7 +114,7 @@ class EventFormat:
         encode = self.encode
         text = notification.payload if encode is None else encode(notification)
         if not isinstance(text, str):
-            raise TypeError(f"encode is to return an event's data as str, not {type(text).__name__}")
+            raise TypeError(f"encode must return an event's data as str, not {type(text).__name__}")
         if "\n" in text or "\r" in text:
             text = "\ndata: ".join(LINE_BREAK.split(text))
         name = self._name(notification)
@@ -122,28 +126,28 @@ class EventFormat:
         if not isinstance(name, str):
             name = name(notification)
             if not isinstance(name, str):
-                raise TypeError(f"event is to return an event's name as str, not {type(name).__name__}")
+                raise TypeError(f"event must return an event's name as str, not {type(name).__name__}")
         name = _without_line_breaks(name)
         if (what := self._reserved_for(name)) is not None:
             raise ConfigurationError(
-                f"a notification's event would have the name of {what}, {name!r}: name it with event=, or "
-                "gap events with gap="
+                f"a notification's event would have the name of {what}, {name!r}: choose another name for "
+                "it with event=, or for gap events with gap="
             )
         return name
 
     def _reserved_for(self, name: str) -> str | None:
-        """Return which other events have that name."""
+        """Return which other events use *name*; ``None`` if none do."""
         if name == self.gap:
             return "gap events"
         return "a browser's own events" if name in BROWSER_EVENTS else None
 
 
 class EventStream:
-    """The chunks of a body. The server iterates it, and closes it.
+    """The body of a response, in chunks. The server iterates the stream and closes it.
 
-    It ends when its subscription does. The subscription is released when it is closed, when it ends, when
-    the greenlet that waits for a chunk is killed, or when nobody refers to it any more. A greenlet that takes
-    longer than ``send_timeout`` from one chunk to the next gets a ``BrokenPipeError``.
+    The stream ends with its subscription. The subscription is closed when the stream is closed, ends or is
+    garbage-collected, and when the greenlet that waits for a chunk is killed. A greenlet that takes longer
+    than ``send_timeout`` from one chunk to the next gets a ``BrokenPipeError``.
     """
 
     def __init__(
@@ -164,7 +168,7 @@ class EventStream:
         else:
             self._preamble = event_format.preamble(event_id)
         self._ended = False
-        """Whether nothing more comes."""
+        """Whether the stream returns no more chunks."""
         self._sender = Sender(event_format.send_timeout)
         self._open_streams = open_streams
         if open_streams is not None:
@@ -186,9 +190,9 @@ class EventStream:
         return chunk
 
     def close(self) -> None:
-        """Release the subscription. Idempotent; never waits.
+        """Close the stream and its subscription. Idempotent; never waits.
 
-        A greenlet that still sends a chunk goes on with that, within its time limit.
+        If another greenlet is sending a chunk, that send continues within its time limit.
         """
         self._finish()
         self._sender.detach()
@@ -197,18 +201,18 @@ class EventStream:
             self._open_streams.discard(self)
 
     def end(self) -> None:
-        """Let it end once what is queued is sent. Never waits."""
+        """Let the stream end once its queue is sent. Never waits."""
         self._subscription.close()
 
     def abort(self) -> None:
-        """End the send of the greenlet that is at it, if one is. Never waits."""
+        """Interrupt the greenlet that is sending a chunk, if there is one. Never waits."""
         self._sender.abort()
 
     def __repr__(self) -> str:
         return f"<EventStream {'over' if self._ended else 'open'} of {self._subscription!r}>"
 
     def _chunk(self) -> bytes:
-        """Return what is queued; wait for it, a heartbeat's time at most."""
+        """Return the next chunk; a comment if no event comes for the time of a heartbeat."""
         if self._ended:
             raise StopIteration
         if self._preamble:
@@ -219,11 +223,11 @@ class EventStream:
             item = self._subscription.get(self._format.heartbeat)
         except OperationTimeout:
             if time.monotonic() - began < self._format.heartbeat:
-                raise  # Some other, out of on_gap: to call that again at once would never end.
+                raise  # A timeout inside on_gap: a retry here could loop forever.
             return HEARTBEAT
         except (ListenerClosed, SubscriptionOverflow, ChannelNotOpen) as error:
             if not self._subscription.closed:
-                raise  # Thrown in from outside, or out of on_gap.
+                raise  # Thrown in from outside, or raised by on_gap.
             if isinstance(error, ListenerClosed):
                 raise StopIteration from None
             self._finish()
@@ -231,14 +235,14 @@ class EventStream:
         return self._with_queued(self._event(item))
 
     def _with_queued(self, first: bytes) -> bytes:
-        """Return *first* and what follows without waiting: a write costs more than an event does."""
+        """Return *first* and the events that are queued: one write for each event would cost more."""
         events, size = [first], len(first)
-        # Where nothing is queued, get() would let others run, and this chunk would wait meanwhile.
+        # With an empty queue get() would let other greenlets run, and would delay this chunk.
         while size < CHUNK and queued(self._subscription):
             try:
                 item = self._subscription.get(0)
             except Error:
-                break  # Another took it, or on_gap raised: the next call meets that again.
+                break  # Another consumer took the item, or on_gap raised: the next call raises again.
             events.append(self._event(item))
             size += len(events[-1])
         return b"".join(events)
@@ -250,7 +254,7 @@ class EventStream:
         return self._format.event_for(event_id, item).encode()
 
     def _next_id(self) -> str:
-        """Return an event's id: one of its own, and nothing that could be resumed from."""
+        """Return a unique id for the next event. A stream cannot resume from it."""
         self._number += 1
         return f"{self._prefix}-{self._number}"
 
@@ -260,7 +264,7 @@ class EventStream:
 
 
 def _without_line_breaks(name: str) -> str:
-    """Return *name* without line breaks, as it names an event."""
+    """Return *name* without line breaks, which the name of an event cannot hold."""
     if "\n" in name or "\r" in name:
         name = name.replace("\r", "").replace("\n", "")
     return name

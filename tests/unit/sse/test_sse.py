@@ -229,15 +229,15 @@ def test_an_option_that_cannot_work_is_refused_at_once(
 
 
 def test_what_is_no_subscription_is_refused_at_once(broadcaster: Broadcaster) -> None:
-    with pytest.raises(ConfigurationError, match="a Broadcaster's subscription, not of <Broadcaster"):
+    with pytest.raises(ConfigurationError, match="a Broadcaster's subscription, not <Broadcaster"):
         sse.stream(broadcaster)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"encode": lambda n: {"x": 1}}, TypeError, "encode is to return .* str, not dict"),
-        ({"event": lambda n: None}, TypeError, "event is to return .* str, not NoneType"),
+        ({"encode": lambda n: {"x": 1}}, TypeError, "encode must return .* str, not dict"),
+        ({"event": lambda n: None}, TypeError, "event must return .* str, not NoneType"),
         ({"event": lambda n: "g\nap"}, ConfigurationError, "would have the name of gap events"),
         ({"event": lambda n: "op\ren"}, ConfigurationError, "would have the name of a browser's own events"),
         ({"encode": lambda n: 1 / 0}, ZeroDivisionError, "division"),

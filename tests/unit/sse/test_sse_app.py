@@ -124,11 +124,11 @@ async def coroutine(environ: dict[str, Any], channel: str) -> bool:
         ({"timeout": None}, "timeout is seconds above 0"),
         ({"heartbeat": -1}, "heartbeat is seconds above 0"),
         ({"gap": "a\nb"}, "gap is a name without line breaks"),
-        ({"cors_origin": "https://shop.example/"}, "cors_origin is '\\*', or one origin"),
-        ({"cors_origin": "shop.example"}, "cors_origin is '\\*', or one origin"),
-        ({"cors_origin": "null"}, "cors_origin is '\\*', or one origin"),
-        ({"cors_origin": "https://a.example\r\nX: y"}, "cors_origin is '\\*', or one origin"),
-        ({"cors_origin": ["https://a.example"]}, "cors_origin is '\\*', or one origin"),
+        ({"cors_origin": "https://shop.example/"}, "cors_origin is '\\*' or one origin"),
+        ({"cors_origin": "shop.example"}, "cors_origin is '\\*' or one origin"),
+        ({"cors_origin": "null"}, "cors_origin is '\\*' or one origin"),
+        ({"cors_origin": "https://a.example\r\nX: y"}, "cors_origin is '\\*' or one origin"),
+        ({"cors_origin": ["https://a.example"]}, "cors_origin is '\\*' or one origin"),
         ({"cors_origin": "*", "cors_credentials": True}, "cors_credentials needs one exact origin"),
         ({"cors_credentials": True}, "cors_credentials needs one exact origin"),
     ],
@@ -143,7 +143,7 @@ def test_an_option_that_cannot_work_is_refused_at_once(
 
 
 def test_what_is_no_broadcaster_is_refused_at_once() -> None:
-    with pytest.raises(ConfigurationError, match="streams are made of a Broadcaster, not of 'postgresql:'"):
+    with pytest.raises(ConfigurationError, match="streams need a Broadcaster, not 'postgresql:'"):
         sse.app("postgresql:")  # type: ignore[arg-type]
 
 

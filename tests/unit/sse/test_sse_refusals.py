@@ -27,7 +27,7 @@ def test_other_methods_are_not_allowed(broadcaster: Broadcaster, client: WsgiCli
     response = client.ask(sse.app(broadcaster, allow_all), method=method)
     assert response.status == "405 Method Not Allowed"
     assert response.headers["Allow"] == "GET, HEAD"
-    assert refused(response) == "Streams are for GET."
+    assert refused(response) == "A stream needs the method GET."
 
 
 def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
@@ -45,8 +45,8 @@ def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        ("", "Name a channel: ?channel=NAME, and several times for several."),
-        ("chanel=orders", "Name a channel: ?channel=NAME, and several times for several."),
+        ("", "Name a channel: ?channel=NAME. Repeat it for more channels."),
+        ("chanel=orders", "Name a channel: ?channel=NAME. Repeat it for more channels."),
         ("channel=", "A channel name has at least one character."),
         ("channel=a&channel=b%00", "Channel name 'b\\x00' holds a NUL or a lone surrogate,"),
         (
@@ -55,7 +55,7 @@ def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
         ),
         ("channel=%ff", "The query is not percent-encoded UTF-8."),
         ("channel=\xff", "The query is not percent-encoded UTF-8."),
-        ("&".join(f"channel={n}" for n in range(33)), "33 channels are too many: 32 at most."),
+        ("&".join(f"channel={n}" for n in range(33)), "33 channels are too many: the limit is 32."),
         ("channel=orders&channel=gap", "Channel 'gap' has the name of gap events."),
         ("channel=orders&channel=g%0Aap", "Channel 'g\\nap' has the name of gap events."),
         ("channel=open&channel=orders", "Channel 'open' has the name of a browser's own events."),
@@ -116,8 +116,8 @@ def test_what_is_neither_true_nor_false_opens_nothing(
 ) -> None:
     response = client.ask(sse.app(broadcaster, lambda environ, channel: answer))
     assert response.status == "500 Internal Server Error"
-    assert refused(response) == "Whether this is allowed is not known."
-    assert "authorize is to return True or False" in caplog.text
+    assert refused(response) == "The server could not check whether this is allowed."
+    assert "authorize must return True or False" in caplog.text
     assert not server.queries
 
 
@@ -140,7 +140,7 @@ def test_more_streams_than_may_be_are_put_off(broadcaster: Broadcaster, client: 
     response = client.ask(app)
     assert response.status == "503 Service Unavailable"
     assert response.headers["Retry-After"] == "2"
-    assert refused(response) == "2 streams are open, and no more may be."
+    assert refused(response) == "2 streams are open: that is the limit."
     first.body.close()
     assert client.ask(app).status == "200 OK"
 

@@ -164,7 +164,7 @@ def test_a_worker_that_is_not_gevents_is_warned_about() -> None:
     warnings: list[str] = []
     gunicorn.post_worker_init(Worker())
     assert len(warnings) == 1
-    assert "no gevent worker" in warnings[0]
+    assert "not a gevent worker" in warnings[0]
 
 
 def test_the_end_of_a_worker_closes_the_broadcasters_that_were_used(
