@@ -1,4 +1,4 @@
-"""A cache in each process that forgets what has changed, whoever changed it.
+"""A cache in each process that drops an entry when its row in the table changes.
 
     python examples/cache_invalidation.py create        # once: the table and its trigger
     python examples/cache_invalidation.py 8000
@@ -7,7 +7,7 @@
     psql -c "UPDATE settings SET value = 'red' WHERE name = 'colour'"
     curl http://127.0.0.1:8000/colour                   # red, from the table
 
-Where the database is: PGLISTEN_DSN, or the PG* variables. PGLISTEN_BACKEND chooses the driver.
+PGLISTEN_DSN or the PG* variables name the database. PGLISTEN_BACKEND chooses the driver.
 """
 
 from gevent import monkey
@@ -42,15 +42,15 @@ changes = 0
 
 
 def lookup(name: str) -> tuple[str, str]:
-    """Return a setting, and where it is from."""
+    """Return a setting, and its source: the table or the cache."""
     if not listener.connected:
-        # Nobody would say that an entry is out of date.
+        # Without a connection no notification says that an entry is out of date.
         return read(name), "table"
     if name in entries:
         return entries[name], "cache"
     before = changes
     value = read(name)
-    # A change that came while this was reading may be newer than what was read: then do not keep it.
+    # If a change arrived during the read, the value may be out of date: do not keep it.
     if changes == before:
         entries[name] = value
     return value, "table"
@@ -69,7 +69,7 @@ def forget() -> None:
     global changes
     for notification in listener:
         changes += 1
-        if notification is None:  # the connection was lost and is back: anything may have changed
+        if notification is None:  # the connection was lost: any row may have changed
             entries.clear()
             print("forgot everything", flush=True)
         else:
@@ -84,7 +84,7 @@ def application(environ, start_response):
 
 
 def main(port: int) -> None:
-    listener.listen("settings")  # before anything is kept: no change can slip in between
+    listener.listen("settings")  # before the cache keeps an entry, so that no change is missed
     server = WSGIServer(("127.0.0.1", port), application)
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, server.close)

@@ -1,7 +1,7 @@
-"""The application's own connections, for the examples beside this file: DB-API, with the driver configured.
+"""The application's own connections, for the examples in this folder: DB-API, with the configured driver.
 
-An application has this already: SQLAlchemy, Django's ORM, a pool. What matters is that a query lets other
-greenlets run. pg8000 does, once ``gevent.monkey`` has patched the process; psycopg2 has to be told.
+A real application already has connections: SQLAlchemy, Django's ORM, a pool. Its queries must let other
+greenlets run. pg8000 does, once ``gevent.monkey`` has patched the process; psycopg2 needs `make_green`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pglisten.backend import ConnInfo
 
 DSN = os.environ.get("PGLISTEN_DSN", "")
 
-if pglisten.load_backend().name == "pg8000":  # PGLISTEN_BACKEND, or what is installed
+if pglisten.load_backend().name == "pg8000":  # PGLISTEN_BACKEND, or the installed driver
     import pg8000.dbapi as driver
 else:
     import psycopg2 as driver
@@ -28,10 +28,10 @@ Error = driver.Error
 
 
 def connect() -> contextlib.closing[Any]:
-    """Return a connection for a ``with`` statement, at whose end it is closed; only ``commit()`` commits."""
+    """Return a connection for a ``with`` statement, which closes it. Only ``commit()`` commits."""
     if driver.__name__ == "psycopg2":
         return contextlib.closing(driver.connect(DSN))
-    # pg8000 reads no connection strings. Of TLS it takes what it finds, without checking certificates.
+    # pg8000 reads no connection strings. It uses TLS if the server offers it, and checks no certificates.
     info = ConnInfo.parse(DSN, os.environ).targets()[0].with_password()
     return contextlib.closing(
         driver.connect(

@@ -1,13 +1,13 @@
-"""Server-Sent Events with Django, in one file: whoever has the page open sees what anybody sends.
+"""Server-Sent Events with Django, in one file: every open page shows each message that is sent.
 
     python examples/django_stream.py 8000
     gunicorn -k gevent -c examples/gunicorn.conf.py --chdir examples django_stream:application
 
-Then open http://127.0.0.1:8000/ in two windows. Where the database is: PGLISTEN_DSN, or the PG* variables.
-PGLISTEN_BACKEND chooses the driver. (Django's own connections are another matter: it has them in DATABASES.)
+Then open http://127.0.0.1:8000/ in two windows. PGLISTEN_DSN or the PG* variables name the database.
+PGLISTEN_BACKEND chooses the driver. (Django's own connections are those of DATABASES.)
 """
 
-if __name__ == "__main__":  # under gunicorn the worker does it
+if __name__ == "__main__":  # gunicorn's worker patches by itself
     from gevent import monkey
 
     monkey.patch_all()
@@ -36,7 +36,7 @@ settings.configure(
     **{name: value for name, value in os.environ.items() if name.startswith("PGLISTEN_")},
 )
 
-# It connects with the first request of each worker.
+# Each worker connects at its first request.
 broadcaster = pglisten.Broadcaster.from_config(settings)
 
 
@@ -45,7 +45,7 @@ def page(request):
 
 
 def events(request):
-    # If this view had used the ORM: django.db.connection.close() first, or it stays open with the stream.
+    # If this view used the ORM, call django.db.connection.close() first: the stream would keep it open.
     subscription = broadcaster.subscribe("chat", timeout=10)
     stream = sse.stream(subscription, last_event_id=request.headers.get("Last-Event-ID"))
     return StreamingHttpResponse(stream, headers=dict(sse.HEADERS))
@@ -53,16 +53,16 @@ def events(request):
 
 @require_POST
 def notify(request):
-    # Within a transaction: cursor.execute("SELECT pg_notify(%s, %s)", ...), which goes out with its commit.
+    # In a transaction use cursor.execute("SELECT pg_notify(%s, %s)", ...): the commit sends it.
     try:
         broadcaster.notify("chat", request.POST.get("text", ""), timeout=10)
-    except ValueError as error:  # too long, or with a NUL
+    except ValueError as error:  # the text is too long or holds a NUL
         return HttpResponse(str(error), status=400)
     return HttpResponse(status=204)
 
 
 class Unavailable:
-    """Middleware: say so where the database does not answer."""
+    """Middleware that answers 503 if the database does not answer."""
 
     def __init__(self, get_response):
         self.get_response = get_response

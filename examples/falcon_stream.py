@@ -1,13 +1,13 @@
-"""Server-Sent Events with Falcon: whoever has the page open sees what anybody sends.
+"""Server-Sent Events with Falcon: every open page shows each message that is sent.
 
     python examples/falcon_stream.py 8000
     gunicorn -k gevent -c examples/gunicorn.conf.py --chdir examples falcon_stream:app
 
-Then open http://127.0.0.1:8000/ in two windows. Where the database is: PGLISTEN_DSN, or the PG* variables.
+Then open http://127.0.0.1:8000/ in two windows. PGLISTEN_DSN or the PG* variables name the database.
 PGLISTEN_BACKEND chooses the driver.
 """
 
-if __name__ == "__main__":  # under gunicorn the worker does it
+if __name__ == "__main__":  # gunicorn's worker patches by itself
     from gevent import monkey
 
     monkey.patch_all()
@@ -24,7 +24,7 @@ from gevent.pywsgi import WSGIServer
 import pglisten
 from pglisten import sse
 
-# It connects with the first request of each worker.
+# Each worker connects at its first request.
 broadcaster = pglisten.Broadcaster.from_config(os.environ)
 
 
@@ -45,7 +45,7 @@ class Notify:
     def on_post(self, request, response):
         try:
             broadcaster.notify("chat", request.get_media().get("text", ""), timeout=10)
-        except ValueError as error:  # too long, or with a NUL
+        except ValueError as error:  # the text is too long or holds a NUL
             raise falcon.HTTPBadRequest(description=str(error)) from error
         response.status = falcon.HTTP_NO_CONTENT
 

@@ -1,13 +1,13 @@
-"""Server-Sent Events with Flask: whoever has the page open sees what anybody sends.
+"""Server-Sent Events with Flask: every open page shows each message that is sent.
 
     python examples/flask_stream.py 8000
     gunicorn -k gevent -c examples/gunicorn.conf.py --chdir examples flask_stream:app
 
-Then open http://127.0.0.1:8000/ in two windows. Where the database is: PGLISTEN_DSN, or the PG* variables.
+Then open http://127.0.0.1:8000/ in two windows. PGLISTEN_DSN or the PG* variables name the database.
 PGLISTEN_BACKEND chooses the driver.
 """
 
-if __name__ == "__main__":  # under gunicorn the worker does it
+if __name__ == "__main__":  # gunicorn's worker patches by itself
     from gevent import monkey
 
     monkey.patch_all()
@@ -27,7 +27,7 @@ from pglisten import sse
 app = Flask(__name__)
 app.config.from_mapping({name: value for name, value in os.environ.items() if name.startswith("PGLISTEN_")})
 
-# It connects with the first request of each worker.
+# Each worker connects at its first request.
 broadcaster = pglisten.Broadcaster.from_config(app.config)
 
 
@@ -47,7 +47,7 @@ def events():
 def notify():
     try:
         broadcaster.notify("chat", request.form["text"], timeout=10)
-    except ValueError as error:  # too long, or with a NUL
+    except ValueError as error:  # the text is too long or holds a NUL
         return str(error), 400
     return "", 204
 

@@ -1,14 +1,14 @@
-"""Follow a table that is only added to: nothing missed, nothing twice, whatever is lost in between.
+"""Follow a table that only grows: no row is missed or repeated, even if connections are lost.
 
     python examples/outbox.py create            # once: the tables and the trigger
     python examples/outbox.py follow
     python examples/outbox.py add one two       # one transaction, as an application would write them
 
-The follower has three steps: LISTEN; read the table from the last number it has seen; then read again for
-each notification, and for each None. In this order nothing can slip in between. The last number is kept in
-the database, so a follower that was stopped or killed goes on where it was.
+The follower has three steps: LISTEN; read the table from the last number that it has seen; then read again
+for each notification, and for each None. In this order no row is missed. The last number is kept in the
+database, so a follower that was stopped or killed continues from there.
 
-Where the database is: PGLISTEN_DSN, or the PG* variables. PGLISTEN_BACKEND chooses the driver.
+PGLISTEN_DSN or the PG* variables name the database. PGLISTEN_BACKEND chooses the driver.
 """
 
 from gevent import monkey
@@ -31,8 +31,8 @@ CREATE TABLE outbox_position (last bigint NOT NULL);
 INSERT INTO outbox_position VALUES (0);
 CREATE FUNCTION outbox_in_order() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    -- A number is given with INSERT, and its row shows with COMMIT. Without this lock, held until then, row 2
-    -- may show before row 1; and who has seen 2 does not look for 1 any more.
+    -- INSERT assigns the number, and COMMIT makes the row visible. This lock is held until COMMIT. Without it
+    -- row 2 may be visible before row 1, and a follower that has seen row 2 does not look for row 1.
     PERFORM pg_advisory_xact_lock('outbox'::regclass::oid::bigint);
     NOTIFY outbox;
     RETURN NULL;
@@ -44,20 +44,20 @@ BATCH = 100
 
 
 def handle(number: int, body: str) -> None:
-    """Do what is to be done for a row.
+    """Process a row.
 
-    After a crash it may be called once more for the same rows. What it does in this database, in the
-    transaction of the read, is done once all the same.
+    After a crash it may be called again for the same rows. Its changes to this database, in the transaction
+    of the read, still happen only once.
     """
     print(number, body, flush=True)
 
 
 def read(connection: Any) -> None:
-    """Handle all that is new."""
+    """Handle all new rows."""
     cursor = connection.cursor()
     rows: list[Any] = [None]
     while rows:
-        # Locked: of several followers one reads, and the others go on where it has ended.
+        # With this lock only one of several followers reads; the next continues from its last row.
         cursor.execute("SELECT last FROM outbox_position FOR UPDATE")
         (last,) = cursor.fetchone()
         cursor.execute("SELECT id, body FROM outbox WHERE id > %s ORDER BY id LIMIT %s", (last, BATCH))
@@ -72,7 +72,7 @@ def read(connection: Any) -> None:
 def follow(broadcaster: pglisten.Broadcaster) -> None:
     with (
         database.connect() as connection,
-        # on_gap is called first, with LISTEN in force, and again for each None.
+        # on_gap is called first, after LISTEN, and again for each None.
         broadcaster.subscribe("outbox", queue_size=1, on_gap=lambda: read(connection)) as subscription,
     ):
         for notification in subscription:
@@ -96,7 +96,7 @@ def main() -> None:
 
 def add(bodies: list[str]) -> None:
     with database.connect() as connection:
-        # Where the application's own tables are written as well, this comes last: others wait for the lock.
+        # If the transaction also writes other tables, do this last: other transactions wait for the lock.
         for body in bodies:
             connection.cursor().execute("INSERT INTO outbox (body) VALUES (%s)", (body,))
         connection.commit()

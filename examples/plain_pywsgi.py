@@ -1,13 +1,13 @@
-"""Server-Sent Events without a framework: gevent's server, pglisten's application, and who may read what.
+"""Server-Sent Events without a framework: gevent's server, pglisten's application, and permissions.
 
     python examples/plain_pywsgi.py 8000
     SECRET_KEY=... gunicorn -k gevent -c examples/gunicorn.conf.py --chdir examples plain_pywsgi:application
 
-Then open http://127.0.0.1:8000/ in two windows. Where the database is: PGLISTEN_DSN, or the PG* variables.
+Then open http://127.0.0.1:8000/ in two windows. PGLISTEN_DSN or the PG* variables name the database.
 PGLISTEN_BACKEND chooses the driver.
 """
 
-if __name__ == "__main__":  # under gunicorn the worker does it
+if __name__ == "__main__":  # gunicorn's worker patches by itself
     from gevent import monkey
 
     monkey.patch_all()
@@ -28,10 +28,10 @@ from gevent.pywsgi import WSGIServer
 import pglisten
 from pglisten import sse
 
-# Several workers have to have the same.
+# All workers need the same key.
 KEY = os.environ.get("SECRET_KEY", secrets.token_hex()).encode()
 
-# It connects with the first request of each worker.
+# Each worker connects at its first request.
 broadcaster = pglisten.Broadcaster.from_config(os.environ)
 
 
@@ -40,7 +40,7 @@ def signed(user: str) -> str:
 
 
 def user_of(environ) -> str | None:
-    """Return who sends a request: the cookie says it, and is ours if its signature is right."""
+    """Return the user of a request, whose cookie has a valid signature; None without one."""
     try:
         cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get("user")
     except CookieError:
@@ -52,7 +52,7 @@ def user_of(environ) -> str | None:
 
 
 def authorize(environ, channel: str) -> bool:
-    """Return whether whoever sends a request may read a channel: the chat, and the user's own."""
+    """Return whether the user of a request may read *channel*: the chat, or the user's own channel."""
     user = user_of(environ)
     return user is not None and channel in ("chat", f"user-{user}")
 
@@ -65,7 +65,7 @@ def application(environ, start_response):
     if route[1] == "/events":
         return events(environ, start_response)
     if route == ("GET", "/"):
-        # In place of a login. Strict: other sites' pages and forms come without it.
+        # In place of a login. Strict: browsers do not send it with requests from other sites.
         cookie = f"user={signed(secrets.token_hex(8))}; HttpOnly; SameSite=Strict; Path=/"
         start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Set-Cookie", cookie)])
         return [Path(__file__).with_name("page.html").read_bytes()]
@@ -82,7 +82,7 @@ def notify(environ) -> str:
     form = parse_qs(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)).decode())
     try:
         broadcaster.notify("chat", form["text"][0], timeout=10)
-    except (KeyError, ValueError):  # none, too long, or with a NUL
+    except (KeyError, ValueError):  # the text is missing, too long or holds a NUL
         return "400 Bad Request"
     except pglisten.Error:
         return "503 Service Unavailable"

@@ -1,14 +1,15 @@
-"""A queue of jobs in a table, with notifications for a bell.
+"""A queue of jobs in a table, where a notification tells the workers about new jobs.
 
     python examples/work_queue.py create            # once: the table and its trigger
-    python examples/work_queue.py work 3            # three workers; start as many of these as you like
-    python examples/work_queue.py add 1 0.5 2       # three jobs, of so many seconds each
+    python examples/work_queue.py work 3            # three workers; start any number of these
+    python examples/work_queue.py add 1 0.5 2       # three jobs, with their duration in seconds
 
-A worker does all there is, then waits for the bell. It rings when jobs were added; after a gap and when the
-worker starts it looks as well. A job is locked, not taken: if its worker dies, by whatever means, the lock
-goes with its session and the next to look finds the job. So a job may be done twice, and is never lost.
+A worker does all jobs, then waits for a notification, which comes when jobs are added. It also looks for
+jobs when it starts, and after a gap. A job stays in the table, locked, until it is done. If its worker dies,
+the lock ends with the session, and another worker finds the job. So a job may be done twice, but it is never
+lost.
 
-Where the database is: PGLISTEN_DSN, or the PG* variables. PGLISTEN_BACKEND chooses the driver.
+PGLISTEN_DSN or the PG* variables name the database. PGLISTEN_BACKEND chooses the driver.
 """
 
 from gevent import monkey
@@ -30,12 +31,12 @@ SCHEMA = """
 CREATE TABLE jobs (
     id bigserial PRIMARY KEY, seconds float NOT NULL, due timestamptz NOT NULL DEFAULT now()
 );
-CREATE FUNCTION jobs_bell() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION jobs_added() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NOTIFY jobs;  -- with the commit, and not if there is none
+    NOTIFY jobs;  -- sent by the commit; a rollback sends nothing
     RETURN NULL;
 END $$;
-CREATE TRIGGER jobs_bell AFTER INSERT ON jobs FOR EACH STATEMENT EXECUTE FUNCTION jobs_bell();
+CREATE TRIGGER jobs_added AFTER INSERT ON jobs FOR EACH STATEMENT EXECUTE FUNCTION jobs_added();
 """
 
 LOCK_ONE = """
@@ -43,18 +44,18 @@ SELECT id, seconds FROM jobs WHERE due <= now() ORDER BY id LIMIT 1 FOR UPDATE S
 """
 
 LOOK_AGAIN = float(os.environ.get("LOOK_AGAIN", "60"))
-"""Seconds. No bell rings for a job whose worker has died, or that is due later."""
+"""Seconds. No notification comes for a job whose worker has died, or that is due later."""
 
 
 def process(seconds: float) -> None:
-    """Do a job."""
+    """Do a job, which takes *seconds*."""
     if seconds < 0:
         raise ValueError("there is no way back in time")
     gevent.sleep(seconds)
 
 
 def do_one(connection: Any, number: int) -> bool:
-    """Do the first job that nobody else is doing; return whether there was one."""
+    """Do the first job that no other worker is doing; return whether there was one."""
     cursor = connection.cursor()
     cursor.execute(LOCK_ONE)
     job = cursor.fetchone()
@@ -74,16 +75,16 @@ def do_one(connection: Any, number: int) -> bool:
 
 
 def work(broadcaster: pglisten.Broadcaster, number: int) -> None:
-    # The bell first, then the first look. It rings once, however often it was rung: queue_size=1.
-    with broadcaster.subscribe("jobs", queue_size=1) as bell, database.connect() as connection:
+    # Subscribe first, then look for jobs. With queue_size=1 many notifications become one.
+    with broadcaster.subscribe("jobs", queue_size=1) as subscription, database.connect() as connection:
         while not broadcaster.closed:
             if not do_one(connection, number):
                 with contextlib.suppress(pglisten.OperationTimeout):
-                    bell.get(timeout=LOOK_AGAIN)  # jobs, or None for a gap: look in any case
+                    subscription.get(timeout=LOOK_AGAIN)  # a notification or a gap: look for jobs
 
 
 def run(broadcaster: pglisten.Broadcaster, number: int) -> None:
-    """Work until the broadcaster is closed, whatever becomes of the database."""
+    """Work until the broadcaster is closed, even if the database fails in between."""
     while True:
         try:
             work(broadcaster, number)
@@ -97,7 +98,7 @@ def run(broadcaster: pglisten.Broadcaster, number: int) -> None:
 def main(workers: int) -> None:
     with pglisten.Broadcaster.from_config(os.environ) as broadcaster:
         for number in (signal.SIGINT, signal.SIGTERM):
-            # The workers finish what they are at, and go.
+            # The workers finish their current jobs, and end.
             gevent.signal_handler(number, broadcaster.close)
         gevent.joinall([gevent.spawn(run, broadcaster, number + 1) for number in range(workers)])
 
