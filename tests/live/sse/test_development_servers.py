@@ -1,4 +1,4 @@
-"""``flask run`` and ``manage.py runserver``: the documented way serves streams, any other says what to do."""
+"""``flask run`` and ``manage.py runserver``: the documented commands serve streams, others log a remedy."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ execute_from_command_line(sys.argv)
 PATCHED: str = re.findall(r"```py\n(.*?)```", SECTION, re.DOTALL)[0]
 SETTINGS = 'DEBUG = True\nROOT_URLCONF = "urls"\nSECRET_KEY = "x"\nUSE_TZ = True\n'
 
-# Each with the reloader and without.
+# Each command with and without the reloader.
 FLASK_OPTIONS = [[], ["--debug"]]
 DJANGO_OPTIONS = [["--noreload"], []]
 
@@ -73,12 +73,12 @@ Start: TypeAlias = Callable[..., tuple[Browser, Path]]
 
 
 def _wait_for(text: str, log: Path) -> None:
-    """Wait until it says *text*: it may do so after its answer."""
+    """Wait until the log has *text*, which may come after the response."""
     with gevent.Timeout(LIMIT, False):
         while text not in log.read_text():
             gevent.sleep(0.02)
         return
-    pytest.fail(f"it does not say {text!r}: {log.read_text()}")
+    pytest.fail(f"the log has no {text!r}: {log.read_text()}")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def start(server: Server, backend_name: str, tmp_path: Path) -> Iterator[Start]:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    # A reloader has a child of its own.
+                    # A reloader starts a child: end both as one group.
                     start_new_session=True,
                 )
             stack.enter_context(process)
@@ -134,7 +134,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("framework", "options"), CASES)
-def test_the_documented_way_serves_streams(
+def test_the_documented_commands_serve_streams(
     framework: Callable[..., tuple[Browser, Path]],
     options: list[str],
     tmp_path: Path,
@@ -150,7 +150,7 @@ def test_the_documented_way_serves_streams(
 
 
 @pytest.mark.parametrize(("framework", "options"), CASES)
-def test_any_other_way_is_an_error_that_says_what_to_do(
+def test_the_usual_commands_give_an_error_that_names_the_remedy(
     framework: Callable[..., tuple[Browser, Path]], options: list[str], tmp_path: Path, start: Start
 ) -> None:
     browser, log = framework(tmp_path, start, *options, patched=False)
@@ -158,7 +158,7 @@ def test_any_other_way_is_an_error_that_says_what_to_do(
     _wait_for(OTHER_THREAD, log)
 
 
-def test_the_error_names_what_the_documents_say() -> None:
+def test_the_error_names_the_documented_commands() -> None:
     for text in ("python -m gevent.monkey $(which flask)", "gunicorn -k gevent", "monkey.patch_all()"):
         assert text in OTHER_THREAD
     assert "monkey.patch_all()" in PATCHED

@@ -1,4 +1,4 @@
-"""The use that everything is for: gunicorn's gevent workers, each with a listener of its own."""
+"""gunicorn's gevent workers, each with its own listener: the main use of this library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gunicorn:
     """A gunicorn with two gevent workers on a loopback port of its own."""
 
     def __init__(self, variables: dict[str, str], *options: str) -> None:
-        # gunicorn gets the socket itself: its port can be nobody else's.
+        # gunicorn gets the socket itself, so that no other process can take its port.
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         options = (*options, "--graceful-timeout", "5", "--worker-tmp-dir", "/dev/shm", "--no-control-socket")
@@ -54,16 +54,16 @@ class Gunicorn:
             connection.close()
 
     def workers(
-        self, condition: Callable[[dict[str, Any]], bool], *, but: int | None = None
+        self, condition: Callable[[dict[str, Any]], bool], *, except_pid: int | None = None
     ) -> dict[int, Any]:
-        """Ask until two workers have answered as they should."""
+        """Ask until two workers other than *except_pid* have answered as *condition* demands."""
         good: dict[int, Any] = {}
         deadline = time.monotonic() + 60
         while len(good) < 2:
             assert time.monotonic() < deadline, f"only {good}"
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
                 answer = self.ask("/ready")
-                if condition(answer) and answer["pid"] != but:
+                if condition(answer) and answer["pid"] != except_pid:
                     good[answer["pid"]] = answer
         return good
 
@@ -81,7 +81,7 @@ class Gunicorn:
 
 @pytest.fixture(params=["plain", "preload", "preload-connected"])
 def gunicorn(server: Server, backend_name: str, request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
-    """In turn: as it is; imported in the master; and the master itself connected before it forks."""
+    """Start gunicorn in three ways: plain; preloaded; preloaded in a master that connects before it forks."""
     connected = {"SEEN_AT_IMPORT": "yes"} if request.param == "preload-connected" else {}
     options = ["--preload"] if request.param.startswith("preload") else []
     made = Gunicorn(server.variables(PGLISTEN_BACKEND=backend_name, **connected), *options)
@@ -104,7 +104,9 @@ def test_each_worker_listens_on_its_own_and_a_replaced_one_goes_on(
 
     victim = min(workers)
     os.kill(victim, signal.SIGKILL)
-    gunicorn.workers(lambda answer: answer["channels"] == ["orders"] and answer["connected"], but=victim)
+    gunicorn.workers(
+        lambda answer: answer["channels"] == ["orders"] and answer["connected"], except_pid=victim
+    )
     server.notify("orders", "second")
     after = gunicorn.workers(lambda answer: answer["seen"][-1:] == ["second"])
     assert victim not in after
@@ -137,7 +139,7 @@ def test_a_reload_makes_new_workers_listen_and_leaves_no_session_of_the_old(
 
 
 def _wait_for_sessions(server: Server, count: int) -> None:
-    """Wait until the old workers, who may be asked for a moment yet, have left."""
+    """Wait until the old workers, which may answer a little longer, have ended."""
     deadline = time.monotonic() + 20
     while server.sessions() != count:
         assert time.monotonic() < deadline, server.pids()

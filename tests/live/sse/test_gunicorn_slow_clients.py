@@ -1,4 +1,4 @@
-"""Event streams under gunicorn whose clients do not take what they are sent."""
+"""Event streams under gunicorn whose clients take no data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
 
 
 def _behind(gunicorn: Gunicorn, server: Server) -> socket.socket:
-    """Return the connection of a stream that takes nothing, and that is owed more than all buffers hold."""
+    """Return the connection of a client that takes no data; its queue is larger than all buffers."""
     source = gunicorn.open("/events?channel=orders")
     stuck = socket.socket()
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -30,7 +30,7 @@ def _behind(gunicorn: Gunicorn, server: Server) -> socket.socket:
     return stuck
 
 
-def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
+def test_a_client_that_takes_no_data_does_not_delay_the_end(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode)
@@ -44,13 +44,13 @@ def test_a_client_that_takes_nothing_does_not_hold_up_the_end(
     assert "Traceback" not in gunicorn.log
 
 
-def test_a_client_that_takes_nothing_is_given_up_and_the_others_go_on(
+def test_a_client_that_takes_no_data_is_closed_and_the_others_continue(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode, SEND_TIMEOUT="1")
     with _behind(gunicorn, server) as stuck:
         gunicorn.wait(lambda: gunicorn.get("/")["subscriptions"] == 1)
-        # What the buffers hold, and the end of the connection in the middle of a chunk.
+        # The client gets the content of the buffers; then the connection ends in the middle of a chunk.
         received = bytearray()
         with contextlib.suppress(ConnectionResetError):
             while data := stuck.recv(65536):
@@ -64,7 +64,7 @@ def test_a_client_that_takes_nothing_is_given_up_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_client_that_is_behind_gets_what_is_queued_and_the_last_chunk(
+def test_a_client_that_is_behind_gets_its_queue_and_the_last_chunk(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str], number: signal.Signals
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode)
@@ -72,7 +72,7 @@ def test_a_client_that_is_behind_gets_what_is_queued_and_the_last_chunk(
         gunicorn.process.send_signal(number)
         if number == signal.SIGQUIT:
             gunicorn.wait(lambda: "Worker exiting" in gunicorn.log)
-        # As fast as it can from now on; there is a second for it.
+        # From now on the client reads as fast as it can; it has one second.
         received = bytearray()
         while data := behind.recv(65536):
             received += data

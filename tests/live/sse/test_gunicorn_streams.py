@@ -1,4 +1,4 @@
-"""Event streams under gunicorn: everybody gets everything, and no stream holds up a worker's end."""
+"""Event streams under gunicorn: each stream gets all notifications, and none delays a worker's end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.servers.server import Server
 pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.timeout(120)]
 
 SOON = 3.0
-"""Seconds in which all streams end: gunicorn's master, and its worker's main loop, may sleep for one each."""
+"""Seconds in which all streams end: gunicorn's master and its worker's main loop may sleep for one each."""
 
 ALL_MODES = [
     pytest.param(["-k", kind, *preload], id=f"{kind}{'-preload' if preload else ''}")
@@ -28,12 +28,12 @@ ALL_MODES = [
 
 
 def _pid(source: EventSource) -> int:
-    """The worker that serves it, as the last event tells."""
+    """Return the process id of the worker that serves *source*, from its last event."""
     return int(source.parser.events[-1].data.split()[0])
 
 
 def _open_on_each_worker(gunicorn: Gunicorn, server: Server, workers: int, each: int) -> list[EventSource]:
-    """Open streams until each worker has some."""
+    """Open streams until each worker has at least *each*."""
     sources: list[EventSource] = []
     deadline = time.monotonic() + 20
     counts: dict[int, int] = {}
@@ -59,7 +59,7 @@ def _all_end_well(sources: list[EventSource], within: float) -> None:
 
 
 def _stops(gunicorn: Gunicorn, sources: list[EventSource], stop: Callable[[], None]) -> None:
-    """Streams end, each with its last chunk, and the workers that had them are gone, promptly."""
+    """Call *stop*; all streams end with their last chunk, and their workers end promptly."""
     old = [psutil.Process(pid) for pid in {_pid(source) for source in sources}]
     began = time.monotonic()
     stop()
@@ -69,7 +69,7 @@ def _stops(gunicorn: Gunicorn, sources: list[EventSource], stop: Callable[[], No
 
 
 @pytest.mark.parametrize("options", ALL_MODES)
-def test_streams_get_everything_and_end_at_once_on_reload_and_on_stop(
+def test_streams_get_all_notifications_and_end_at_once_on_reload_and_on_stop(
     start_gunicorn: StartGunicorn, server: Server, options: list[str]
 ) -> None:
     before = server.sessions()
@@ -108,7 +108,7 @@ def test_a_signal_to_stop_ends_streams_with_their_last_chunk(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str], number: signal.Signals, whom: str
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode)
-    # So many that they do not end in passing.
+    # With fewer streams, all could end by chance before the worker does.
     sources = _open_on_each_worker(gunicorn, server, workers=1, each=300)
     pid = gunicorn.master.pid if whom == "master" else _pid(sources[0])
     _stops(gunicorn, sources, lambda: os.kill(pid, number))
@@ -117,7 +117,7 @@ def test_a_signal_to_stop_ends_streams_with_their_last_chunk(
     assert "Traceback" not in gunicorn.log
 
 
-def test_the_signal_alone_ends_streams_without_a_look_every_second(
+def test_the_signal_alone_ends_streams_without_the_check_every_second(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode, STREAMS_WITHOUT_NOTIFY="yes")
@@ -125,7 +125,7 @@ def test_the_signal_alone_ends_streams_without_a_look_every_second(
     _stops(gunicorn, sources, lambda: gunicorn.process.send_signal(signal.SIGTERM))
 
 
-def test_a_worker_that_is_one_too_many_ends_its_own_streams_and_no_others(
+def test_a_surplus_worker_ends_its_own_streams_and_no_others(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
 ) -> None:
     gunicorn = start_gunicorn("-w", "2", *gunicorn_mode)
@@ -145,7 +145,7 @@ def test_a_worker_that_is_one_too_many_ends_its_own_streams_and_no_others(
 def test_a_worker_that_has_served_its_number_of_requests_ends_its_streams(
     start_gunicorn: StartGunicorn, server: Server
 ) -> None:
-    # Of the two classes gevent's alone counts requests.
+    # Of the two worker classes, only gevent counts requests.
     gunicorn = start_gunicorn("-w", "1", "-k", "gevent", "--max-requests", "25")
     sources = _open_on_each_worker(gunicorn, server, workers=1, each=20)
     assert len(sources) == 20
@@ -166,7 +166,7 @@ def test_a_worker_that_has_lost_its_master_ends_its_streams(
     _stops(gunicorn, sources, gunicorn.process.kill)
 
 
-def test_a_killed_workers_streams_break_off_and_its_successor_serves(
+def test_a_killed_workers_streams_are_cut_off_and_its_successor_serves(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode)
@@ -184,7 +184,7 @@ def test_a_killed_workers_streams_break_off_and_its_successor_serves(
     _stops(gunicorn, [again], lambda: gunicorn.process.send_signal(signal.SIGTERM))
 
 
-def test_what_is_no_stream_goes_on_while_a_worker_stops(
+def test_other_requests_continue_while_a_worker_stops(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode)
@@ -201,7 +201,7 @@ def test_what_is_no_stream_goes_on_while_a_worker_stops(
 
 
 def _wait_listening(server: Server, channel: str) -> None:
-    """Wait until that channel was listened to, last of all."""
+    """Wait until the last statement of a session is LISTEN for *channel*."""
     with gevent.Timeout(20):
         while not any(channel in query for (query,) in server.query("SELECT query FROM pg_stat_activity")):
             gevent.sleep(0.01)
@@ -220,7 +220,7 @@ def test_an_idle_connection_that_had_a_stream_is_closed(
     assert time.monotonic() - began < PROMPTLY
 
 
-def test_without_the_hooks_a_stream_holds_up_the_end(start_gunicorn: StartGunicorn, server: Server) -> None:
+def test_without_the_hooks_a_stream_delays_the_end(start_gunicorn: StartGunicorn, server: Server) -> None:
     gunicorn = start_gunicorn("-w", "1", "-k", "gevent", STREAMS_WITHOUT_HOOKS="yes")
     source = gunicorn.open("/events?channel=orders")
     gunicorn.process.send_signal(signal.SIGHUP)
@@ -229,7 +229,7 @@ def test_without_the_hooks_a_stream_holds_up_the_end(start_gunicorn: StartGunico
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_psycopg2_is_made_green_where_that_is_asked_for(
+def test_psycopg2_is_made_green_if_the_configuration_says_so(
     start_gunicorn: StartGunicorn, backend_name: str, asked: bool
 ) -> None:
     variables = {"STREAMS_GREEN": "yes"} if asked else {}

@@ -1,4 +1,4 @@
-"""Event streams over HTTP from a real server: one session for all of them, gaps, and clients that go."""
+"""Event streams over HTTP from a real server: one session for all, gaps, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _wait_subscriptions(broadcaster: Broadcaster, count: int) -> None:
             gevent.sleep(HEARTBEAT / 10)
 
 
-def test_what_is_committed_once_the_stream_is_open_arrives(server: Server, connect: Connect) -> None:
+def test_notifications_committed_after_the_stream_is_open_arrive(server: Server, connect: Connect) -> None:
     for number in range(10):
         source = connect(f"channel=c{number}")
         server.notify(f"c{number}", f"line 1\nline {number}")
@@ -105,7 +105,7 @@ def test_a_client_that_is_gone_is_noticed_by_the_heartbeat(
     assert broadcaster.channels == frozenset()
 
 
-def test_a_loss_is_a_gap_on_every_stream_and_what_follows_comes(
+def test_a_loss_is_a_gap_on_every_stream_and_later_notifications_arrive(
     server: Server, broadcaster: Broadcaster, connect: Connect
 ) -> None:
     sources = [connect("channel=orders") for _ in range(20)]
@@ -123,7 +123,7 @@ def test_a_loss_is_a_gap_on_every_stream_and_what_follows_comes(
         assert [event.type for event in source.parser.events] == ["orders", "gap", "orders"]
 
 
-def test_who_comes_back_is_told_that_something_may_be_missing(server: Server, connect: Connect) -> None:
+def test_a_client_that_reconnects_gets_a_gap(server: Server, connect: Connect) -> None:
     first = connect("channel=orders")
     server.notify("orders", "1")
     first.wait_data("1")
@@ -136,7 +136,7 @@ def test_who_comes_back_is_told_that_something_may_be_missing(server: Server, co
     assert second.parser.events[0].type == "gap"
 
 
-def test_a_client_that_takes_nothing_costs_the_others_nothing(
+def test_a_client_that_takes_no_data_does_not_affect_the_others(
     server: Server, broadcaster: Broadcaster, port: int, connect: Connect
 ) -> None:
     source = connect("channel=orders")
@@ -157,7 +157,7 @@ def test_a_client_that_takes_nothing_costs_the_others_nothing(
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_client_that_takes_nothing_any_more_holds_neither_its_stream_nor_its_connection(
+def test_a_client_that_stops_reading_keeps_neither_its_stream_nor_its_connection(
     server: Server, broadcaster: Broadcaster, stopped: bool
 ) -> None:
     app = sse.app(broadcaster, lambda environ, channel: True, send_timeout=1, queue_size=100)

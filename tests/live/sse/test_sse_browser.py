@@ -26,7 +26,7 @@ result = page.evaluate("heard")
 """
 
 
-def test_each_event_is_heard_at_once_and_nothing_else_is_one(
+def test_each_event_arrives_at_once_and_there_are_no_other_events(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str], browser: Browser
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode, HEARTBEAT="0.05")

@@ -1,4 +1,4 @@
-"""Event streams behind middleware that compresses: each event comes before the next one is sent."""
+"""Event streams behind middleware that compresses: each event arrives before the next is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.programs]
 
 PROGRAM = (Path(__file__).parents[1] / "applications" / "compressed.py").read_text()
 ACCEPT = {"Accept-Encoding": "gzip, deflate, br, zstd"}
-"""What a browser says."""
+"""The header that browsers send."""
 
 
 @pytest.fixture

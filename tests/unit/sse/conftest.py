@@ -1,4 +1,4 @@
-"""What the tests of event streams share: a broadcaster on a server in memory."""
+"""Fixtures for the tests of event streams: a broadcaster on a server in memory."""
 
 from __future__ import annotations
 

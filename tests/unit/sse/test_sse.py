@@ -31,7 +31,7 @@ def events(data: bytes) -> list[tuple[str, str]]:
     return [(event.type, event.data) for event in parse(data).events]
 
 
-def test_a_stream_begins_with_the_time_to_come_back_after_and_an_id(subscription: Subscription) -> None:
+def test_a_stream_begins_with_the_reconnect_delay_and_an_id(subscription: Subscription) -> None:
     parser = parse(next(sse.stream(subscription, retry=2.5)))
     assert parser.retry == 2500
     assert re.fullmatch("[0-9a-f]{8}-1", parser.last_event_id)
@@ -39,7 +39,7 @@ def test_a_stream_begins_with_the_time_to_come_back_after_and_an_id(subscription
 
 
 @pytest.mark.parametrize(("retry", "milliseconds"), [(0.0001, 1), (7, 7000), (None, None)])
-def test_the_time_to_come_back_after_is_in_milliseconds_or_left_to_the_browser(
+def test_the_reconnect_delay_is_in_milliseconds_or_left_to_the_browser(
     subscription: Subscription, retry: float | None, milliseconds: int | None
 ) -> None:
     assert parse(next(sse.stream(subscription, retry=retry))).retry == milliseconds
@@ -91,7 +91,7 @@ def test_whatever_is_sent_arrives_as_one_event_with_its_line_breaks_made_equal(
     assert parser.last_event_id.endswith("-2")
 
 
-def test_what_is_queued_goes_out_together_in_chunks_of_bounded_size(
+def test_queued_events_go_out_together_in_chunks_of_bounded_size(
     server: FakeServer, broadcaster: Broadcaster
 ) -> None:
     body = sse.stream(broadcaster.subscribe("orders"))
@@ -129,7 +129,7 @@ def test_a_loss_is_a_gap_event_in_its_place(server: FakeServer, subscription: Su
     assert events(next(body)) == [("orders", "after")]
 
 
-def test_who_was_here_before_gets_a_gap_event_first(subscription: Subscription) -> None:
+def test_a_client_that_reconnects_gets_a_gap_event_first(subscription: Subscription) -> None:
     parser = parse(next(sse.stream(subscription, last_event_id="")))
     assert [(event.type, event.data) for event in parser.events] == [("gap", "")]
     assert parser.retry == 3000
@@ -145,7 +145,9 @@ def test_an_overflow_ends_the_stream_with_a_gap_event(server: FakeServer, broadc
     assert events(b"".join(body)) == [("orders", "0"), ("orders", "1"), ("gap", "")]
 
 
-def test_what_an_overflow_dropped_is_a_gap_event(server: FakeServer, broadcaster: Broadcaster) -> None:
+def test_a_gap_event_replaces_the_notifications_that_an_overflow_dropped(
+    server: FakeServer, broadcaster: Broadcaster
+) -> None:
     body = sse.stream(broadcaster.subscribe("orders", queue_size=2))
     other = broadcaster.subscribe("orders")
     next(body)
@@ -155,7 +157,7 @@ def test_what_an_overflow_dropped_is_a_gap_event(server: FakeServer, broadcaster
     assert events(next(body))[0] == ("gap", "")
 
 
-def test_a_channel_that_the_server_refuses_on_the_way_back_ends_the_stream_with_a_gap_event(
+def test_a_channel_refused_after_a_loss_ends_the_stream_with_a_gap_event(
     server: FakeServer, broadcaster: Broadcaster, unsubscribed: Callable[[], bool]
 ) -> None:
     body = sse.stream(broadcaster.subscribe("orders"))
@@ -228,7 +230,7 @@ def test_an_option_that_cannot_work_is_refused_at_once(
     assert caught.value.option == (option if option in options else None)
 
 
-def test_what_is_no_subscription_is_refused_at_once(broadcaster: Broadcaster) -> None:
+def test_only_a_subscription_is_accepted(broadcaster: Broadcaster) -> None:
     with pytest.raises(ConfigurationError, match="a Broadcaster's subscription, not <Broadcaster"):
         sse.stream(broadcaster)  # type: ignore[arg-type]
 
@@ -243,7 +245,7 @@ def test_what_is_no_subscription_is_refused_at_once(broadcaster: Broadcaster) ->
         ({"encode": lambda n: 1 / 0}, ZeroDivisionError, "division"),
     ],
 )
-def test_an_option_that_turns_out_not_to_work_ends_the_stream_with_its_error(
+def test_an_option_that_fails_later_ends_the_stream_with_its_error(
     server: FakeServer,
     broadcaster: Broadcaster,
     options: dict[str, Any],
@@ -261,7 +263,7 @@ def test_an_option_that_turns_out_not_to_work_ends_the_stream_with_its_error(
     assert unsubscribed()
 
 
-def test_a_timeout_of_on_gap_is_not_taken_for_silence(broadcaster: Broadcaster) -> None:
+def test_a_timeout_inside_on_gap_is_not_mistaken_for_silence(broadcaster: Broadcaster) -> None:
     def on_gap() -> None:
         raise OperationTimeout("the database is slow")
 

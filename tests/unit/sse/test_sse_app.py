@@ -1,4 +1,4 @@
-"""The WSGI application, held to PEP 3333: streams, their headers, and its options."""
+"""The WSGI application, checked against PEP 3333: streams, their headers, and its options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def allow_all(environ: dict[str, Any], channel: str) -> bool:
     return True
 
 
-def test_a_stream_has_the_headers_of_one_and_what_comes_on_its_channels(
+def test_a_stream_has_its_headers_and_the_notifications_of_its_channels(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     response = client.ask(sse.app(broadcaster, allow_all), "channel=orders&x=1&channel=stock&channel=orders")
@@ -42,7 +42,7 @@ def test_a_stream_has_the_headers_of_one_and_what_comes_on_its_channels(
     assert broadcaster.stats().subscriptions == 0
 
 
-def test_a_stream_that_is_closed_before_it_is_iterated_is_released(
+def test_a_stream_that_is_closed_before_it_is_iterated_closes_its_subscription(
     broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     response = client.ask(sse.app(broadcaster, allow_all))
@@ -51,12 +51,14 @@ def test_a_stream_that_is_closed_before_it_is_iterated_is_released(
     assert broadcaster.stats().subscriptions == 0
 
 
-def test_who_comes_back_gets_a_gap_event_first(broadcaster: Broadcaster, client: WsgiClient) -> None:
+def test_a_client_that_reconnects_gets_a_gap_event_first(
+    broadcaster: Broadcaster, client: WsgiClient
+) -> None:
     response = client.ask(sse.app(broadcaster, allow_all, gap="missed"), HTTP_LAST_EVENT_ID="0a-7")
     assert [event.type for event in parse(next(iter(response.body))).events] == ["missed"]
 
 
-def test_the_options_of_stream_are_those_of_app(
+def test_app_takes_the_options_of_stream(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     app = sse.app(
@@ -94,7 +96,7 @@ ORIGIN = "https://shop.example:8443"
         ({"cors_origin": ORIGIN, "cors_credentials": True}, "null", {"Vary": "Origin"}),
     ],
 )
-def test_pages_of_another_origin_read_streams_and_refusals_if_they_may(
+def test_pages_of_an_allowed_origin_read_streams_and_refusals(
     broadcaster: Broadcaster,
     client: WsgiClient,
     options: dict[str, Any],
@@ -142,12 +144,12 @@ def test_an_option_that_cannot_work_is_refused_at_once(
     assert caught.value.option == (option if option in options else None)
 
 
-def test_what_is_no_broadcaster_is_refused_at_once() -> None:
+def test_only_a_broadcaster_is_accepted() -> None:
     with pytest.raises(ConfigurationError, match="streams need a Broadcaster, not 'postgresql:'"):
         sse.app("postgresql:")  # type: ignore[arg-type]
 
 
-def test_a_kill_of_authorize_is_no_error_of_it(broadcaster: Broadcaster, client: WsgiClient) -> None:
+def test_a_kill_during_authorize_is_not_an_error(broadcaster: Broadcaster, client: WsgiClient) -> None:
     never = Event()
     asking = gevent.spawn(client.ask, sse.app(broadcaster, lambda environ, channel: never.wait()))
     gevent.idle()

@@ -1,4 +1,4 @@
-"""Real clients that are no browsers: nothing but events is an event for them, and each comes at once."""
+"""Real clients other than browsers: they get each event at once, and no other events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAYLOADS = ["42", "", " leading space", "two\nlines\n", "\u2028 is no \x0b line 
 
 
 class Paced:
-    """Middleware that sends the next payload after some heartbeats, and keeps what went through last."""
+    """Middleware that sends the next payload after three heartbeats, and keeps the last chunk."""
 
     def __init__(self, app: Any, server: FakeServer) -> None:
         self._app = app
@@ -69,7 +69,7 @@ def with_sseclient_py(client: httpx.Client, headers: dict[str, str]) -> Events:
 
 @pytest.mark.parametrize("came_back", [False, True])
 @pytest.mark.parametrize("receive", [with_httpx_sse, with_sseclient_py])
-def test_each_event_comes_at_once_and_nothing_else_is_one(
+def test_each_event_comes_at_once_and_there_are_no_other_events(
     app: Paced, receive: Callable[[httpx.Client, dict[str, str]], Events], came_back: bool
 ) -> None:
     headers = {"Last-Event-ID": "x-1"} if came_back else {}
@@ -79,7 +79,7 @@ def test_each_event_comes_at_once_and_nothing_else_is_one(
         httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://test") as client,
     ):
         for event in receive(client, headers):
-            assert app.last.endswith(b"\n\n")  # It did not take the next line for it.
+            assert app.last.endswith(b"\n\n")  # The client did not wait for the next line.
             received.append(event)
     expected = [("orders", payload) for payload in PAYLOADS]
     assert received == ([("gap", ""), *expected] if came_back else expected)

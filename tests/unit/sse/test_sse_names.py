@@ -1,4 +1,4 @@
-"""Names of events that mean something else: a channel must not have one."""
+"""Channels with the name of another event are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def allow_all(environ: dict[str, Any], channel: str) -> bool:
     ("channel", "whose"),
     [(sse.GAP, "gap events"), ("error", "a browser's own"), ("\nopen", "a browser's own")],
 )
-def test_a_channel_that_is_added_later_is_not_taken_for_another_event(
+def test_a_channel_that_is_added_later_is_not_mistaken_for_another_event(
     server: FakeServer, subscription: Subscription, channel: str, whose: str
 ) -> None:
     body = sse.stream(subscription)
@@ -40,7 +40,7 @@ def test_a_channel_with_the_name_of_other_events_is_refused_at_once(
     assert sse.stream(subscription, event="") is not None
 
 
-def test_a_channel_may_be_called_as_it_likes_where_it_names_no_event(
+def test_a_channel_may_have_any_name_if_events_are_not_named_after_channels(
     broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     query = "channel=open&channel=error&channel=gap"

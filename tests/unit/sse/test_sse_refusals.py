@@ -1,4 +1,4 @@
-"""The WSGI application, held to PEP 3333: who gets no stream, and what is said instead."""
+"""The WSGI application, checked against PEP 3333: requests that get no stream, and their responses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_other_methods_are_not_allowed(broadcaster: Broadcaster, client: WsgiCli
     assert refused(response) == "A stream needs the method GET."
 
 
-def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
+def test_head_gets_the_response_of_get_and_no_subscription(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     response = client.ask(sse.app(broadcaster, allow_all), method="HEAD")
@@ -63,7 +63,7 @@ def test_head_is_answered_as_get_is_and_subscribes_to_nothing(
         ("channel=%0Derr%0Aor", "Channel '\\rerr\\nor' has the name of a browser's own events."),
     ],
 )
-def test_a_request_that_asks_for_nothing_there_can_be_is_a_bad_one(
+def test_a_request_for_impossible_channels_is_a_bad_request(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient, query: str, text: str
 ) -> None:
     response = client.ask(sse.app(broadcaster, allow_all), query)
@@ -72,7 +72,9 @@ def test_a_request_that_asks_for_nothing_there_can_be_is_a_bad_one(
     assert not server.queries
 
 
-def test_channels_are_utf8_percent_encoded_or_not(broadcaster: Broadcaster, client: WsgiClient) -> None:
+def test_channel_names_are_utf8_with_or_without_percent_encoding(
+    broadcaster: Broadcaster, client: WsgiClient
+) -> None:
     app = sse.app(broadcaster, allow_all)
     client.ask(app, f"channel={quote('Größe & Maß')}")
     client.ask(app, "channel=" + "größe".encode().decode("latin-1"))
@@ -107,7 +109,7 @@ def test_one_channel_that_is_not_allowed_refuses_the_request(
 
 
 @pytest.mark.parametrize("answer", [1, "yes", None, object()])
-def test_what_is_neither_true_nor_false_opens_nothing(
+def test_an_answer_that_is_not_a_boolean_opens_no_stream(
     server: FakeServer,
     broadcaster: Broadcaster,
     client: WsgiClient,
@@ -121,7 +123,7 @@ def test_what_is_neither_true_nor_false_opens_nothing(
     assert not server.queries
 
 
-def test_an_error_in_authorize_is_logged_and_opens_nothing(
+def test_an_error_in_authorize_is_logged_and_opens_no_stream(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.ask(sse.app(broadcaster, lambda environ, channel: bool(1 / 0)), "channel=a%0Ab")
@@ -134,7 +136,7 @@ def test_an_error_in_authorize_is_logged_and_opens_nothing(
     assert not server.queries
 
 
-def test_more_streams_than_may_be_are_put_off(broadcaster: Broadcaster, client: WsgiClient) -> None:
+def test_a_stream_beyond_the_limit_gets_503(broadcaster: Broadcaster, client: WsgiClient) -> None:
     app = sse.app(broadcaster, allow_all, max_streams=2, retry=1.2)
     first, _ = client.ask(app), client.ask(app)
     response = client.ask(app)
@@ -158,7 +160,7 @@ def test_requests_that_wait_for_their_channels_count_as_streams(
     assert waiting.get(timeout=PATIENCE).status == "200 OK"
 
 
-def test_a_database_that_does_not_answer_in_time_puts_off(
+def test_a_database_that_does_not_answer_in_time_gives_503(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = sse.app(broadcaster, allow_all, timeout=0.01, retry=None, max_streams=1)
@@ -175,7 +177,7 @@ def test_a_database_that_does_not_answer_in_time_puts_off(
     server.thaw()
 
 
-def test_a_channel_that_the_database_refuses_puts_off(
+def test_a_channel_that_the_database_refuses_gives_503(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     server.refuse_listen["orders"] = ServerError("out of memory", sqlstate="53200")
@@ -185,14 +187,14 @@ def test_a_channel_that_the_database_refuses_puts_off(
     assert (stats.subscriptions, stats.subscriptions_waiting) == (0, 0)
 
 
-def test_a_broadcaster_that_is_closed_puts_off(broadcaster: Broadcaster, client: WsgiClient) -> None:
+def test_a_closed_broadcaster_gives_503(broadcaster: Broadcaster, client: WsgiClient) -> None:
     broadcaster.close()
     response = client.ask(sse.app(broadcaster, allow_all))
     assert response.status == "503 Service Unavailable"
     assert refused(response) == "This server is shutting down."
 
 
-def test_a_worker_that_stops_has_browsers_come_back_also_those_who_wait_already(
+def test_a_stopping_worker_makes_new_and_waiting_clients_reconnect(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     app = sse.app(broadcaster, allow_all)
@@ -215,7 +217,7 @@ def test_a_worker_that_stops_has_browsers_come_back_also_those_who_wait_already(
         streams.reset()
 
 
-def test_a_request_that_is_killed_while_it_waits_leaves_nothing(
+def test_a_request_that_is_killed_while_it_waits_leaves_no_subscription(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     app = sse.app(broadcaster, allow_all, max_streams=1)
@@ -229,7 +231,7 @@ def test_a_request_that_is_killed_while_it_waits_leaves_nothing(
     assert client.ask(app).status == "200 OK"
 
 
-def test_a_response_that_cannot_be_started_leaves_nothing(broadcaster: Broadcaster) -> None:
+def test_a_response_that_cannot_be_started_leaves_no_subscription(broadcaster: Broadcaster) -> None:
     def start_response(*arguments: object) -> Any:
         raise AssertionError("Response headers already set!")
 

@@ -1,4 +1,4 @@
-"""Who lets go of a stream, and when: its subscription goes with it."""
+"""The end of a stream, in every way it can come, closes its subscription."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.programs.event_source import parse
 
 
 @pytest.mark.parametrize("chunks", [0, 1])
-def test_close_releases_the_subscription_whether_it_was_iterated_or_not(
+def test_close_closes_the_subscription_of_an_iterated_and_of_a_new_stream(
     subscription: Subscription, chunks: int, unsubscribed: Callable[[], bool]
 ) -> None:
     body = sse.stream(subscription)
@@ -29,7 +29,7 @@ def test_close_releases_the_subscription_whether_it_was_iterated_or_not(
     assert list(body) == []
 
 
-def test_a_stream_that_nobody_refers_to_releases_its_subscription(
+def test_a_stream_without_references_closes_its_subscription(
     broadcaster: Broadcaster, unsubscribed: Callable[[], bool]
 ) -> None:
     before = len(streams)
@@ -43,7 +43,7 @@ def test_a_stream_that_nobody_refers_to_releases_its_subscription(
     assert len(streams) == before
 
 
-def test_a_kill_while_it_waits_releases_the_subscription(
+def test_a_kill_during_a_wait_closes_the_subscription(
     subscription: Subscription, unsubscribed: Callable[[], bool]
 ) -> None:
     body = sse.stream(subscription)
@@ -55,7 +55,7 @@ def test_a_kill_while_it_waits_releases_the_subscription(
     assert list(body) == []
 
 
-def test_the_end_of_all_streams_lets_each_send_what_is_queued(
+def test_when_all_streams_end_each_sends_its_queue(
     server: FakeServer, broadcaster: Broadcaster, subscription: Subscription, stopping: None
 ) -> None:
     body = sse.stream(subscription)
@@ -72,7 +72,7 @@ def test_the_end_of_all_streams_lets_each_send_what_is_queued(
     assert not going_on.closed
 
 
-def test_a_stream_that_is_made_when_the_process_ends_does_so_at_once(
+def test_a_stream_that_is_made_in_a_stopping_process_ends_at_once(
     subscription: Subscription, stopping: None, unsubscribed: Callable[[], bool]
 ) -> None:
     streams.end()
@@ -81,7 +81,7 @@ def test_a_stream_that_is_made_when_the_process_ends_does_so_at_once(
     assert unsubscribed()
 
 
-def test_the_end_has_come_when_the_server_has_closed_them_all(
+def test_the_wait_ends_when_the_server_has_closed_all_streams(
     broadcaster: Broadcaster, stopping: None
 ) -> None:
     bodies = [sse.stream(broadcaster.subscribe("orders")) for _ in range(3)]
@@ -94,7 +94,7 @@ def test_the_end_has_come_when_the_server_has_closed_them_all(
         assert streams.wait_closed(0) is (body is bodies[-1])
 
 
-def test_who_is_stuck_with_a_chunk_is_thrown_out_and_who_has_none_is_not(
+def test_abort_interrupts_a_greenlet_that_sends_and_no_other(
     broadcaster: Broadcaster, stopping: None
 ) -> None:
     stuck, over = (sse.stream(broadcaster.subscribe("orders")) for _ in range(2))
@@ -119,7 +119,7 @@ def test_who_is_stuck_with_a_chunk_is_thrown_out_and_who_has_none_is_not(
     holders[1].get(timeout=PATIENCE)
 
 
-def test_who_is_stuck_is_killed_also_where_an_agent_has_put_a_class_of_its_own_in_place_of_greenlets(
+def test_abort_also_works_if_an_agent_has_replaced_the_class_of_greenlets(
     broadcaster: Broadcaster, stopping: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body, never = sse.stream(broadcaster.subscribe("orders")), gevent.event.Event()
@@ -128,7 +128,7 @@ def test_who_is_stuck_is_killed_also_where_an_agent_has_put_a_class_of_its_own_i
         next(body)
         never.wait()
 
-    holder = gevent.spawn(hold)  # As a server does, which has kept gevent's own class.
+    holder = gevent.spawn(hold)  # A server does this too: it has kept gevent's own class.
     monkeypatch.setattr(gevent, "Greenlet", type("TracedGreenlet", (gevent.Greenlet,), {}))
     gevent.idle()
     streams.end()
@@ -149,7 +149,7 @@ def test_a_forked_worker_begins_without_the_streams_of_its_master(
     body.close()
 
 
-def test_a_worker_that_is_not_gevents_is_warned_about() -> None:
+def test_a_worker_without_gevent_gets_a_warning() -> None:
     class Log:
         def warning(self, message: str) -> None:
             warnings.append(message)

@@ -1,4 +1,4 @@
-"""The time limit for each chunk of a stream: who runs into it, and who does not."""
+"""The time limit for each chunk of a stream: which greenlets exceed it, and which do not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMIT = 0.05
 
 
 class Sending:
-    """What a server's greenlet does with a body: it takes chunks, and sends the last one forever."""
+    """A greenlet that does what a server does: it takes chunks, and sends the last one forever."""
 
     def __init__(self, body: sse.EventStream, chunks: int = 1) -> None:
         self._body = body
@@ -42,7 +42,7 @@ class Sending:
 
 
 def let_the_limit_pass(broadcaster: Broadcaster) -> None:
-    """Wait until a chunk that is handed over now is over its time: then those from before are as well."""
+    """Wait until a chunk that is sent from now on exceeds its limit: earlier chunks do so before."""
     Sending(sse.stream(broadcaster.subscribe("fence"), send_timeout=LIMIT)).greenlet.get(timeout=PATIENCE)
 
 
@@ -55,7 +55,7 @@ def test_a_client_that_takes_too_long_for_a_chunk_counts_as_gone(
     assert broadcaster.stats().subscriptions == 0
 
 
-def test_a_stream_that_is_closed_meanwhile_by_another_greenlet_has_the_same_limit(
+def test_a_stream_that_another_greenlet_closes_meanwhile_has_the_same_limit(
     broadcaster: Broadcaster, subscription: Subscription
 ) -> None:
     body = sse.stream(subscription, send_timeout=LIMIT)
@@ -76,7 +76,7 @@ def test_a_stream_that_has_nothing_to_send_has_no_limit(
 
 
 @pytest.mark.parametrize("end", ["end", "close"])
-def test_a_greenlet_that_is_through_with_its_stream_is_left_alone(
+def test_a_greenlet_whose_stream_has_ended_is_left_alone(
     broadcaster: Broadcaster, subscription: Subscription, end: str
 ) -> None:
     body = sse.stream(subscription, send_timeout=LIMIT)
@@ -107,7 +107,7 @@ def test_the_last_chunk_of_a_stream_that_overflowed_can_be_aborted(broadcaster: 
     for payload in ("1", "2", "3"):
         broadcaster.notify("orders", payload)
     gevent.idle()
-    sending = Sending(body, chunks=3)  # the preamble, what was queued, the gap
+    sending = Sending(body, chunks=3)  # the preamble, the queue, the gap
     assert broadcaster.stats().subscriptions == 0
     try:
         streams.end()
@@ -136,7 +136,7 @@ sends = gevent.spawn(send, thrown, 0.2)
 gevent.idle()
 
 def child():
-    # One of its own is the fence.
+    # Fence: a sender of the child itself exceeds its limit.
     own = []
     gevent.spawn(send, own, 0.2).join()
     assert (own, thrown, sends.dead) == ([os.getpid()], [], False)
