@@ -40,3 +40,8 @@ def settle(broadcaster: Broadcaster) -> None:
     """Have all that was given back carried out."""
     broadcaster.ping(PATIENCE)
     broadcaster.ping(PATIENCE)
+
+
+def released(broadcaster: Broadcaster) -> bool:
+    """Whether no subscription is left, and no channel is listened to."""
+    return broadcaster.stats().subscriptions == 0 and broadcaster.channels == frozenset()

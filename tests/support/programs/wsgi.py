@@ -52,6 +52,11 @@ class WsgiClient:
             body.close()
 
 
+def anyone(environ: dict[str, Any], channel: str) -> bool:
+    """Allow every stream."""
+    return True
+
+
 def refused(response: Response) -> str:
     """The text of a refusal that has all that every refusal has."""
     text = response.text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -14,17 +13,6 @@ import pglisten
 from pglisten import Broadcaster, ServerError
 from pglisten.testing import FakeBackend, FakeServer
 from support.broadcasters import PATIENCE, payloads, queue_is_empty, settle
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with Broadcaster("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
-        yield made
 
 
 def test_each_gets_what_comes_on_its_channels_in_order_and_nothing_else(

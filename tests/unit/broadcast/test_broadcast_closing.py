@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -15,17 +14,6 @@ from pglisten import Broadcaster, ListenerEvent
 from pglisten._broadcast import fanout as _fan
 from pglisten.testing import FakeServer
 from support.broadcasters import PATIENCE, come_in, make_fake
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with make_fake(server) as made:
-        yield made
 
 
 class TestTheEnd:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import gevent
 import pytest
 
 from pglisten import Broadcaster, ServerError
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE, make_fake
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with make_fake(server) as made:
-        yield made
+from support.broadcasters import PATIENCE
 
 
 def figures(broadcaster: Broadcaster) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 
 import gevent
@@ -15,18 +14,7 @@ import pglisten
 from pglisten import Broadcaster, ServerError, Subscription
 from pglisten._broadcast import fanout as _fan
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE, come_in, make_fake, payloads, settle
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with make_fake(server) as made:
-        yield made
+from support.broadcasters import PATIENCE, come_in, payloads, settle
 
 
 class TestSlowOnes:

@@ -19,17 +19,6 @@ TURNS = range(25)
 
 
 @pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer) -> Iterator[Broadcaster]:
-    with make_fake(server) as made:
-        yield made
-
-
-@pytest.fixture
 def few_objects_of_others() -> Iterator[None]:
     """Set aside what is there already, for a test that collects garbage again and again."""
     gc.collect()

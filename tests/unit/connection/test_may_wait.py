@@ -18,11 +18,6 @@ from support.broadcasters import PATIENCE
 
 
 @pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
 def listener(server: FakeServer) -> Iterator[Listener]:
     with Listener("", backend=FakeBackend(server)) as made:
         made.listen("a")

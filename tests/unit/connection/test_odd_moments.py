@@ -15,11 +15,6 @@ from pglisten.testing import FakeBackend, FakeServer
 
 
 @pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
 def listener(server: FakeServer) -> Iterator[Listener]:
     with Listener("", backend=FakeBackend(server), min_reconnect_interval=0.001) as made:
         made.wait_connected(5)

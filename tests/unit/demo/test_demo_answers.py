@@ -6,7 +6,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -19,7 +19,7 @@ from pglisten._demo.web.application import Application
 from pglisten._demo.web.bulletin import Bulletin
 from pglisten._demo.web.control import Request
 from pglisten._demo.web.settings import VARIABLE, Settings
-from pglisten.testing import FakeBackend, FakeServer
+from pglisten.testing import FakeServer
 
 PATIENCE = 20
 MESSAGE = {"channel": "chat", "name": "Ada", "text": "hello"}
@@ -36,24 +36,6 @@ SETTINGS = Settings(
 )
 
 Ask = Callable[..., tuple[int, dict[str, str], bytes]]
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def bulletin() -> Bulletin:
-    return Bulletin()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer, bulletin: Bulletin) -> Iterator[Broadcaster]:
-    options: dict[str, Any] = {"min_reconnect_interval": 0.001, "event_callback": bulletin.event}
-    with Broadcaster("", backend=FakeBackend(server), **options) as made:
-        bulletin.server_pid = lambda: made.stats().server_pid
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import gevent
 import pytest
@@ -14,27 +13,9 @@ from pglisten import Broadcaster, ListenerClosed, ListenerEvent
 from pglisten._demo.web.bulletin import Bulletin
 from pglisten._demo.web.pages import QUEUE_SIZE, Page
 from pglisten._sse.registry import streams
-from pglisten.testing import FakeBackend, FakeServer
+from pglisten.testing import FakeServer
 
 PATIENCE = 20
-
-
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
-@pytest.fixture
-def bulletin() -> Bulletin:
-    return Bulletin()
-
-
-@pytest.fixture
-def broadcaster(server: FakeServer, bulletin: Bulletin) -> Iterator[Broadcaster]:
-    options: dict[str, Any] = {"min_reconnect_interval": 0.001, "event_callback": bulletin.event}
-    with Broadcaster("", backend=FakeBackend(server), **options) as made:
-        bulletin.server_pid = lambda: made.stats().server_pid
-        yield made
 
 
 def open_page(broadcaster: Broadcaster, bulletin: Bulletin) -> Page:

@@ -39,11 +39,6 @@ class Sleeps(list[float]):
         gevent.idle()
 
 
-@pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
-
-
 def _supervisor(server: FakeServer, sleeps: Sleeps, events: list[str], **changes: object) -> Supervisor:
     backend, conninfo = target("host=127.0.0.1", FakeBackend(server))
     options: dict[str, object] = {
