@@ -12,10 +12,10 @@ from gevent.socket import wait_read
 from pglisten.backend import ConnInfo, Notification, Session
 from pglisten.errors import ConnectionFailed, ConnectionLost, ServerError
 from pglisten.testing import FakeBackend, FakeServer
+from support.timeouts import TIMEOUT
 
 STATE = "SELECT pg_is_in_recovery()::text, current_setting('transaction_read_only')"
 CONNINFO = ConnInfo({"dbname": "app", "application_name": "web"})
-PATIENCE = 10.0
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def server() -> FakeServer:
 
 @pytest.fixture
 def session(server: FakeServer) -> Iterator[Session]:
-    session = FakeBackend(server).connect(CONNINFO, PATIENCE)
+    session = FakeBackend(server).connect(CONNINFO, TIMEOUT)
     yield session
     session.close()
 
 
 @pytest.fixture
 def listening(session: Session) -> Session:
-    session.execute("LISTEN orders", PATIENCE)
+    session.execute("LISTEN orders", TIMEOUT)
     return session
 
 
@@ -51,8 +51,8 @@ def test_notify_reaches_those_that_listen(server: FakeServer, listening: Session
 
 
 def test_queries_are_recorded_one_a_round_trip(server: FakeServer, session: Session) -> None:
-    session.execute("LISTEN a; LISTEN b", PATIENCE)
-    session.execute("", PATIENCE)
+    session.execute("LISTEN a; LISTEN b", TIMEOUT)
+    session.execute("", TIMEOUT)
     assert server.queries == ["LISTEN a; LISTEN b", ""]
 
 
@@ -66,10 +66,10 @@ def test_sessions_and_listeners_are_known_by_pid(server: FakeServer, listening: 
 def test_one_can_wait_until_somebody_listens(server: FakeServer, session: Session) -> None:
     with pytest.raises(TimeoutError, match="'orders'"):
         server.wait_listened("orders", 0.01)
-    waiting = gevent.spawn(server.wait_listened, "orders", PATIENCE)
-    session.execute("LISTEN others", PATIENCE)
-    session.execute("LISTEN orders", PATIENCE)
-    waiting.get(timeout=PATIENCE)
+    waiting = gevent.spawn(server.wait_listened, "orders", TIMEOUT)
+    session.execute("LISTEN others", TIMEOUT)
+    session.execute("LISTEN orders", TIMEOUT)
+    waiting.get(timeout=TIMEOUT)
     server.wait_listened("orders", 0)
 
 
@@ -94,15 +94,15 @@ def test_a_stopped_server_refuses_until_it_starts(server: FakeServer, session: S
     assert caught.value.sqlstate == "57P01"
     backend = FakeBackend(server)
     with pytest.raises(ConnectionFailed, match="refused"):
-        backend.connect(CONNINFO, PATIENCE)
+        backend.connect(CONNINFO, TIMEOUT)
     server.start()
-    backend.connect(CONNINFO, PATIENCE).close()
+    backend.connect(CONNINFO, TIMEOUT).close()
 
 
 def test_refusals_are_what_the_test_says(server: FakeServer) -> None:
     server.refuse = ConnectionFailed("sorry, too many clients already", sqlstate="53300")
     with pytest.raises(ConnectionFailed) as caught:
-        FakeBackend(server).connect(CONNINFO, PATIENCE)
+        FakeBackend(server).connect(CONNINFO, TIMEOUT)
     assert caught.value.sqlstate == "53300"
     assert caught.value is not server.refuse
 
@@ -110,10 +110,10 @@ def test_refusals_are_what_the_test_says(server: FakeServer) -> None:
 def test_a_channel_can_be_refused(server: FakeServer, session: Session) -> None:
     server.refuse_listen["bad"] = ServerError("could not access status of transaction", sqlstate="58P01")
     with pytest.raises(ServerError) as caught:
-        session.execute("LISTEN good; LISTEN bad", PATIENCE)
+        session.execute("LISTEN good; LISTEN bad", TIMEOUT)
     assert caught.value.sqlstate == "58P01"
     assert server.listeners("good") == frozenset()
-    session.execute("LISTEN good", PATIENCE)
+    session.execute("LISTEN good", TIMEOUT)
 
 
 def test_a_frozen_server_keeps_notifications_until_it_thaws(server: FakeServer, listening: Session) -> None:
@@ -126,12 +126,12 @@ def test_a_frozen_server_keeps_notifications_until_it_thaws(server: FakeServer, 
 
 def test_a_frozen_server_answers_queries_when_it_thaws(server: FakeServer, listening: Session) -> None:
     server.freeze()
-    query = gevent.spawn(listening.execute, "NOTIFY orders, 'own'", PATIENCE)
+    query = gevent.spawn(listening.execute, "NOTIFY orders, 'own'", TIMEOUT)
     gevent.sleep(0)
     server.notify("orders", "first")
     assert not query.ready()
     server.thaw()
-    query.get(timeout=PATIENCE)
+    query.get(timeout=TIMEOUT)
     assert payloads(listening) == ["first", "own"]
 
 
@@ -141,14 +141,14 @@ def test_a_query_at_a_frozen_server_ends_with_its_session(server: FakeServer, se
     gevent.sleep(0)
     server.cut()
     with pytest.raises(ConnectionLost):
-        query.get(timeout=PATIENCE)
+        query.get(timeout=TIMEOUT)
 
 
 def test_a_busy_session_gets_notifications_with_its_reply(server: FakeServer, listening: Session) -> None:
-    query = gevent.spawn(listening.execute, "SELECT pg_sleep(0.05)", PATIENCE)
+    query = gevent.spawn(listening.execute, "SELECT pg_sleep(0.05)", TIMEOUT)
     gevent.sleep(0)
     server.notify("orders", "meanwhile")
-    query.get(timeout=PATIENCE)
+    query.get(timeout=TIMEOUT)
     with pytest.raises(TimeoutError):
         # As with a driver that read both at once: only who asks will know.
         wait_read(listening.fileno(), 0.01)
@@ -157,24 +157,24 @@ def test_a_busy_session_gets_notifications_with_its_reply(server: FakeServer, li
 
 def test_a_standby_refuses_listen_and_notify_until_it_is_promoted() -> None:
     server = FakeServer(in_recovery=True)
-    with closing(FakeBackend(server).connect(CONNINFO, PATIENCE)) as session:
+    with closing(FakeBackend(server).connect(CONNINFO, TIMEOUT)) as session:
         for sql in ("LISTEN a", "NOTIFY a", "SELECT pg_notify('a', '')"):
             with pytest.raises(ServerError, match="during recovery") as caught:
-                session.execute(sql, PATIENCE)
+                session.execute(sql, TIMEOUT)
             assert caught.value.sqlstate == "25006"
-        session.execute("UNLISTEN a; UNLISTEN *", PATIENCE)
-        assert session.fetch(STATE, PATIENCE) == [("true", "on")]
+        session.execute("UNLISTEN a; UNLISTEN *", TIMEOUT)
+        assert session.fetch(STATE, TIMEOUT) == [("true", "on")]
         server.in_recovery = False
-        assert session.fetch(STATE, PATIENCE) == [("false", "off")]
-        session.execute("LISTEN a; NOTIFY a, 'promoted'", PATIENCE)
+        assert session.fetch(STATE, TIMEOUT) == [("false", "off")]
+        session.execute("LISTEN a; NOTIFY a, 'promoted'", TIMEOUT)
         assert payloads(session) == ["promoted"]
 
 
 def test_a_read_only_server_listens_and_notifies() -> None:
     server = FakeServer(read_only=True)
-    with closing(FakeBackend(server).connect(CONNINFO, PATIENCE)) as session:
-        assert session.fetch(STATE, PATIENCE) == [("false", "on")]
-        session.execute("LISTEN a; NOTIFY a, 'x'", PATIENCE)
+    with closing(FakeBackend(server).connect(CONNINFO, TIMEOUT)) as session:
+        assert session.fetch(STATE, TIMEOUT) == [("false", "on")]
+        session.execute("LISTEN a; NOTIFY a, 'x'", TIMEOUT)
         assert payloads(session) == ["x"]
 
 
@@ -205,7 +205,7 @@ def test_sql_that_it_does_not_know_is_an_error(
     server: FakeServer, session: Session, sql: str, sqlstate: str
 ) -> None:
     with pytest.raises(ServerError) as caught:
-        session.execute(sql, PATIENCE)
+        session.execute(sql, TIMEOUT)
     assert caught.value.sqlstate == sqlstate
     assert server.listeners("ok") == frozenset()
 
@@ -224,5 +224,5 @@ def test_sql_that_it_does_not_know_is_an_error(
 def test_names_are_folded_unquoted_and_cut_like_postgresqls(
     server: FakeServer, session: Session, name: str, channel: str
 ) -> None:
-    session.execute(f"LISTEN {name} /* a /* nested */ comment */ -- and another\n;", PATIENCE)
+    session.execute(f"LISTEN {name} /* a /* nested */ comment */ -- and another\n;", TIMEOUT)
     assert server.listeners(channel) == {session.pid}

@@ -23,11 +23,12 @@ from pglisten.testing.postgres.binaries import find_binaries
 from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 from pglisten_pg8000 import Pg8000Backend
 from support.fixtures.environment import leave_out
-from support.fixtures.pg8000_sessions import PATIENCE, connect_to
+from support.fixtures.pg8000_sessions import connect_to
 from support.fixtures.servers import private_kinds
 from support.libpq import Libpq, environment
 from support.servers.certificates import Authority, Pair
 from support.servers.handshakes import REACHED, Clients, HandshakeServer
+from support.timeouts import TIMEOUT
 
 OURS, OTHER = Authority("an authority of ours"), Authority("another authority")
 CERTIFICATES = {
@@ -94,7 +95,7 @@ def test_revocation_lists_of_the_home_directory_are_not_for_the_systems_authorit
         assert not clients.libpq("localhost", sslrootcert="system")
         conninfo = ConnInfo.parse(dsn, os.environ)
         with pytest.raises(ConnectionFailed, match=REACHED):
-            dial(Pg8000Backend(), conninfo, PATIENCE)
+            dial(Pg8000Backend(), conninfo, TIMEOUT)
 
 
 RSA = rsa.generate_private_key(65537, 2048)

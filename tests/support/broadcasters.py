@@ -6,9 +6,7 @@ from typing import Any
 
 from pglisten import Broadcaster, Notification, Subscription
 from pglisten.testing import FakeBackend, FakeServer
-
-PATIENCE = 20.0
-"""Seconds for what takes milliseconds."""
+from support.timeouts import TIMEOUT
 
 
 def make_fake(server: FakeServer, **options: Any) -> Broadcaster:
@@ -27,19 +25,19 @@ def come_in(broadcaster: Broadcaster, channel: str, *payloads: str) -> None:
 
 def payloads(subscription: Subscription, count: int) -> list[str | None]:
     """Take *count* items."""
-    return [(item := subscription.get(PATIENCE)) and item.payload for _ in range(count)]
+    return [(item := subscription.get(TIMEOUT)) and item.payload for _ in range(count)]
 
 
 def queue_is_empty(subscription: Subscription, broadcaster: Broadcaster, channel: str) -> bool:
     """Whether what is sent now is the next to come."""
-    broadcaster.notify(channel, "fence", PATIENCE)
+    broadcaster.notify(channel, "fence", TIMEOUT)
     return payloads(subscription, 1) == ["fence"]
 
 
 def settle(broadcaster: Broadcaster) -> None:
     """Have all that was given back carried out."""
-    broadcaster.ping(PATIENCE)
-    broadcaster.ping(PATIENCE)
+    broadcaster.ping(TIMEOUT)
+    broadcaster.ping(TIMEOUT)
 
 
 def released(broadcaster: Broadcaster) -> bool:

@@ -20,7 +20,6 @@ from pglisten.testing.contract._forking import in_a_forked_child
 from pglisten_pg8000._driver import LogIn
 from pglisten_pg8000._session import BUDGET, Pg8000Session
 from support.fixtures.pg8000_sessions import (
-    PATIENCE,
     READY,
     WELCOME,
     Connect,
@@ -34,6 +33,7 @@ from support.fixtures.pg8000_sessions import (
     received,
     scripted,
 )
+from support.timeouts import TIMEOUT
 
 NOTIFICATION = message(b"A", bytes([0, 0, 0, 7]) + b"c\0payload\0")
 
@@ -125,14 +125,14 @@ class TestSessions(Pg8000Fixtures):
     def test_a_session_the_server_ends_has_the_servers_reason(
         self, session: Pg8000Session, other: Pg8000Session, busy: bool
     ) -> None:
-        ending = gevent.spawn(other.execute, f"SELECT pg_terminate_backend({session.pid})", PATIENCE)
+        ending = gevent.spawn(other.execute, f"SELECT pg_terminate_backend({session.pid})", TIMEOUT)
         if busy:
             with pytest.raises(ConnectionLost) as caught:
-                session.execute("SELECT pg_sleep(60)", PATIENCE)
+                session.execute("SELECT pg_sleep(60)", TIMEOUT)
             error = caught.value
         else:
             error = lost(session)
-        ending.get(timeout=PATIENCE)
+        ending.get(timeout=TIMEOUT)
         assert (str(error), error.sqlstate) == (
             "terminating connection due to administrator command",
             "57P01",
@@ -141,35 +141,35 @@ class TestSessions(Pg8000Fixtures):
     def test_a_query_on_a_session_that_has_ended_has_the_servers_reason(
         self, session: Pg8000Session, other: Pg8000Session
     ) -> None:
-        other.execute(f"SELECT pg_terminate_backend({session.pid}, 10000)", PATIENCE)
+        other.execute(f"SELECT pg_terminate_backend({session.pid}, 10000)", TIMEOUT)
         with pytest.raises(ConnectionLost) as caught:
-            session.execute("SELECT 1", PATIENCE)
+            session.execute("SELECT 1", TIMEOUT)
         assert caught.value.sqlstate == "57P01"
 
     def test_copy_ends_the_session_and_says_so(self, session: Pg8000Session) -> None:
         for _ in range(2):
             with pytest.raises(ConnectionLost, match="COPY"):
-                session.execute("COPY pg_class TO STDOUT", PATIENCE)
+                session.execute("COPY pg_class TO STDOUT", TIMEOUT)
 
     def test_rows_are_discarded_and_an_error_among_them_is_reported(self, session: Pg8000Session) -> None:
         with pytest.raises(ServerError, match="22012"):
-            session.execute("SELECT 1 / (90000 - g) FROM generate_series(1, 100000) g", PATIENCE)
-        session.execute("SELECT repeat('x', 20000000)", PATIENCE)
+            session.execute("SELECT 1 / (90000 - g) FROM generate_series(1, 100000) g", TIMEOUT)
+        session.execute("SELECT repeat('x', 20000000)", TIMEOUT)
         assert session._wire.buffered == 0
 
     def test_a_notice_of_megabytes_is_no_loss(self, session: Pg8000Session) -> None:
-        session.execute("DO $$ BEGIN RAISE NOTICE '%', repeat('x', 5000000); END $$", PATIENCE)
-        session.execute("SELECT 1", PATIENCE)
+        session.execute("DO $$ BEGIN RAISE NOTICE '%', repeat('x', 5000000); END $$", TIMEOUT)
+        session.execute("SELECT 1", TIMEOUT)
 
     def test_a_session_whose_query_was_killed_takes_no_other(
         self, session: Pg8000Session, other: Pg8000Session
     ) -> None:
-        query = gevent.spawn(session.execute, "SELECT pg_sleep(60)", PATIENCE)
+        query = gevent.spawn(session.execute, "SELECT pg_sleep(60)", TIMEOUT)
         gevent.sleep(0)
         query.kill()
         with pytest.raises(ConnectionLost, match="interrupted"):
-            session.execute("SELECT 1", PATIENCE)
-        other.execute(f"SELECT pg_terminate_backend({session.pid})", PATIENCE)
+            session.execute("SELECT 1", TIMEOUT)
+        other.execute(f"SELECT pg_terminate_backend({session.pid})", TIMEOUT)
 
     def test_client_encoding_is_utf8_whatever_the_options_and_the_database_say(
         self, server: Any, connect: Connect, other: Pg8000Session, channel: str
@@ -177,15 +177,15 @@ class TestSessions(Pg8000Fixtures):
         database = f"ascii_{channel}"
         other.execute(
             f"CREATE DATABASE {database} ENCODING SQL_ASCII TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
-            PATIENCE,
+            TIMEOUT,
         )
         try:
             session = connect(dbname=database, options="-c client_encoding=SQL_ASCII")
-            session.execute(f"LISTEN {channel}; NOTIFY {channel}, 'Ωmega'", PATIENCE)
+            session.execute(f"LISTEN {channel}; NOTIFY {channel}, 'Ωmega'", TIMEOUT)
             assert session.receive() == [Notification(session.pid, channel, "Ωmega")]
             session.close()
         finally:
-            other.execute(f"DROP DATABASE {database} WITH (FORCE)", PATIENCE)
+            other.execute(f"DROP DATABASE {database} WITH (FORCE)", TIMEOUT)
 
     @pytest.mark.parametrize("sslmode", ["disable", "require"])
     def test_a_forked_child_that_abandons_leaves_the_parents_session_alone(
@@ -205,7 +205,7 @@ class TestSessions(Pg8000Fixtures):
                 os.fstat(number)
 
         in_a_forked_child(child)
-        session.execute(f"LISTEN {channel}; NOTIFY {channel}", PATIENCE)
+        session.execute(f"LISTEN {channel}; NOTIFY {channel}", TIMEOUT)
         assert session.receive() == [Notification(session.pid, channel, "")]
         session.close()
 
@@ -213,8 +213,8 @@ class TestSessions(Pg8000Fixtures):
         self, tls_server: Any, channel: str
     ) -> None:
         session = connect_to(tls_server.login("trust", sslmode="require"))
-        session.execute(f"LISTEN {channel}", PATIENCE)
-        session.execute(f"SELECT pg_notify('{channel}', g::text) FROM generate_series(1, 20000) g", PATIENCE)
+        session.execute(f"LISTEN {channel}", TIMEOUT)
+        session.execute(f"SELECT pg_notify('{channel}', g::text) FROM generate_series(1, 20000) g", TIMEOUT)
         arrived = []
         while more := session.receive():
             arrived += more
@@ -255,7 +255,7 @@ class TestBothDirectionsAtOnce:
 
         with scripted(talk_first) as dsn:
             session = connect_to(dsn)
-            session.execute(sql, PATIENCE)
+            session.execute(sql, TIMEOUT)
             assert len(received(session, burst)) == burst
             session.close()
 
@@ -269,12 +269,12 @@ class TestBothDirectionsAtOnce:
 
         with scripted(burst) as dsn:
             session = connect_to(dsn)
-            session.execute("", PATIENCE)
+            session.execute("", TIMEOUT)
             arrived = 0
             while arrived < 20_000:
                 more = len(session.receive())
                 assert more * len(NOTIFICATION) < 2 * BUDGET + len(NOTIFICATION)
                 arrived += more
                 if not more:
-                    socket.wait_read(session.fileno(), timeout=PATIENCE)
+                    socket.wait_read(session.fileno(), timeout=TIMEOUT)
             session.close()

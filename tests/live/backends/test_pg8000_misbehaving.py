@@ -20,7 +20,6 @@ from pglisten_pg8000._failure import StartupFailed
 from pglisten_pg8000._startup import _in_thread, _log_in, _Stream
 from pglisten_pg8000._transport import Deadline, DeadlinePassed, Transport
 from support.fixtures.pg8000_sessions import (
-    PATIENCE,
     WELCOME,
     authentication,
     connect_to,
@@ -32,6 +31,7 @@ from support.fixtures.pg8000_sessions import (
     until_hung_up,
 )
 from support.servers.wrong_server import error
+from support.timeouts import TIMEOUT
 
 SSL_REQUEST = (80877103).to_bytes(4, "big")
 
@@ -61,7 +61,7 @@ def test_what_a_server_said_before_it_hung_up_is_told_though_nothing_can_be_sent
     dialled, gone = Event(), Event()
 
     def script(client: socket.socket) -> None:
-        assert dialled.wait(PATIENCE)
+        assert dialled.wait(TIMEOUT)
         client.sendall(said)
         client.setsockopt(numbers.SOL_SOCKET, numbers.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
@@ -69,12 +69,12 @@ def test_what_a_server_said_before_it_hung_up_is_told_though_nothing_can_be_sent
 
     with scripted(script) as dsn:
         conninfo = ConnInfo.parse(dsn, {"HOME": "/nowhere", "PGHOSTADDR": "127.0.0.1"})
-        transport = Transport.dial(conninfo, Deadline(PATIENCE))
+        transport = Transport.dial(conninfo, Deadline(TIMEOUT))
         dialled.set()
         try:
-            assert gone.wait(PATIENCE)
+            assert gone.wait(TIMEOUT)
             with pytest.raises(StartupFailed, match=f"(?i){told}"):
-                _log_in(conninfo, _Stream(transport, Deadline(PATIENCE)))
+                _log_in(conninfo, _Stream(transport, Deadline(TIMEOUT)))
         finally:
             transport.close()
 
@@ -186,7 +186,7 @@ def test_a_server_that_dribbles_is_given_up_in_time() -> None:
 def test_the_hub_runs_while_a_password_is_hashed() -> None:
     hashed = threading.Event()
     gevent.spawn(hashed.set)  # runs only if the hub does
-    assert _in_thread(lambda: hashed.wait(PATIENCE), Deadline(PATIENCE)).get()
+    assert _in_thread(lambda: hashed.wait(TIMEOUT), Deadline(TIMEOUT)).get()
 
 
 def test_hashing_ends_with_the_deadline() -> None:

@@ -18,7 +18,8 @@ from pglisten.errors import ConnectionLost, ServerError
 from pglisten.testing.contract._forking import in_a_forked_child
 from pglisten_psycopg2 import _libpq
 from pglisten_psycopg2._session import Psycopg2Session
-from support.fixtures.psycopg2_sessions import PATIENCE, Psycopg2Fixtures, lost, received, terminate
+from support.fixtures.psycopg2_sessions import Psycopg2Fixtures, lost, received, terminate
+from support.timeouts import TIMEOUT
 
 
 class TestQueries(Psycopg2Fixtures):
@@ -27,24 +28,24 @@ class TestQueries(Psycopg2Fixtures):
         ["COPY (SELECT 1) TO STDOUT", "COPY pg_class FROM STDIN", "SELECT 1; COPY (SELECT 1) TO STDOUT"],
     )
     def test_copy_ends_the_session_and_says_so(self, session: Psycopg2Session, copy: str) -> None:
-        session.execute("SET allow_system_table_mods = on", PATIENCE)
+        session.execute("SET allow_system_table_mods = on", TIMEOUT)
         for _ in range(2):
             with pytest.raises(ConnectionLost, match="COPY is not possible here"):
-                session.execute(copy, PATIENCE)
+                session.execute(copy, TIMEOUT)
         with pytest.raises(ConnectionLost, match="COPY is not possible here"):
             session.receive()
 
     def test_a_percent_sign_means_nothing(self, session: Psycopg2Session) -> None:
-        session.execute("SELECT 'a%s%%' LIKE '%'", PATIENCE)
+        session.execute("SELECT 'a%s%%' LIKE '%'", TIMEOUT)
 
     def test_an_empty_query_in_a_transaction_leaves_it_open(self, session: Psycopg2Session) -> None:
-        session.execute("BEGIN", PATIENCE)
-        session.execute("-- nothing", PATIENCE)
+        session.execute("BEGIN", TIMEOUT)
+        session.execute("-- nothing", TIMEOUT)
         with pytest.raises(ServerError, match="division by zero"):
-            session.execute("SELECT 1/0", PATIENCE)
-        session.execute("", PATIENCE)
+            session.execute("SELECT 1/0", TIMEOUT)
+        session.execute("", TIMEOUT)
         with pytest.raises(ServerError) as caught:
-            session.execute("SELECT 1", PATIENCE)
+            session.execute("SELECT 1", TIMEOUT)
         assert caught.value.sqlstate == "25P02"
 
     def test_a_killed_query_leaves_a_session_that_says_so_and_never_blocks(
@@ -52,8 +53,8 @@ class TestQueries(Psycopg2Fixtures):
     ) -> None:
         running = gevent.spawn(session.execute, "SELECT pg_sleep(30)", None)
         gevent.idle()
-        running.kill(timeout=PATIENCE)
-        with gevent.Timeout(PATIENCE):
+        running.kill(timeout=TIMEOUT)
+        with gevent.Timeout(TIMEOUT):
             with pytest.raises(ConnectionLost, match="interrupted"):
                 session.receive()
             with pytest.raises(ConnectionLost, match="interrupted"):
@@ -74,9 +75,7 @@ class TestQueries(Psycopg2Fixtures):
 
 class TestNotices(Psycopg2Fixtures):
     def test_notices_do_not_pile_up(self, session: Psycopg2Session) -> None:
-        session.execute(
-            "DO $$ BEGIN FOR i IN 1..1000 LOOP RAISE NOTICE 'no %', i; END LOOP; END $$", PATIENCE
-        )
+        session.execute("DO $$ BEGIN FOR i IN 1..1000 LOOP RAISE NOTICE 'no %', i; END LOOP; END $$", TIMEOUT)
         assert len(session._tap._notices) == _libpq.NOTICES_KEPT
         session.receive()
         assert session._tap.notices() == []
@@ -86,13 +85,13 @@ class TestNotices(Psycopg2Fixtures):
         self, session: Psycopg2Session, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.DEBUG, "pglisten"):
-            session.execute("DO $$ BEGIN RAISE NOTICE 'private'; RAISE WARNING 'beware'; END $$", PATIENCE)
+            session.execute("DO $$ BEGIN RAISE NOTICE 'private'; RAISE WARNING 'beware'; END $$", TIMEOUT)
             session.receive()
         assert "beware" in caplog.text
         assert "private" not in caplog.text
 
     def test_a_querys_warning_is_not_the_reason_of_a_later_loss(self, session: Psycopg2Session) -> None:
-        session.execute("DO $$ BEGIN RAISE WARNING 'beware' USING ERRCODE = '58030'; END $$", PATIENCE)
+        session.execute("DO $$ BEGIN RAISE WARNING 'beware' USING ERRCODE = '58030'; END $$", TIMEOUT)
         with socket.socket(fileno=os.dup(session.fileno())) as same:
             same.shutdown(socket.SHUT_RDWR)
         error = lost(session)
@@ -121,7 +120,7 @@ class TestDescriptors(Psycopg2Fixtures):
     def test_an_abandoned_session_goes_on_in_the_parent(
         self, session: Psycopg2Session, other: Psycopg2Session, channel: str, spare: bool
     ) -> None:
-        session.execute(f"LISTEN {channel}", PATIENCE)
+        session.execute(f"LISTEN {channel}", TIMEOUT)
         descriptors = (session.fileno(), session._connection.fileno())
         before = os.fstat(session.fileno())  # Of both: one is the other's duplicate.
 
@@ -139,9 +138,9 @@ class TestDescriptors(Psycopg2Fixtures):
                     os.fstat(descriptor)
 
         in_a_forked_child(in_the_child)
-        other.execute(f"NOTIFY {channel}, 'still here'", PATIENCE)
+        other.execute(f"NOTIFY {channel}, 'still here'", TIMEOUT)
         assert received(session, 1) == [Notification(other.pid, channel, "still here")]
-        session.execute("SELECT 1", PATIENCE)
+        session.execute("SELECT 1", TIMEOUT)
 
     def test_a_lost_session_can_be_abandoned(self, session: Psycopg2Session, other: Psycopg2Session) -> None:
         terminate(other, session.pid)

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 import pglisten_psycopg2
-from support.fixtures.psycopg2_sessions import PATIENCE
+from support.timeouts import TIMEOUT
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
 
@@ -76,7 +76,7 @@ def test_a_session_works_alike_in_green_processes_and_others(server: Any, green:
         [sys.executable, "-W", "error", "-c", program, server.dsn()],
         capture_output=True,
         text=True,
-        timeout=PATIENCE * 3,
+        timeout=TIMEOUT * 3,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "all is well\n", "")

@@ -25,7 +25,6 @@ from pglisten_psycopg2._reasons import why
 from pglisten_psycopg2._session import Psycopg2Session
 from pglisten_psycopg2._wait import wait
 from support.fixtures.psycopg2_sessions import (
-    PATIENCE,
     TERMINATED,
     Connect,
     Psycopg2Fixtures,
@@ -33,6 +32,7 @@ from support.fixtures.psycopg2_sessions import (
     received,
     terminate,
 )
+from support.timeouts import TIMEOUT
 
 
 def without_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,19 +85,19 @@ class TestLibpqBehindPsycopg2(Psycopg2Fixtures):
     ) -> None:
         terminate(other, session.pid)
         with pytest.raises(ConnectionLost, match=TERMINATED) as caught:
-            session.execute("SELECT 1", PATIENCE)
+            session.execute("SELECT 1", TIMEOUT)
         assert caught.value.sqlstate == "57P01"
 
     def test_what_was_read_with_a_reply_survives_the_end_that_came_with_it(
         self, connect: Connect, other: Psycopg2Session, channel: str
     ) -> None:
         session = connect(sslmode="disable")  # TLS would hand it over record by record.
-        session.execute(f"LISTEN {channel}", PATIENCE)
+        session.execute(f"LISTEN {channel}", TIMEOUT)
         assert session.receive() == []
         conn = session._connection
         cursor = conn.cursor()
         cursor.execute(f"NOTIFY {channel}, '1'; NOTIFY {channel}, 'é'")
-        wait_read(session.fileno(), timeout=PATIENCE)
+        wait_read(session.fileno(), timeout=TIMEOUT)
         terminate(other, session.pid)
         wait(conn)  # Reads everything, and looks at the reply alone.
         assert conn.notifies == []
@@ -157,8 +157,8 @@ class TestSettings(Psycopg2Fixtures):
         self, connect: Connect, other: Psycopg2Session, channel: str
     ) -> None:
         session = connect(options="-c client_encoding=LATIN1")
-        session.execute(f"LISTEN {channel}", PATIENCE)
-        other.execute(f"NOTIFY {channel}, 'Ωmega'", PATIENCE)
+        session.execute(f"LISTEN {channel}", TIMEOUT)
+        other.execute(f"NOTIFY {channel}, 'Ωmega'", TIMEOUT)
         assert received(session, 1)[0].payload == "Ωmega"
 
     @pytest.mark.parametrize(
@@ -181,24 +181,24 @@ class TestSettings(Psycopg2Fixtures):
         database = f"ascii_{secrets.token_hex(4)}"
         other.execute(
             f"CREATE DATABASE {database} ENCODING SQL_ASCII TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
-            PATIENCE,
+            TIMEOUT,
         )
         try:
             session, sender = connect(dbname=database), connect(dbname=database)
             assert f"/{database}: the database has no encoding" in caplog.text
-            session.execute(f"LISTEN {channel}", PATIENCE)
-            sender.execute(f"NOTIFY {channel}, 'Ωmega'", PATIENCE)
+            session.execute(f"LISTEN {channel}", TIMEOUT)
+            sender.execute(f"NOTIFY {channel}, 'Ωmega'", TIMEOUT)
             assert received(session, 1)[0].payload == "Ωmega"
-            sender.execute(rf"SELECT pg_notify('{channel}', convert_from('\xe9', 'SQL_ASCII'))", PATIENCE)
+            sender.execute(rf"SELECT pg_notify('{channel}', convert_from('\xe9', 'SQL_ASCII'))", TIMEOUT)
             error = lost(session)
             assert (error.sqlstate, "invalid byte sequence" in str(error)) == ("22021", True)
             session.close()
             sender.close()
         finally:
-            other.execute(f"DROP DATABASE {database} WITH (FORCE)", PATIENCE)
+            other.execute(f"DROP DATABASE {database} WITH (FORCE)", TIMEOUT)
 
     def test_resolving_leaves_libpq_nothing_to_look_up(self, server: Any) -> None:
-        for target in resolve(ConnInfo.parse(server.dsn(host="localhost"), os.environ), PATIENCE):
+        for target in resolve(ConnInfo.parse(server.dsn(host="localhost"), os.environ), TIMEOUT):
             settings = _backend._settings(target)
             assert settings["host"] == "localhost"
             assert settings["hostaddr"] in {"127.0.0.1", "::1"}

@@ -12,9 +12,10 @@ from gevent.event import Event
 import pglisten
 from pglisten import Broadcaster, Subscription
 from pglisten.testing import Proxy
-from support.broadcasters import PATIENCE, payloads, queue_is_empty, settle
+from support.broadcasters import payloads, queue_is_empty, settle
 from support.fixtures.listeners import Events, succeeds
 from support.servers.server import Server
+from support.timeouts import TIMEOUT
 
 MakeBroadcaster = Callable[..., Broadcaster]
 
@@ -40,7 +41,7 @@ def broadcaster(make_broadcaster: MakeBroadcaster) -> Broadcaster:
 
 def test_hundreds_of_subscriptions_have_one_session(server: Server, broadcaster: Broadcaster) -> None:
     before = server.sessions()
-    made = [broadcaster.subscribe("common", f"own {number}", timeout=PATIENCE) for number in range(300)]
+    made = [broadcaster.subscribe("common", f"own {number}", timeout=TIMEOUT) for number in range(300)]
     assert server.sessions() == before + 1
     server.notify("common", "all")
     for number, subscription in enumerate(made):
@@ -53,7 +54,7 @@ def test_what_is_committed_once_subscribe_has_returned_comes(
     server: Server, broadcaster: Broadcaster
 ) -> None:
     for number in range(20):
-        with broadcaster.subscribe(f"c{number}", timeout=PATIENCE) as subscription:
+        with broadcaster.subscribe(f"c{number}", timeout=TIMEOUT) as subscription:
             server.notify(f"c{number}", "x")
             assert payloads(subscription, 1) == ["x"]
 
@@ -63,10 +64,10 @@ def test_two_thousand_channels_at_once_cost_a_few_round_trips(
 ) -> None:
     between = proxy(server)
     broadcaster = make_broadcaster(server.dsn(host=between.host, port=between.port))
-    broadcaster.wait_connected(PATIENCE)
+    broadcaster.wait_connected(TIMEOUT)
     before = between.queries
     made = [gevent.spawn(broadcaster.subscribe, f"c{number}") for number in range(2000)]
-    gevent.joinall(made, timeout=PATIENCE, raise_error=True)
+    gevent.joinall(made, timeout=TIMEOUT, raise_error=True)
     assert between.queries - before <= 6
     subscriptions = [each.get() for each in made]
     assert queue_is_empty(subscriptions[-1], broadcaster, "c1999")
@@ -84,7 +85,7 @@ def test_the_server_has_no_channel_of_those_who_have_gone(broadcaster: Broadcast
 def test_after_a_loss_all_have_a_marker_and_go_on(server: Server, make_broadcaster: MakeBroadcaster) -> None:
     events = Events()
     broadcaster = make_broadcaster(event_callback=events)
-    made = [broadcaster.subscribe(f"c{number % 3}", timeout=PATIENCE) for number in range(30)]
+    made = [broadcaster.subscribe(f"c{number % 3}", timeout=TIMEOUT) for number in range(30)]
     pid = broadcaster.stats().server_pid
     server.query(f"SELECT pg_terminate_backend({pid})")
     assert [payloads(each, 1) for each in made] == [[None]] * 30
@@ -106,7 +107,7 @@ def test_one_subscribed_while_there_is_no_connection_returns_with_the_next(
     events.wait_for("CONNECTION_ATTEMPT_FAILED")
     assert not subscribing.ready()
     between.accept()
-    assert queue_is_empty(subscribing.get(timeout=PATIENCE), broadcaster, "c")
+    assert queue_is_empty(subscribing.get(timeout=TIMEOUT), broadcaster, "c")
 
 
 FORK = """
@@ -201,7 +202,7 @@ def test_whoever_comes_and_goes_and_whatever_breaks_nothing_is_missing_without_a
         gevent.sleep(0)
     over.set()
     # Those who wait for more have two seconds.
-    gevent.joinall(consumers, timeout=PATIENCE, raise_error=True)
-    broadcaster.wait_connected(PATIENCE)
+    gevent.joinall(consumers, timeout=TIMEOUT, raise_error=True)
+    broadcaster.wait_connected(TIMEOUT)
     settle(broadcaster)
     assert (broadcaster.stats().subscriptions, broadcaster.channels) == (0, frozenset())

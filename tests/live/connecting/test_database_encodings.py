@@ -22,8 +22,8 @@ from support.moments import hold_before
 from support.programs.wsgi import WsgiClient, refused
 from support.servers.control import Control
 from support.servers.server import Server
+from support.timeouts import TIMEOUT
 
-PATIENCE = 20.0
 ENCODINGS = ("EUC_JP", "EUC_TW", "LATIN1", "WIN1252", "SQL_ASCII")
 
 LONGER = "¡" * 31
@@ -102,9 +102,9 @@ def test_a_name_that_the_database_would_alter_is_refused(
 ) -> None:
     assert held(databases[encoding], name) != name
     made = kind(server.dsn(dbname=encoding.lower()))
-    made.listen("ascii", timeout=PATIENCE)
+    made.listen("ascii", timeout=TIMEOUT)
     with pytest.raises(InvalidChannelName, match=why) as caught:
-        made.listen(name, timeout=PATIENCE)
+        made.listen(name, timeout=TIMEOUT)
     assert encoding in str(caught.value)
     assert made.channels == {"ascii"}
     # Nor does it get what is sent under the altered name.
@@ -123,14 +123,14 @@ def test_a_subscription_to_such_a_name_is_refused_and_the_others_go_on(
     why: str,
 ) -> None:
     broadcaster = broadcaster_to(server.dsn(dbname=encoding.lower()))
-    kept = broadcaster.subscribe("ascii", timeout=PATIENCE)
+    kept = broadcaster.subscribe("ascii", timeout=TIMEOUT)
     with pytest.raises(InvalidChannelName, match=why):
-        broadcaster.subscribe("another", name, timeout=PATIENCE)
+        broadcaster.subscribe("another", name, timeout=TIMEOUT)
     with pytest.raises(InvalidChannelName, match=why):
-        kept.listen(name, timeout=PATIENCE)
+        kept.listen(name, timeout=TIMEOUT)
     assert (broadcaster.channels, kept.channels) == ({"ascii"}, {"ascii"})
-    broadcaster.notify("ascii", "fence", timeout=PATIENCE)
-    assert kept.get(timeout=PATIENCE)[1:] == ("ascii", "fence")  # type: ignore[index]
+    broadcaster.notify("ascii", "fence", timeout=TIMEOUT)
+    assert kept.get(timeout=TIMEOUT)[1:] == ("ascii", "fence")  # type: ignore[index]
 
 
 def test_an_event_stream_of_such_a_name_is_a_bad_request(
@@ -148,13 +148,13 @@ def test_nothing_is_sent_under_an_altered_name(
     kind: Kind, server: Server, databases: dict[str, Control], encoding: str, name: str, why: str
 ) -> None:
     made = kind(server.dsn(dbname=encoding.lower()))
-    made.listen("ascii", timeout=PATIENCE)
+    made.listen("ascii", timeout=TIMEOUT)
     if isinstance(made, Listener):
-        made.wait_connected(PATIENCE)
+        made.wait_connected(TIMEOUT)
     if there := held(databases[encoding], name):
-        made.listen(there, timeout=PATIENCE)
+        made.listen(there, timeout=TIMEOUT)
     with pytest.raises(InvalidChannelName, match=why):
-        made.notify(name, "lost", timeout=PATIENCE)
+        made.notify(name, "lost", timeout=TIMEOUT)
     fence(made, "ascii")
 
 
@@ -166,9 +166,9 @@ def test_a_name_that_the_database_keeps_brings_what_is_sent_to_it(
     kind: Kind, server: Server, databases: dict[str, Control], encoding: str, name: str
 ) -> None:
     made = kind(server.dsn(dbname=encoding.lower()))
-    made.listen(name, timeout=PATIENCE)
+    made.listen(name, timeout=TIMEOUT)
     databases[encoding].query(f"NOTIFY \"{name}\", 'from another session'")
-    item = made.get(timeout=PATIENCE)
+    item = made.get(timeout=TIMEOUT)
     assert isinstance(item, Notification)
     assert item[1:] == (name, "from another session")
     fence(made, name)
@@ -183,14 +183,14 @@ def test_of_many_that_are_asked_for_at_once_the_altered_are_refused_and_no_other
     good += [CUT, "a￤b"]
     bad = [LONGER, "a¦b", *(f"😀 {number}" for number in range(5)), *(f"¦{number}" for number in range(50))]
     names = random.Random(7).sample([*good, *bad], len(good) + len(bad))
-    calls = {name: gevent.spawn(listener.listen, name, timeout=PATIENCE) for name in names}
-    gevent.joinall(list(calls.values()), timeout=PATIENCE)
+    calls = {name: gevent.spawn(listener.listen, name, timeout=TIMEOUT) for name in names}
+    gevent.joinall(list(calls.values()), timeout=TIMEOUT)
     assert [name for name in good if calls[name].exception is not None] == []
     assert [name for name in bad if not isinstance(calls[name].exception, InvalidChannelName)] == []
     assert listener.channels == set(good)
     for name in [*good[::50], CUT, "a￤b"]:
         databases["EUC_JP"].query(f"NOTIFY \"{name}\", 'x'")
-        item = listener.get(timeout=PATIENCE)
+        item = listener.get(timeout=TIMEOUT)
         assert item is not None
         assert item.channel == name
 
@@ -209,21 +209,21 @@ def test_back_in_a_database_of_another_encoding_only_what_it_keeps_is_listened_t
         )
         broadcaster = broadcaster_to(server.dsn(dbname="moved"))
         for name in ("kept", "日本", LONGER, "a😀"):
-            listener.listen(name, timeout=PATIENCE)
-        kept, given_up = (broadcaster.subscribe(name, timeout=PATIENCE) for name in ("日本", LONGER))
+            listener.listen(name, timeout=TIMEOUT)
+        kept, given_up = (broadcaster.subscribe(name, timeout=TIMEOUT) for name in ("日本", LONGER))
         server.query("DROP DATABASE moved WITH (FORCE)")
         with caplog.at_level(logging.ERROR, "pglisten.connection"):
             create(server, "moved", "EUC_JP")
             events.wait_for("RECONNECTED")
-            assert kept.get(timeout=PATIENCE) is None
+            assert kept.get(timeout=TIMEOUT) is None
         assert listener.channels == {"kept", "日本"}
         lines = [record.getMessage() for record in caplog.records]
         assert any(LONGER in line and "EUC_JP" in line for line in lines)
         assert any("a😀" in line and "EUC_JP" in line for line in lines)
-        assert listener.get(timeout=PATIENCE) is None
+        assert listener.get(timeout=TIMEOUT) is None
         fence(listener, "kept")
         with pytest.raises(pglisten.ChannelNotOpen) as caught:
-            given_up.get(timeout=PATIENCE)
+            given_up.get(timeout=TIMEOUT)
         assert isinstance(caught.value.__cause__, InvalidChannelName)
     finally:
         listener.close()
@@ -240,29 +240,29 @@ def test_what_happens_while_the_name_is_checked_breaks_nothing(
 ) -> None:
     between = proxy(server)
     listener = make_listener(server.dsn(dbname="euc_jp", host=between.host, port=between.port))
-    listener.listen("ascii", timeout=PATIENCE)
-    waiting = gevent.spawn(listener.listen, LONGER, timeout=PATIENCE)
-    killed = gevent.spawn(listener.listen, "a¦b", timeout=PATIENCE)
+    listener.listen("ascii", timeout=TIMEOUT)
+    waiting = gevent.spawn(listener.listen, LONGER, timeout=TIMEOUT)
+    killed = gevent.spawn(listener.listen, "a¦b", timeout=TIMEOUT)
     late = gevent.spawn(listener.listen, "¦", timeout=0.01)
-    kept = gevent.spawn(listener.listen, "日本", timeout=PATIENCE)
+    kept = gevent.spawn(listener.listen, "日本", timeout=TIMEOUT)
     hold_before(between, CHECK)
     killed.kill()
     with pytest.raises(pglisten.OperationTimeout):
-        late.get(timeout=PATIENCE)
-    leaving = gevent.spawn(listener.unlisten, LONGER, timeout=PATIENCE)
+        late.get(timeout=TIMEOUT)
+    leaving = gevent.spawn(listener.unlisten, LONGER, timeout=TIMEOUT)
     with pytest.raises(pglisten.ChannelNotOpen):
-        waiting.get(timeout=PATIENCE)
-    again = gevent.spawn(listener.listen, LONGER, timeout=PATIENCE)
+        waiting.get(timeout=TIMEOUT)
+    again = gevent.spawn(listener.listen, LONGER, timeout=TIMEOUT)
     gevent.idle()
     # The connection dies with the question on its way: the next one asks for itself.
     between.cut()
     between.release()
-    leaving.get(timeout=PATIENCE)
+    leaving.get(timeout=TIMEOUT)
     with pytest.raises(InvalidChannelName):
-        again.get(timeout=PATIENCE)
-    kept.get(timeout=PATIENCE)
+        again.get(timeout=TIMEOUT)
+    kept.get(timeout=TIMEOUT)
     assert listener.channels == {"ascii", "日本"}
-    assert listener.get(timeout=PATIENCE) is None
+    assert listener.get(timeout=TIMEOUT) is None
     fence(listener, "日本")
 
 
@@ -284,15 +284,15 @@ def test_exactly_those_names_are_taken_that_the_server_keeps(
         quoted = name.replace('"', '""')
         if held(control, quoted) != name:
             with pytest.raises(InvalidChannelName):
-                connection.listen(name, timeout=PATIENCE)
+                connection.listen(name, timeout=TIMEOUT)
             with pytest.raises(InvalidChannelName):
-                connection.notify(name, timeout=PATIENCE)
+                connection.notify(name, timeout=TIMEOUT)
             assert connection.channels == frozenset()
             return
-        connection.listen(name, timeout=PATIENCE)
+        connection.listen(name, timeout=TIMEOUT)
         control.query(f'NOTIFY "{quoted}"')
-        assert connection.get(timeout=PATIENCE).channel == name
+        assert connection.get(timeout=TIMEOUT).channel == name
         fence(connection, name)
-        connection.unlisten(name, timeout=PATIENCE)
+        connection.unlisten(name, timeout=TIMEOUT)
 
     check()

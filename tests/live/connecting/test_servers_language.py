@@ -17,9 +17,7 @@ from pglisten_psycopg2._wait import wait
 from support.fixtures.listeners import MakeConnection
 from support.fixtures.servers import Server
 from support.servers.wrong_server import GOOD, READY, Script, Then, message, wrong_server
-
-PATIENCE = 20.0
-"""Seconds for what takes milliseconds."""
+from support.timeouts import TIMEOUT
 
 ROUNDS = 500
 
@@ -84,7 +82,7 @@ def test_a_wrong_password_is_tried_on_one_host_alone(
     with wrong_server(refusal) as first, wrong_server(refusal) as second:
         dsn = f"host=127.0.0.1,127.0.0.1 port={first.port},{second.port} user=app password=x dbname=app"
         with pytest.raises(ConnectionFailed) as caught:
-            ListenerConnection(dsn, backend=backend_name, connect_timeout=PATIENCE)
+            ListenerConnection(dsn, backend=backend_name, connect_timeout=TIMEOUT)
         assert second.connections == 0
         assert caught.value.sqlstate == "28P01"
         text = f"127.0.0.1:{first.port}/app: {told(language)} (remedy: check user and password ("
@@ -94,9 +92,9 @@ def test_a_wrong_password_is_tried_on_one_host_alone(
 def test_a_refused_query_has_all_fields(backend_name: str, language: Language) -> None:
     answer = (said(language, "42601", "ERROR") + READY,)
     with wrong_server(Script(answers=(answer,))) as server:
-        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
         with pytest.raises(ServerError) as caught:
-            connection.execute("SELECT 1", timeout=PATIENCE)
+            connection.execute("SELECT 1", timeout=TIMEOUT)
         connection.close()
     error = caught.value
     assert (error.severity, error.sqlstate, error.detail) == (
@@ -115,20 +113,20 @@ def test_the_end_of_a_session_in_a_query_has_its_reason(
     # A crash is told in a WARNING.
     severity = "FATAL" if kind == b"E" else "WARNING"
     with wrong_server(Script(answers=((said(language, "57P01", severity, kind), Then.CLOSE),))) as server:
-        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
         with pytest.raises(ConnectionLost) as caught:
-            connection.execute("SELECT 1", timeout=PATIENCE)
+            connection.execute("SELECT 1", timeout=TIMEOUT)
         connection.close()
     assert (str(caught.value), caught.value.sqlstate) == (told(language), "57P01")
 
 
 def test_the_end_of_an_idle_session_has_its_reason(backend_name: str, language: Language) -> None:
     with wrong_server(GOOD) as server:
-        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
         server.say(said(language, "57P01"))
         server.open[0].shutdown(socket.SHUT_WR)
         with pytest.raises(ConnectionLost) as caught:
-            connection.get(timeout=PATIENCE)
+            connection.get(timeout=TIMEOUT)
         connection.close()
     assert (str(caught.value), caught.value.sqlstate) == (told(language), "57P01")
 
@@ -138,11 +136,11 @@ def test_a_loss_after_a_refused_query_has_its_own_reason(
 ) -> None:
     connection = make_connection()
     with pytest.raises(ServerError, match="syntax error"):
-        connection.execute("SELEC 'größer'", timeout=PATIENCE)
+        connection.execute("SELEC 'größer'", timeout=TIMEOUT)
     assert connection.server_pid is not None
     server.terminate(connection.server_pid)
     with pytest.raises(ConnectionLost) as caught:
-        connection.get(timeout=PATIENCE)
+        connection.get(timeout=TIMEOUT)
     assert str(caught.value) == "terminating connection due to administrator command"
     assert caught.value.sqlstate == "57P01"
 
@@ -151,12 +149,12 @@ def test_a_loss_without_a_word_after_a_refused_query_is_not_blamed_on_it(
     backend_name: str, language: Language
 ) -> None:
     with wrong_server(Script(answers=((said(language, "42601", "ERROR") + READY,),))) as server:
-        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
         with pytest.raises(ServerError):
-            connection.execute("SELECT 1", timeout=PATIENCE)
+            connection.execute("SELECT 1", timeout=TIMEOUT)
         server.open[0].shutdown(socket.SHUT_WR)
         with pytest.raises(ConnectionLost) as caught:
-            connection.get(timeout=PATIENCE)
+            connection.get(timeout=TIMEOUT)
         connection.close()
     assert str(caught.value) == "server closed the connection unexpectedly"
     assert caught.value.sqlstate is None

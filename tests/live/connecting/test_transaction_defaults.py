@@ -16,8 +16,8 @@ from support.fixtures.listeners import MakeConnection, MakeListener, fence
 from support.fixtures.pgbouncer import StartPgBouncer
 from support.fixtures.standby import StandbyPair
 from support.servers.server import Server
+from support.timeouts import TIMEOUT
 
-PATIENCE = 20.0
 SHORT = 0.2
 SERIALIZABLE = "-c default_transaction_isolation=serializable"
 DEFERRABLE = f"{SERIALIZABLE} -c default_transaction_read_only=on -c default_transaction_deferrable=on"
@@ -26,21 +26,21 @@ DEFERRABLE = f"{SERIALIZABLE} -c default_transaction_read_only=on -c default_tra
 @contextlib.contextmanager
 def writer(connection: ListenerConnection) -> Iterator[None]:
     """A serializable transaction that may write, for which deferrable ones wait until it has ended."""
-    connection.execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SELECT 1", PATIENCE)
+    connection.execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SELECT 1", TIMEOUT)
     yield
-    connection.execute("ROLLBACK", PATIENCE)
+    connection.execute("ROLLBACK", TIMEOUT)
 
 
 def test_a_deferrable_role_is_pinged_while_a_writer_holds_up_its_queries(
     make_listener: MakeListener, connection: ListenerConnection, server: Server
 ) -> None:
     listener = make_listener(server.dsn(options=DEFERRABLE), heartbeat_interval=0.05, heartbeat_timeout=5.0)
-    listener.listen("x", timeout=PATIENCE)
-    listener.wait_connected(PATIENCE)
+    listener.listen("x", timeout=TIMEOUT)
+    listener.wait_connected(TIMEOUT)
     with writer(connection):
-        assert listener.ping(timeout=PATIENCE) < PATIENCE
+        assert listener.ping(timeout=TIMEOUT) < TIMEOUT
         pinged = listener.stats().last_ping
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             while listener.stats().last_ping == pinged:  # Until the heartbeat's is answered too.
                 gevent.sleep(0.01)
         assert listener.stats().reconnects == listener.stats().failed_attempts == 0
@@ -52,9 +52,9 @@ def test_with_deferrable_off_in_the_connection_string_notifications_come_meanwhi
 ) -> None:
     listener = make_listener(server.dsn(options=f"{DEFERRABLE} -c default_transaction_deferrable=off"))
     with writer(connection):
-        listener.listen("x", timeout=PATIENCE)
+        listener.listen("x", timeout=TIMEOUT)
         server.notify("x", "from another session")
-        item = listener.get(timeout=PATIENCE)
+        item = listener.get(timeout=TIMEOUT)
         assert item is not None
         assert item.payload == "from another session"
 
@@ -63,9 +63,9 @@ def test_the_librarys_own_questions_do_not_wait_for_the_writer(
     make_connection: MakeConnection, connection: ListenerConnection, server: Server
 ) -> None:
     with writer(connection):
-        deferrable = make_connection(server.dsn(options=DEFERRABLE), connect_timeout=PATIENCE)
+        deferrable = make_connection(server.dsn(options=DEFERRABLE), connect_timeout=TIMEOUT)
         for sql in (TRIM_QUEUE, names_query(["é"])):
-            deferrable.execute(sql, timeout=PATIENCE)
+            deferrable.execute(sql, timeout=TIMEOUT)
         # As a query does.
         with pytest.raises(pglisten.OperationTimeout):
             deferrable.execute(TRIM_QUEUE.removeprefix(READ_COMMITTED), timeout=SHORT)
@@ -76,16 +76,16 @@ def test_a_lost_connection_is_found_by_a_ping(
 ) -> None:
     between = proxy(server)
     connection = make_connection(server.dsn(host=between.host, port=between.port))
-    assert connection.ping(timeout=PATIENCE) < PATIENCE
+    assert connection.ping(timeout=TIMEOUT) < TIMEOUT
     # An answer it is in a failed transaction too.
     with pytest.raises(pglisten.ServerError):
-        connection.execute("BEGIN; SELECT 1/0", timeout=PATIENCE)
-    connection.ping(timeout=PATIENCE)
+        connection.execute("BEGIN; SELECT 1/0", timeout=TIMEOUT)
+    connection.ping(timeout=TIMEOUT)
     between.drop()
     with pytest.raises(pglisten.OperationTimeout):
         connection.ping(timeout=SHORT)
     with pytest.raises(pglisten.ConnectionLost):
-        connection.get(timeout=PATIENCE)
+        connection.get(timeout=TIMEOUT)
 
 
 @pytest.mark.slow
@@ -95,11 +95,11 @@ def test_a_pooler_passes_pings_and_questions_on(
 ) -> None:
     pooler = pgbouncer(pool_mode)
     connection = make_connection(pooler.dsn())
-    assert connection.ping(timeout=PATIENCE) < PATIENCE
-    connection.execute(TRIM_QUEUE, timeout=PATIENCE)
+    assert connection.ping(timeout=TIMEOUT) < TIMEOUT
+    connection.execute(TRIM_QUEUE, timeout=TIMEOUT)
     pooler.kill()
     with pytest.raises(pglisten.ConnectionLost):
-        connection.ping(timeout=PATIENCE)
+        connection.ping(timeout=TIMEOUT)
 
 
 @pytest.mark.slow
@@ -109,5 +109,5 @@ def test_a_standby_refuses_serializable_transactions_and_not_the_question_whethe
     dsn = standby_pair.standby.dsn(options=SERIALIZABLE, target_session_attrs="standby")
     connection = make_connection(dsn)
     with pytest.raises(pglisten.ServerError, match="serializable"):
-        connection.execute("SELECT 1", timeout=PATIENCE)
-    assert connection.ping(timeout=PATIENCE) < PATIENCE
+        connection.execute("SELECT 1", timeout=TIMEOUT)
+    assert connection.ping(timeout=TIMEOUT) < TIMEOUT

@@ -21,11 +21,9 @@ from support.servers.wrong_server import (
     message,
     notice,
 )
+from support.timeouts import TIMEOUT
 
 pytestmark = pytest.mark.slow  # Each lasts until somebody loses patience.
-
-PATIENCE = 20.0
-"""Seconds for what takes milliseconds."""
 
 SHORT = 1.0
 """Seconds after which a flood is to be given up."""
@@ -59,7 +57,7 @@ def within_bounds(backend_name: str) -> Iterator[None]:
 
     looking = gevent.spawn(look)
     try:
-        with gevent.Timeout(SHORT + 3 * PATIENCE):
+        with gevent.Timeout(SHORT + 3 * TIMEOUT):
             yield
     finally:
         looking.kill()
@@ -94,13 +92,13 @@ ANSWERS = {
 @pytest.mark.parametrize("flood", ANSWERS)
 def test_an_answer_without_end_ends_the_connection(backend_name: str, flood: str) -> None:
     with elsewhere(Script(answers=((DONE,), ANSWERS[flood]))) as dsn, within_bounds(backend_name):
-        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=PATIENCE)
+        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=TIMEOUT)
         try:
-            connection.execute("SELECT 1", timeout=PATIENCE)
+            connection.execute("SELECT 1", timeout=TIMEOUT)
             with pytest.raises((OperationTimeout, ConnectionLost)):
                 connection.ping(timeout=SHORT)
             with pytest.raises(ConnectionLost):
-                connection.get(timeout=PATIENCE)
+                connection.get(timeout=TIMEOUT)
         finally:
             connection.close()
 
@@ -109,7 +107,7 @@ def test_rows_without_end_take_no_room() -> None:
     row = message(b"D", b"\0\1" + (1000).to_bytes(4, "big") + b"x" * 1000)
     flood = (message(b"T", b"\0\1t\0" + bytes(18)), Endless(row))
     with elsewhere(Script(answers=(flood,))) as dsn, within_bounds("pg8000"):
-        connection = ListenerConnection(dsn, backend="pg8000", connect_timeout=PATIENCE)
+        connection = ListenerConnection(dsn, backend="pg8000", connect_timeout=TIMEOUT)
         try:
             with pytest.raises(OperationTimeout):
                 connection.execute("SELECT 1", timeout=SHORT)
@@ -120,9 +118,9 @@ def test_rows_without_end_take_no_room() -> None:
 @pytest.mark.parametrize("flood", [notice(LONG), STATUS], ids=["notices", "settings"])
 def test_what_is_said_unasked_without_end_holds_nobody_up(backend_name: str, flood: bytes) -> None:
     with elsewhere(Script(answers=((DONE, Endless(flood)),))) as dsn, within_bounds(backend_name):
-        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=PATIENCE)
+        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=TIMEOUT)
         try:
-            connection.execute("LISTEN orders", timeout=PATIENCE)
+            connection.execute("LISTEN orders", timeout=TIMEOUT)
             with pytest.raises(OperationTimeout):
                 connection.get(timeout=SHORT)
         finally:

@@ -37,9 +37,7 @@ from support.servers.wrong_server import (
     notification,
     wrong_server,
 )
-
-PATIENCE = 20.0
-"""Seconds for what takes milliseconds."""
+from support.timeouts import TIMEOUT
 
 SHORT = 0.2
 """Seconds for what a silent server is to be given up after."""
@@ -66,7 +64,7 @@ def no_bug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def until_lost(connection: ListenerConnection) -> list[Notification]:
     """Return what comes until the loss."""
     arrived: list[Notification] = []
-    with gevent.Timeout(PATIENCE), pytest.raises(ConnectionLost):
+    with gevent.Timeout(TIMEOUT), pytest.raises(ConnectionLost):
         arrived.extend(connection)
     return arrived
 
@@ -114,7 +112,7 @@ def test_a_refusal_in_the_servers_own_encoding_keeps_its_sqlstate(backend_name: 
     refusal = message(b"E", b"SFATAL\0VFATAL\0C28P01\0M" + text + b"\0\0")
     with wrong_server(Script(startup=(refusal, Then.CLOSE))) as server:
         with pytest.raises(ConnectionFailed, match=r"Passwort f\\xfcr Benutzer") as caught:
-            ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+            ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
         assert caught.value.sqlstate == "28P01"
 
 
@@ -141,15 +139,15 @@ ANSWERS: dict[str, tuple[bytes | Then, ...]] = {
 def test_a_wrong_answer_ends_the_connection_once_for_everybody(backend_name: str, answer: str) -> None:
     script = Script(answers=((DONE,), (notification(b"before"), *ANSWERS[answer])))
     with wrong_server(script) as server:
-        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
         try:
-            connection.execute("LISTEN orders", timeout=PATIENCE)
+            connection.execute("LISTEN orders", timeout=TIMEOUT)
             started = time.monotonic()
             with pytest.raises((ConnectionLost, OperationTimeout)):
                 connection.ping(timeout=SHORT)
             assert time.monotonic() - started < SHORT + 10
             with pytest.raises(ConnectionLost) as caught:
-                connection.execute("SELECT 1", timeout=PATIENCE)
+                connection.execute("SELECT 1", timeout=TIMEOUT)
             assert "\n" not in str(caught.value)
             assert [item.payload for item in until_lost(connection)] in ([], ["before"])
             server.wait_until(lambda: not server.open)
@@ -181,15 +179,15 @@ def test_a_listener_comes_back_from_what_is_said_unasked(
         listener = make_listener(
             server.dsn(), event_callback=events, heartbeat_interval=HEARTBEAT, heartbeat_timeout=HEARTBEAT
         )
-        listener.wait_connected(PATIENCE)
-        listener.listen("orders", timeout=PATIENCE)
-        assert [listener.get(timeout=PATIENCE) for _ in range(3)] == [
+        listener.wait_connected(TIMEOUT)
+        listener.listen("orders", timeout=TIMEOUT)
+        assert [listener.get(timeout=TIMEOUT) for _ in range(3)] == [
             Notification(1, "orders", "1"),
             Notification(1, "orders", "2"),
             None,
         ]
         server.say(notification(b"3"))
-        assert listener.get(timeout=PATIENCE) == Notification(1, "orders", "3")
+        assert listener.get(timeout=TIMEOUT) == Notification(1, "orders", "3")
         events.wait_for("CONNECTED", "DISCONNECTED", "RECONNECTED")
         assert server.connections == 2
         listener.close()
@@ -203,9 +201,9 @@ def test_a_listener_tries_until_a_server_speaks_the_protocol(
     events = Events()
     with wrong_server(*wrong, GOOD) as server:
         listener = make_listener(
-            server.dsn(), event_callback=events, max_reconnect_interval=0.02, connect_timeout=PATIENCE
+            server.dsn(), event_callback=events, max_reconnect_interval=0.02, connect_timeout=TIMEOUT
         )
-        listener.listen("orders", timeout=PATIENCE)
+        listener.listen("orders", timeout=TIMEOUT)
         events.wait_for("CONNECTED")
         assert events.names == ["CONNECTION_ATTEMPT_FAILED"] * len(wrong) + ["CONNECTED"]
         assert all(isinstance(failure, ConnectionFailed) for _, failure in events[:-1])
@@ -217,7 +215,7 @@ def test_a_spoilt_start_up_is_a_failed_attempt_or_none(backend_name: str) -> Non
         rng = random.Random(number)
         with wrong_server(Script(startup=(spoilt(rng, STARTUP), Then.CLOSE))) as server:
             try:
-                connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+                connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
             except ConnectionFailed:
                 continue
             assert until_lost(connection) == []
@@ -234,10 +232,10 @@ def test_a_spoilt_answer_is_an_error_or_none_and_brings_no_notification_that_was
         reply = spoilt(rng, rng.choice([REPLIES[0], *REPLIES[2:]]))
         script = Script(answers=((notification(b"1"), reply, notification(b"2"), Then.CLOSE),))
         with wrong_server(script) as server:
-            connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
+            connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
             failed: Error | None = None
             try:
-                connection.execute("SELECT 1", timeout=PATIENCE)
+                connection.execute("SELECT 1", timeout=TIMEOUT)
             except (ConnectionLost, ServerError) as exc:
                 failed = exc
             # A reply may have been spoilt with another that had notifications in it: sent as well.
@@ -249,11 +247,11 @@ def test_a_spoilt_answer_is_an_error_or_none_and_brings_no_notification_that_was
 
 def test_nothing_is_taken_for_an_answer_that_comes_before_the_question(backend_name: str) -> None:
     with wrong_server(Script(startup=(WELCOME + notice() + notification(b"0"),))) as server:
-        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=PATIENCE)
-        assert connection.get(timeout=PATIENCE) == Notification(1, "orders", "0")
+        connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
+        assert connection.get(timeout=TIMEOUT) == Notification(1, "orders", "0")
         server.say(DONE)
         try:
-            connection.execute("SELECT 1", timeout=PATIENCE)
+            connection.execute("SELECT 1", timeout=TIMEOUT)
             assert server.queries == [b"SELECT 1"]
         except ConnectionLost:
             pass

@@ -13,9 +13,9 @@ from gevent.pool import Pool
 from gevent.pywsgi import WSGIServer
 
 from pglisten import Broadcaster, sse
-from support.broadcasters import PATIENCE
 from support.programs.event_source import EventSource
 from support.servers.server import Server
+from support.timeouts import TIMEOUT
 
 HEARTBEAT = 0.05
 
@@ -39,7 +39,7 @@ def _serving(app: Any) -> Iterator[WSGIServer]:
     web.set_spawn(Pool())
     web.start()
     yield web
-    web.stop(timeout=PATIENCE)
+    web.stop(timeout=TIMEOUT)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ Connect = Callable[..., EventSource]
 
 
 def _wait_subscriptions(broadcaster: Broadcaster, count: int) -> None:
-    with gevent.Timeout(PATIENCE):
+    with gevent.Timeout(TIMEOUT):
         while broadcaster.stats().subscriptions != count:
             gevent.sleep(HEARTBEAT / 10)
 
@@ -166,13 +166,13 @@ def test_a_client_that_stops_reading_keeps_neither_its_stream_nor_its_connection
         stuck.connect(("127.0.0.1", web.server_port))
         stuck.sendall(b"GET /?channel=orders HTTP/1.1\r\nHost: test\r\n\r\n")
         assert b"200 OK" in stuck.recv(100)
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             while not broadcaster.stats().subscriptions_dropped:
                 server.query(
                     "SELECT pg_notify('orders', repeat('x', 7000) || n) FROM generate_series(1, 99) n"
                 )
         if stopped:
             broadcaster.close()
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             web.pool.join()
         assert broadcaster.stats().subscriptions == 0

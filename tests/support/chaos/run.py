@@ -21,6 +21,7 @@ from support.chaos.history import Broken, Fault, Final, History
 from support.chaos.sender import Sender
 from support.chaos.servers import Servers
 from support.fixtures.leaks import settle
+from support.timeouts import RECOVERY_TIMEOUT
 
 STEADY = ("steady one", "steady two")
 FICKLE = ("fickle one", "fickle two", 'fickle "three"')
@@ -28,8 +29,6 @@ OWN = "own"
 QUEUE_SIZE = 64
 CALLERS = 5
 
-PATIENCE = 60.0
-"""Seconds for what has to happen in the end; it takes less than two."""
 FLOW_ATTEMPTS = 20
 """Losses that may come to light after the last fault: a connection that looks alive until it is pinged."""
 PROMPT = 10.0
@@ -105,15 +104,17 @@ class Run:
         self._callers.keep()
         for _ in range(FLOW_ATTEMPTS):
             try:
-                self.listener.wait_connected(PATIENCE)
-                self.listener.ping(PATIENCE)
+                self.listener.wait_connected(RECOVERY_TIMEOUT)
+                self.listener.ping(RECOVERY_TIMEOUT)
             except (pglisten.NotConnected, pglisten.ConnectionLost):
                 continue
             except pglisten.OperationTimeout as error:
                 self._broken(f"the connection does not come back: {error!r}")
                 return
             numbers = self._sender.commit(STEADY)
-            if numbers is not None and self._consumers.wait_for(zip(STEADY, numbers, strict=True), PATIENCE):
+            if numbers is not None and self._consumers.wait_for(
+                zip(STEADY, numbers, strict=True), RECOVERY_TIMEOUT
+            ):
                 return
         self._broken("notifications do not flow again")
 
@@ -131,7 +132,7 @@ class Run:
 
     def _end(self, what: str, greenlets: Sequence[gevent.Greenlet[..., object]]) -> None:
         """Wait for the end of *greenlets*, and pass on what they raised."""
-        gevent.joinall(greenlets, timeout=PATIENCE)
+        gevent.joinall(greenlets, timeout=RECOVERY_TIMEOUT)
         if not all(each.dead for each in greenlets):
             self._broken(f"{what} do not come to an end")
             gevent.killall(greenlets)

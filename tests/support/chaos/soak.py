@@ -19,6 +19,7 @@ from support.chaos.faults import NETWORK, Faults, plan
 from support.chaos.history import History, Record
 from support.fixtures.leaks import descriptors, greenlets
 from support.servers.server import Server
+from support.timeouts import RECOVERY_TIMEOUT
 
 CHANNEL = "soak"
 BATCH = 50
@@ -26,8 +27,6 @@ PERIOD = 0.1
 """Seconds between batches: 500 a second."""
 BETWEEN_FAULTS = 5.0
 """Seconds of undisturbed traffic on the average."""
-PATIENCE = 60.0
-"""Seconds for what has to happen in the end."""
 KINDS = (*NETWORK, "terminate", "server freeze")
 """No crash of the server: what was committed shall be known."""
 
@@ -103,19 +102,19 @@ class Soak:
 
     def run(self, seed: int) -> None:
         """Soak, then wait until the last that was sent has come; returns with the listener closed."""
-        self._listener.listen(CHANNEL, PATIENCE)
+        self._listener.listen(CHANNEL, RECOVERY_TIMEOUT)
         consuming = gevent.spawn(self._consume)
         others = [gevent.spawn(run) for run in (self._send, self._sample)]
         others.append(gevent.spawn(self._disturb, seed))
         try:
             self._stopping.wait(self._seconds)
             self._stopping.set()
-            gevent.joinall(others, timeout=PATIENCE, raise_error=True)
+            gevent.joinall(others, timeout=RECOVERY_TIMEOUT, raise_error=True)
             self._flow()
         finally:
             self._listener.close()
             gevent.killall(others)
-            consuming.get(timeout=PATIENCE)
+            consuming.get(timeout=RECOVERY_TIMEOUT)
 
     def _send(self) -> None:
         sql = f"SELECT count(pg_notify('{CHANNEL}', (%s + i)::text)) FROM generate_series(0, {BATCH - 1}) i"
@@ -165,8 +164,8 @@ class Soak:
         """Show that what is sent now arrives, on whatever connection there is in the end."""
         for _ in range(20):
             try:
-                self._listener.wait_connected(PATIENCE)
-                self._listener.ping(PATIENCE)
+                self._listener.wait_connected(RECOVERY_TIMEOUT)
+                self._listener.ping(RECOVERY_TIMEOUT)
             except (pglisten.NotConnected, pglisten.ConnectionLost):
                 continue
             last, markers = self.sent, self.markers
@@ -179,7 +178,7 @@ class Soak:
 
     def _came(self, number: int, markers: int) -> bool:
         """Wait for *number*, or for another marker, which it may be hidden behind; whether it has come."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + RECOVERY_TIMEOUT
         while self._newest < number and self.markers == markers:
             self._arrived.clear()
             if not self._arrived.wait(max(0.0, deadline - time.monotonic())):

@@ -23,8 +23,7 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-PATIENCE = 20.0
-"""Seconds for what takes milliseconds."""
+from support.timeouts import TIMEOUT
 
 _SSL_REQUEST = (80877103).to_bytes(4, "big")
 
@@ -144,7 +143,7 @@ class WrongServer:
     def wait_until(self, condition: object) -> None:
         """Wait for *condition*, a function of no arguments that looks at the attributes."""
         assert callable(condition)
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             while not condition():
                 self._changed.clear()
                 self._changed.wait()

@@ -12,7 +12,8 @@ from gevent.event import Event
 import pglisten
 from pglisten import Broadcaster, ServerError
 from pglisten.testing import FakeBackend, FakeServer
-from support.broadcasters import PATIENCE, payloads, queue_is_empty, settle
+from support.broadcasters import payloads, queue_is_empty, settle
+from support.timeouts import TIMEOUT
 
 
 def test_each_gets_what_comes_on_its_channels_in_order_and_nothing_else(
@@ -32,7 +33,7 @@ def test_it_connects_on_first_use_and_not_before(server: FakeServer) -> None:
         assert server.queries == []
         assert repr(broadcaster) == "<Broadcaster dialling backend=fake channels=0 subscriptions=0>"
         assert (broadcaster.channels, broadcaster.connected) == (frozenset(), False)
-        broadcaster.notify("a", "first", PATIENCE)
+        broadcaster.notify("a", "first", TIMEOUT)
         assert broadcaster.connected
     with Broadcaster("", backend=FakeBackend(server)):
         pass  # Never used, it ends as well.
@@ -44,7 +45,7 @@ def test_its_first_use_says_why_there_is_no_connection(server: FakeServer) -> No
         "", backend=FakeBackend(server), min_reconnect_interval=3600, max_reconnect_interval=3600
     ) as b:
         with pytest.raises(pglisten.NotConnected) as caught:
-            b.ping(PATIENCE)
+            b.ping(TIMEOUT)
         assert str(caught.value.__cause__) == "no"
 
 
@@ -106,7 +107,7 @@ def test_a_thousand_that_come_at_once_share_a_few_round_trips(
     server: FakeServer, broadcaster: Broadcaster
 ) -> None:
     made = [gevent.spawn(broadcaster.subscribe, f"c{number}", "common") for number in range(1000)]
-    gevent.joinall(made, timeout=PATIENCE, raise_error=True)
+    gevent.joinall(made, timeout=TIMEOUT, raise_error=True)
     assert len(broadcaster.channels) == 1001
     assert len([query for query in server.queries if "LISTEN" in query]) <= 3
 
@@ -117,15 +118,15 @@ def test_a_subscription_takes_and_drops_channels_while_it_is_in_use(
     subscription = broadcaster.subscribe()
     waiting = gevent.spawn(payloads, subscription, 1)
     gevent.idle()
-    subscription.listen("a", PATIENCE)
+    subscription.listen("a", TIMEOUT)
     with pytest.raises(pglisten.ChannelAlreadyOpen):
-        subscription.listen("a", PATIENCE)
+        subscription.listen("a", TIMEOUT)
     server.notify("a", "1")
-    assert waiting.get(timeout=PATIENCE) == ["1"]
+    assert waiting.get(timeout=TIMEOUT) == ["1"]
     other = broadcaster.subscribe("a")
     server.notify("a", "2")
     assert payloads(other, 1) == ["2"]  # And so it is queued for both.
-    subscription.listen("b", PATIENCE)
+    subscription.listen("b", TIMEOUT)
     subscription.unlisten("a")
     with pytest.raises(pglisten.ChannelNotOpen):
         subscription.unlisten("a")
@@ -142,15 +143,15 @@ class TestFailures:
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         server.refuse_listen["bad"] = ServerError("no", sqlstate="42501")
-        broadcaster.wait_connected(PATIENCE)
+        broadcaster.wait_connected(TIMEOUT)
         made = [gevent.spawn(broadcaster.subscribe, f"good{number}", "bad") for number in range(3)]
         for each in made:
             with pytest.raises(ServerError, match="no"):
-                each.get(timeout=PATIENCE)
+                each.get(timeout=TIMEOUT)
         settle(broadcaster)
         assert (broadcaster.channels, broadcaster.stats().subscriptions) == (frozenset(), 0)
         del server.refuse_listen["bad"]
-        assert queue_is_empty(broadcaster.subscribe("bad", timeout=PATIENCE), broadcaster, "bad")
+        assert queue_is_empty(broadcaster.subscribe("bad", timeout=TIMEOUT), broadcaster, "bad")
 
     @pytest.mark.parametrize("how", ["timeout", "kill"])
     def test_one_that_is_given_up_leaves_nothing_and_the_others_waiting(
@@ -158,16 +159,16 @@ class TestFailures:
     ) -> None:
         server.stop()
         given_up = gevent.spawn(broadcaster.subscribe, "a", "own", timeout=0.01 if how == "timeout" else None)
-        patient = gevent.spawn(broadcaster.subscribe, "a", timeout=PATIENCE)
+        patient = gevent.spawn(broadcaster.subscribe, "a", timeout=TIMEOUT)
         gevent.idle()
         if how == "kill":
             given_up.kill()
         else:
             with pytest.raises(pglisten.OperationTimeout):
-                given_up.get(timeout=PATIENCE)
+                given_up.get(timeout=TIMEOUT)
         assert broadcaster.channels == {"a"}
         server.start()
-        assert queue_is_empty(patient.get(timeout=PATIENCE), broadcaster, "a")
+        assert queue_is_empty(patient.get(timeout=TIMEOUT), broadcaster, "a")
 
 
 class TestTheEnd:
@@ -194,7 +195,7 @@ class TestTheEnd:
         waiting = gevent.spawn(list, subscription)
         gevent.idle()
         subscription.close()
-        assert waiting.get(timeout=PATIENCE) == []
+        assert waiting.get(timeout=TIMEOUT) == []
         subscription.close()
         with pytest.raises(pglisten.ListenerClosed):
             subscription.listen("b")
@@ -208,7 +209,7 @@ class TestTheEnd:
                 list(subscription)
 
         consuming = gevent.spawn(consume)
-        assert ready.wait(PATIENCE)
+        assert ready.wait(TIMEOUT)
         consuming.kill()
         assert broadcaster.stats().subscriptions == 0
 
@@ -225,7 +226,7 @@ class TestTheEnd:
             collecting = threading.Thread(target=gc.collect)
             collecting.start()
             collecting.join()
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             while broadcaster.stats().subscriptions:
                 gevent.sleep(0.001)
         settle(broadcaster)
@@ -235,10 +236,10 @@ class TestTheEnd:
         self, broadcaster: Broadcaster
     ) -> None:
         def consume() -> None:
-            list(broadcaster.subscribe("a", timeout=PATIENCE))
+            list(broadcaster.subscribe("a", timeout=TIMEOUT))
 
         consuming = gevent.spawn(consume)
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             while not broadcaster.stats().subscriptions:
                 gevent.idle()
         gc.disable()
@@ -256,7 +257,7 @@ class TestTheEnd:
         assert fan._greenlet is not None
         fan._greenlet.kill()
         with pytest.raises(pglisten.ListenerClosed):
-            subscription.get(PATIENCE)
+            subscription.get(TIMEOUT)
         assert broadcaster.closed
 
     def test_another_thread_is_told_that_it_is_one(self, broadcaster: Broadcaster) -> None:

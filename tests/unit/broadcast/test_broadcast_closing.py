@@ -13,7 +13,8 @@ import pglisten
 from pglisten import Broadcaster, ListenerEvent
 from pglisten._broadcast import fanout as _fan
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE, come_in, make_fake
+from support.broadcasters import come_in, make_fake
+from support.timeouts import TIMEOUT
 
 
 class TestTheEnd:
@@ -24,17 +25,17 @@ class TestTheEnd:
 
         def callback(event: ListenerEvent, error: Exception | None) -> None:
             running.set()
-            may_end.wait(PATIENCE)
+            may_end.wait(TIMEOUT)
 
         broadcaster = make_fake(server, event_callback=callback)
-        broadcaster.wait_connected(PATIENCE)
-        assert running.wait(PATIENCE)
+        broadcaster.wait_connected(TIMEOUT)
+        assert running.wait(TIMEOUT)
         closers = [gevent.spawn(broadcaster.close, None) for _ in range(3)]
         gevent.idle()
         assert not any(closer.ready() for closer in closers)
         closers[0].kill()
         may_end.set()
-        gevent.joinall(closers, timeout=PATIENCE, raise_error=True)
+        gevent.joinall(closers, timeout=TIMEOUT, raise_error=True)
         assert (server.sessions(), broadcaster._fan._greenlet.dead) == (frozenset(), True)  # type: ignore[union-attr]
 
     def test_a_consumer_may_call_it(self, server: FakeServer, broadcaster: Broadcaster) -> None:
@@ -49,8 +50,8 @@ class TestTheEnd:
         subscription = broadcaster.subscribe("a", queue_size=1, overflow=overflow, on_gap=broadcaster.close)
         for number in range(5):
             server.notify("a", str(number))
-        broadcaster.ping(PATIENCE)
-        with gevent.Timeout(PATIENCE):
+        broadcaster.ping(TIMEOUT)
+        with gevent.Timeout(TIMEOUT):
             assert [item and item.payload for item in subscription][-1] == (
                 "0" if overflow == "block" else "4"
             )
@@ -63,7 +64,7 @@ class TestTheEnd:
                 broadcaster.close()
 
         broadcaster = make_fake(server, event_callback=callback)
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             try:
                 subscription = broadcaster.subscribe("a")
                 server.cut()
@@ -73,7 +74,7 @@ class TestTheEnd:
             broadcaster.close()
         assert server.sessions() == frozenset()
 
-    @pytest.mark.parametrize(("seconds", "all_came"), [(PATIENCE, True), (0.0, False)])
+    @pytest.mark.parametrize(("seconds", "all_came"), [(TIMEOUT, True), (0.0, False)])
     def test_what_has_come_is_handed_out_and_that_has_a_limit(
         self, broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch, seconds: float, all_came: bool
     ) -> None:
@@ -97,7 +98,7 @@ class TestTheEnd:
 
         greenlet.rawlink(subscribe)
         greenlet.kill(block=False)
-        assert raised.wait(PATIENCE)
+        assert raised.wait(TIMEOUT)
         assert subscription.closed
 
     def test_one_that_was_killed_in_its_first_call_is_closed_with_all_others(
@@ -119,14 +120,14 @@ class TestTheEnd:
             with make_fake(server) as broadcaster:
                 subscription = broadcaster.subscribe("a")
                 made.set()
-                may_end.wait(PATIENCE)
+                may_end.wait(TIMEOUT)
                 if subscription.closed:
                     errors.append(AssertionError())
             gevent.get_hub().destroy(destroy_loop=True)
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert made.wait(PATIENCE)
+        assert made.wait(TIMEOUT)
         _fan.close_all(0)
         may_end.set()
         thread.join()
@@ -153,7 +154,7 @@ class TestTheEnd:
 
 def test_its_first_call_waits_no_longer_than_it_may(server: FakeServer) -> None:
     server.freeze()
-    with make_fake(server) as broadcaster, gevent.Timeout(PATIENCE):
+    with make_fake(server) as broadcaster, gevent.Timeout(TIMEOUT):
         with pytest.raises(pglisten.NotConnected, match="dialling"):
             broadcaster.notify("a", timeout=0.01)
         with pytest.raises(pglisten.NotConnected, match="dialling"):

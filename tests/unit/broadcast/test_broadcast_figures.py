@@ -7,7 +7,7 @@ import pytest
 
 from pglisten import Broadcaster, ServerError
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 
 
 def figures(broadcaster: Broadcaster) -> tuple[int, int]:
@@ -19,22 +19,22 @@ def test_a_subscription_counts_once_the_server_has_acknowledged_its_channels(
     server: FakeServer, broadcaster: Broadcaster
 ) -> None:
     server.freeze()
-    calls = [gevent.spawn(broadcaster.subscribe, "a", "b", timeout=PATIENCE) for _ in range(3)]
-    killed = gevent.spawn(broadcaster.subscribe, "a", timeout=PATIENCE)
+    calls = [gevent.spawn(broadcaster.subscribe, "a", "b", timeout=TIMEOUT) for _ in range(3)]
+    killed = gevent.spawn(broadcaster.subscribe, "a", timeout=TIMEOUT)
     gevent.idle()
     assert figures(broadcaster) == (0, 4)
     killed.kill()
     assert figures(broadcaster) == (0, 3)
     server.thaw()
-    first, *others = (call.get(timeout=PATIENCE) for call in calls)
+    first, *others = (call.get(timeout=TIMEOUT) for call in calls)
     assert figures(broadcaster) == (3, 0)
     # One that takes another channel is open all the while.
     server.freeze()
-    taking = gevent.spawn(first.listen, "c", timeout=PATIENCE)
+    taking = gevent.spawn(first.listen, "c", timeout=TIMEOUT)
     gevent.idle()
     assert figures(broadcaster) == (3, 0)
     server.thaw()
-    taking.get(timeout=PATIENCE)
+    taking.get(timeout=TIMEOUT)
     for subscription in others:
         subscription.close()
     assert figures(broadcaster) == (1, 0)
@@ -45,5 +45,5 @@ def test_a_subscription_that_the_server_refuses_is_not_counted(
 ) -> None:
     server.refuse_listen["a"] = ServerError("no", sqlstate="22P05")
     with pytest.raises(ServerError):
-        broadcaster.subscribe("a", timeout=PATIENCE)
+        broadcaster.subscribe("a", timeout=TIMEOUT)
     assert figures(broadcaster) == (0, 0)

@@ -14,7 +14,8 @@ import pglisten
 from pglisten import Broadcaster, ServerError, Subscription
 from pglisten._broadcast import fanout as _fan
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE, come_in, payloads, settle
+from support.broadcasters import come_in, payloads, settle
+from support.timeouts import TIMEOUT
 
 
 class TestSlowOnes:
@@ -43,7 +44,7 @@ class TestSlowOnes:
         assert slow.closed
         assert payloads(slow, 2) == ["0", "1"]
         with pytest.raises(pglisten.SubscriptionOverflow):
-            slow.get(PATIENCE)
+            slow.get(TIMEOUT)
         with pytest.raises(pglisten.SubscriptionOverflow):
             next(iter(slow))
         settle(broadcaster)
@@ -59,7 +60,7 @@ class TestSlowOnes:
             server.notify("a", str(number))
         assert slow is not None
         assert payloads(quick, 1) == ["0"]
-        broadcaster.ping(PATIENCE)
+        broadcaster.ping(TIMEOUT)
         assert repr(quick) == "<Subscription open channels=1 queued=0>"
         if end == "taken":
             assert payloads(slow, 3) == ["0", "1", "2"]
@@ -77,8 +78,8 @@ class TestSlowOnes:
         slow = broadcaster.subscribe("a", queue_size=1, overflow="block")
         for number in range(5):
             server.notify("a", str(number))
-        broadcaster.ping(PATIENCE)
-        with gevent.Timeout(PATIENCE):
+        broadcaster.ping(TIMEOUT)
+        with gevent.Timeout(TIMEOUT):
             broadcaster.close()
         assert [item and item.payload for item in slow] == ["0"]
 
@@ -98,7 +99,7 @@ class TestDelivering:
         dropping = gevent.spawn(take_and_drop)
         gevent.idle()
         server.notify("a", "1")
-        dropping.get(timeout=PATIENCE)
+        dropping.get(timeout=TIMEOUT)
         server.notify("a", "2")
         assert payloads(made[-2], 2) == ["1", "2"]  # So the other is handed out.
         with pytest.raises(pglisten.OperationTimeout):
@@ -112,7 +113,7 @@ class TestDelivering:
         for number in range(3):
             server.notify("a", str(number))
         assert payloads(quick, 1) == ["0"]
-        broadcaster.ping(PATIENCE)
+        broadcaster.ping(TIMEOUT)
         slow.unlisten("a")
         assert payloads(quick, 2) == ["1", "2"]
         assert payloads(slow, 1) == ["0"]
@@ -127,7 +128,7 @@ class TestDelivering:
         taking = gevent.spawn(payloads, subscription, 1000)
         gevent.idle()
         come_in(broadcaster, "a", *map(str, range(1000)))
-        assert taking.get(timeout=PATIENCE) == [str(number) for number in range(1000)]
+        assert taking.get(timeout=TIMEOUT) == [str(number) for number in range(1000)]
         assert subscription.dropped == 0
 
     def test_others_have_their_turn_within_a_burst(self, broadcaster: Broadcaster) -> None:
@@ -142,7 +143,7 @@ class TestDelivering:
         watching = gevent.spawn(watch)
         gevent.sleep(0)
         come_in(broadcaster, "a", *map(str, range(100)))
-        watching.get(timeout=PATIENCE)
+        watching.get(timeout=TIMEOUT)
         assert max(b - a for a, b in pairwise(counts)) <= 2 * _fan.PORTION
 
 
@@ -179,11 +180,11 @@ class TestGaps:
         consuming = gevent.spawn(consume)
         gevent.idle()
         server.cut()
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             while None not in seen:
                 gevent.sleep(0)
         server.notify("a", "2")
-        consuming.get(timeout=PATIENCE)
+        consuming.get(timeout=TIMEOUT)
         assert seen == ["read", "1", "read", None, "2"]
         assert callers == {consuming}
 
@@ -198,12 +199,12 @@ class TestGaps:
 
         subscription = broadcaster.subscribe("a", on_gap=catch_up)
         with pytest.raises(KeyError, match="start"):
-            subscription.get(PATIENCE)
+            subscription.get(TIMEOUT)
         server.notify("a", "1")
         assert payloads(subscription, 1) == ["1"]
         server.cut()
         with pytest.raises(KeyError, match="gap"):
-            subscription.get(PATIENCE)
+            subscription.get(TIMEOUT)
         assert payloads(subscription, 1) == [None]
         assert failures == []
 
@@ -217,7 +218,7 @@ class TestGaps:
         with pytest.raises(
             pglisten.ChannelNotOpen, match="refused channel 'a' when it was listened to again"
         ):
-            lost.get(PATIENCE)
+            lost.get(TIMEOUT)
         server.notify("b", "1")
         assert payloads(other, 1) == ["1"]
 
@@ -231,28 +232,28 @@ class TestGaps:
             calls.append(call)
             if call == "first":
                 began.set()
-                may_end.wait(PATIENCE)
+                may_end.wait(TIMEOUT)
             if call == "third":
                 raise KeyError(call)
 
         def lose_the_connection() -> None:
             losses = broadcaster.stats().reconnects
             server.cut()
-            with gevent.Timeout(PATIENCE):
+            with gevent.Timeout(TIMEOUT):
                 while broadcaster.stats().reconnects == losses:
                     gevent.sleep(0.001)
 
         subscription = broadcaster.subscribe("a", on_gap=catch_up)
-        slow = gevent.spawn(subscription.get, PATIENCE)
+        slow = gevent.spawn(subscription.get, TIMEOUT)
         gevent.idle()
         lose_the_connection()
-        assert began.wait(PATIENCE)
+        assert began.wait(TIMEOUT)
         assert payloads(subscription, 1) == [None]  # For this consumer it is the same gap.
         lose_the_connection()
         with pytest.raises(KeyError, match="third"):
-            subscription.get(PATIENCE)
+            subscription.get(TIMEOUT)
         may_end.set()
-        assert slow.get(timeout=PATIENCE) is None
+        assert slow.get(timeout=TIMEOUT) is None
         assert payloads(subscription, 1) == [None]
         assert calls[-1] == "fourth"
 
@@ -262,10 +263,10 @@ class TestGaps:
 
         subscription = broadcaster.subscribe("a", on_gap=fail)
         with pytest.raises(KeyError):
-            subscription.get(PATIENCE)
+            subscription.get(TIMEOUT)
         broadcaster.close()
         with pytest.raises(pglisten.ListenerClosed):
-            subscription.get(PATIENCE)
+            subscription.get(TIMEOUT)
 
 
 def test_a_timeout_counts_from_the_call_though_the_hub_was_held_up_before(broadcaster: Broadcaster) -> None:

@@ -12,7 +12,8 @@ from gevent.event import Event
 import pglisten
 from pglisten import Broadcaster, ListenerEvent, ServerError, Subscription
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE, come_in, make_fake, payloads, settle
+from support.broadcasters import come_in, make_fake, payloads, settle
+from support.timeouts import TIMEOUT
 
 TURNS = range(25)
 """Turns of the hub after which something is done. The longest call here takes a dozen."""
@@ -47,7 +48,7 @@ class TestSubscribing:
                 subscribing.kill(error)
                 del subscribing
                 gc.collect()
-                broadcaster.wait_connected(PATIENCE)
+                broadcaster.wait_connected(TIMEOUT)
                 settle(broadcaster)
                 stats = broadcaster.stats()
                 assert (stats.subscriptions, stats.subscriptions_waiting) == (len(kept), 0)
@@ -69,7 +70,7 @@ class TestSubscribing:
                     gevent.sleep(0)
                 subscribing.kill()
                 del subscribing
-                subscription = broadcaster.subscribe("a", timeout=PATIENCE)
+                subscription = broadcaster.subscribe("a", timeout=TIMEOUT)
                 server.notify("a", "1")
                 assert payloads(subscription, 1) == ["1"]
                 del kept
@@ -83,7 +84,7 @@ class TestSubscribing:
         gevent.idle()
         come_in(broadcaster, "a", "1", "2", "3")
         with pytest.raises(pglisten.SubscriptionOverflow):
-            subscribing.get(timeout=PATIENCE)
+            subscribing.get(timeout=TIMEOUT)
         assert payloads(first, 3) == ["1", "2", "3"]
         assert broadcaster.channels == {"a"}
 
@@ -98,7 +99,7 @@ class TestSubscribing:
         assert payloads(first, 2) == ["1", "2"]
         broadcaster.close()
         with pytest.raises(pglisten.ListenerClosed):
-            subscribing.get(timeout=PATIENCE)
+            subscribing.get(timeout=TIMEOUT)
 
     def test_one_refused_asks_anew_though_others_have_yet_to_hear_of_the_refusal(
         self, server: FakeServer, broadcaster: Broadcaster
@@ -109,13 +110,13 @@ class TestSubscribing:
             with pytest.raises(ServerError):
                 broadcaster.subscribe("a")
             server.refuse_listen.clear()
-            return broadcaster.subscribe("a", timeout=PATIENCE)
+            return broadcaster.subscribe("a", timeout=TIMEOUT)
 
-        broadcaster.wait_connected(PATIENCE)
+        broadcaster.wait_connected(TIMEOUT)
         insisting, other = gevent.spawn(insist), gevent.spawn(broadcaster.subscribe, "a")
-        subscription = insisting.get(timeout=PATIENCE)
+        subscription = insisting.get(timeout=TIMEOUT)
         with pytest.raises(ServerError):
-            other.get(timeout=PATIENCE)
+            other.get(timeout=TIMEOUT)
         server.notify("a", "1")
         assert payloads(subscription, 1) == ["1"]
 
@@ -125,20 +126,20 @@ class TestSubscribing:
         def callback(event: ListenerEvent, error: Exception | None) -> None:
             if event is ListenerEvent.RECONNECTED:
                 returned.set()
-                may_go_on.wait(PATIENCE)
+                may_go_on.wait(TIMEOUT)
 
         with make_fake(server, event_callback=callback) as broadcaster:
             lost = broadcaster.subscribe("a")
             server.refuse_listen["a"] = ServerError("no", sqlstate="22P05")
             server.cut()
-            assert returned.wait(PATIENCE)  # And the marker has to wait for the callback.
+            assert returned.wait(TIMEOUT)  # And the marker has to wait for the callback.
             with pytest.raises(ServerError):
-                broadcaster.subscribe("a", timeout=PATIENCE)
+                broadcaster.subscribe("a", timeout=TIMEOUT)
             server.refuse_listen.clear()
-            found = broadcaster.subscribe("a", timeout=PATIENCE)
+            found = broadcaster.subscribe("a", timeout=TIMEOUT)
             may_go_on.set()
             with pytest.raises(pglisten.ChannelNotOpen) as caught:
-                lost.get(PATIENCE)
+                lost.get(TIMEOUT)
             assert isinstance(caught.value.__cause__, ServerError)
             server.notify("a", "1")
             assert payloads(found, 2) == [None, "1"]
@@ -163,13 +164,13 @@ class TestListening:
         subscription, listening = waiting
         subscription.close()
         with pytest.raises(pglisten.ListenerClosed, match="the subscription was closed"):
-            listening.get(timeout=PATIENCE)
+            listening.get(timeout=TIMEOUT)
 
     def test_unlisten_ends_it(self, waiting: tuple[Subscription, gevent.Greenlet[..., None]]) -> None:
         subscription, listening = waiting
         subscription.unlisten("a")
         with pytest.raises(pglisten.ChannelNotOpen, match="'a' was unlistened while its LISTEN was waiting"):
-            listening.get(timeout=PATIENCE)
+            listening.get(timeout=TIMEOUT)
 
     def test_killed_it_leaves_what_another_has_asked_for_since(
         self, server: FakeServer, waiting: tuple[Subscription, gevent.Greenlet[..., None]]
@@ -180,5 +181,5 @@ class TestListening:
         gevent.sleep(0)
         listening.kill()
         server.start()
-        again.get(timeout=PATIENCE)
+        again.get(timeout=TIMEOUT)
         assert subscription.channels == {"a", "z"}

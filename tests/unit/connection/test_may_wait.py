@@ -14,7 +14,7 @@ import pglisten
 from pglisten import Broadcaster, Listener, ListenerConnection, OperationTimeout
 from pglisten._may_wait import ENTRANCES
 from pglisten.testing import FakeBackend, FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def in_the_event_loop(call: Callable[[], object]) -> object:
             outcome.set(error)
 
     gevent.get_hub().loop.run_callback(run)
-    return outcome.get(timeout=PATIENCE)
+    return outcome.get(timeout=TIMEOUT)
 
 
 WAITING: dict[str, Callable[[Any], object]] = {
@@ -86,7 +86,7 @@ def test_a_call_that_waits_is_refused_and_changes_nothing(
         assert "in the event loop" in str(error)
     gevent.idle()
     assert (made.channels, list(server.queries)) == (channels, queries)
-    made.ping(PATIENCE)
+    made.ping(TIMEOUT)
 
 
 def test_a_subscription_can_be_taken_from_and_ended_and_cannot_wait(
@@ -106,7 +106,7 @@ def test_a_connection_cannot_be_made_there_and_a_listener_can(server: FakeServer
     assert "in the event loop" in str(error)
     made = in_the_event_loop(lambda: Listener("", backend=FakeBackend(server)))
     assert isinstance(made, Listener)
-    made.wait_connected(PATIENCE)
+    made.wait_connected(TIMEOUT)
     made.close()
 
 
@@ -141,8 +141,8 @@ def test_close_returns_there_and_all_ends(request: pytest.FixtureRequest, of: st
         timer.start(close)
     else:
         gevent.spawn(int).rawlink(close)
-    assert returned.wait(PATIENCE)
-    waiting.join(PATIENCE)
+    assert returned.wait(TIMEOUT)
+    waiting.join(TIMEOUT)
     assert waiting.dead
     made.close()
     assert made.closed
@@ -156,7 +156,7 @@ def test_in_gevents_own_signal_handler_everything_may_be_called(listener: Listen
     done: AsyncResult[float] = AsyncResult()
 
     def handle() -> None:
-        round_trip = listener.ping(PATIENCE)
+        round_trip = listener.ping(TIMEOUT)
         listener.close()
         assert listener.closed
         done.set(round_trip)
@@ -164,17 +164,17 @@ def test_in_gevents_own_signal_handler_everything_may_be_called(listener: Listen
     handler = gevent.signal_handler(signal.SIGUSR1, handle)
     try:
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert done.get(timeout=PATIENCE) > 0
+        assert done.get(timeout=TIMEOUT) > 0
     finally:
         handler.cancel()
 
 
 def test_the_applications_own_functions_may_wait(server: FakeServer, broadcaster: Broadcaster) -> None:
     called: list[str] = []
-    event_callback = lambda *_: called.append(f"event {broadcaster.ping(PATIENCE) > 0}")  # noqa: E731
+    event_callback = lambda *_: called.append(f"event {broadcaster.ping(TIMEOUT) > 0}")  # noqa: E731
     with Listener("", backend=FakeBackend(server), event_callback=event_callback) as made:
         made.wait_connected()
-    on_gap = lambda: called.append(f"gap {broadcaster.ping(PATIENCE) > 0}")  # noqa: E731
+    on_gap = lambda: called.append(f"gap {broadcaster.ping(TIMEOUT) > 0}")  # noqa: E731
     with broadcaster.subscribe("a", on_gap=on_gap) as subscription, pytest.raises(OperationTimeout):
         subscription.get(timeout=0.001)
     assert called[-1] == "gap True"

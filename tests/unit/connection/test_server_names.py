@@ -11,8 +11,7 @@ from pglisten._connection.channels import BATCH
 from pglisten._connection.server_names import REMEMBERED, ServerNames
 from pglisten._sql import ENCODING_QUERY, READ_COMMITTED, names_query
 from pglisten.testing import FakeBackend, FakeServer
-
-PATIENCE = 20.0
+from support.timeouts import TIMEOUT
 
 
 class Database:
@@ -105,11 +104,11 @@ def test_in_utf8_a_connection_asks_once_whatever_is_listened_to_and_sent(
     made: tuple[Listener | ListenerConnection, FakeServer],
 ) -> None:
     listener, server = made
-    listener.listen("ascii", timeout=PATIENCE)
-    listener.notify("ascii", timeout=PATIENCE)
+    listener.listen("ascii", timeout=TIMEOUT)
+    listener.notify("ascii", timeout=TIMEOUT)
     assert ENCODING_QUERY not in server.queries
     for number in range(BATCH // 100):
-        listener.listen(f"é{number}", timeout=PATIENCE)
-        listener.notify(f"é{number}", timeout=PATIENCE)
+        listener.listen(f"é{number}", timeout=TIMEOUT)
+        listener.notify(f"é{number}", timeout=TIMEOUT)
     assert server.queries.count(ENCODING_QUERY) == 1
     assert not [sql for sql in server.queries if "VALUES" in sql]

@@ -20,8 +20,8 @@ from pglisten._demo.web.bulletin import Bulletin
 from pglisten._demo.web.control import Request
 from pglisten._demo.web.settings import VARIABLE, Settings
 from pglisten.testing import FakeServer
+from support.timeouts import TIMEOUT
 
-PATIENCE = 20
 MESSAGE = {"channel": "chat", "name": "Ada", "text": "hello"}
 
 SETTINGS = Settings(
@@ -73,20 +73,20 @@ def asking(application: Application) -> Ask:
 
 
 def test_what_the_page_sends_is_sent_as_a_notification(ask: Ask, broadcaster: Broadcaster) -> None:
-    subscription = broadcaster.subscribe("chat", timeout=PATIENCE)
+    subscription = broadcaster.subscribe("chat", timeout=TIMEOUT)
     status, _, answer = ask("POST", "/send", {"channel": "chat", "name": "Åsa", "text": '"hello"\n'})
     assert (status, json.loads(answer)) == (200, {"worker": os.getpid(), "backend": "fake"})
-    notification = subscription.get(PATIENCE)
+    notification = subscription.get(TIMEOUT)
     assert notification is not None
     assert json.loads(notification.payload) == {"name": "Åsa", "text": '"hello"\n'}
     assert "Åsa" in notification.payload
 
 
 def test_half_of_a_surrogate_pair_becomes_a_question_mark(ask: Ask, broadcaster: Broadcaster) -> None:
-    subscription = broadcaster.subscribe("chat", timeout=PATIENCE)
+    subscription = broadcaster.subscribe("chat", timeout=TIMEOUT)
     body = b'{"channel": "chat", "name": "", "text": "\\ud800 \\u0000"}'
     assert ask("POST", "/send", body)[0] == 200
-    notification = subscription.get(PATIENCE)
+    notification = subscription.get(TIMEOUT)
     assert notification is not None
     assert json.loads(notification.payload)["text"] == "? \0"
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_sent_is_said(ask: Ask, change: dict[str, str], said: str
 def test_without_a_connection_nothing_is_sent_and_that_is_said(
     ask: Ask, server: FakeServer, broadcaster: Broadcaster
 ) -> None:
-    broadcaster.wait_connected(PATIENCE)
+    broadcaster.wait_connected(TIMEOUT)
     server.stop()
     while broadcaster.connected:
         gevent.sleep(0.001)
@@ -211,13 +211,13 @@ def test_buttons_are_bytes_for_the_demo_and_too_many_are_none(
             request.value for request in (Request.READY, Request.RESTART, Request.RELOAD)
         )
         # The demo may be busy: nobody waits for it.
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             assert {ask("POST", "/restart")[0] for _ in range(5000)} == {202}
         assert set(ours.recv(1_000_000)) == set(Request.RESTART.value)
     # And it may be gone.
     assert ask("POST", "/restart")[0] == 202
     assert application._watch is not None
     assert application._control is not None
-    application._watch.join(PATIENCE)
+    application._watch.join(TIMEOUT)
     assert application._watch.dead
     application._control.close()

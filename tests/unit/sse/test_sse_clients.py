@@ -14,7 +14,7 @@ import sseclient
 from pglisten import Broadcaster, sse
 from pglisten._sse.stream import HEARTBEAT
 from pglisten.testing import FakeBackend, FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 
 Events: TypeAlias = Iterator[tuple[str, str]]
 PAYLOADS = ["42", "", " leading space", "two\nlines\n", "\u2028 is no \x0b line \x85 break: \x1c", "\ufeffä"]
@@ -75,7 +75,7 @@ def test_each_event_comes_at_once_and_there_are_no_other_events(
     headers = {"Last-Event-ID": "x-1"} if came_back else {}
     received: list[tuple[str, str]] = []
     with (
-        gevent.Timeout(PATIENCE),
+        gevent.Timeout(TIMEOUT),
         httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://test") as client,
     ):
         for event in receive(client, headers):
