@@ -11,6 +11,7 @@ pytest_plugins = [
     "support.fixtures.gunicorn",
     "support.fixtures.leaks",
     "support.fixtures.listeners",
+    "support.fixtures.broadcasters",
     "support.fixtures.diagnosis",
     "support.fixtures.programs",
     "support.fixtures.examples",

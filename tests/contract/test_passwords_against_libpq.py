@@ -26,11 +26,6 @@ NOWHERE = "/no/such"
 
 
 @pytest.fixture(scope="module")
-def libpq() -> Libpq:
-    return Libpq()
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("home") / ".pgpass"
     path.touch(mode=0o600)

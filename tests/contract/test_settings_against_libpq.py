@@ -31,11 +31,6 @@ NOWHERE = "/no/such/directory"
 
 
 @pytest.fixture(scope="module")
-def libpq() -> Libpq:
-    return Libpq()
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("settings")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
@@ -11,32 +10,12 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Broadcaster, Subscription
-from pglisten.testing import Proxy
 from support.broadcasters import payloads, queue_is_empty, settle
+from support.fixtures.broadcasters import MakeBroadcaster
 from support.fixtures.listeners import Events, succeeds
+from support.fixtures.proxy import MakeProxy
 from support.servers.server import Server
 from support.timeouts import TIMEOUT
-
-MakeBroadcaster = Callable[..., Broadcaster]
-
-
-@pytest.fixture
-def make_broadcaster(server: Server, backend_name: str) -> Iterator[MakeBroadcaster]:
-    made: list[Broadcaster] = []
-
-    def make(dsn: str | None = None, **options: object) -> Broadcaster:
-        options.setdefault("min_reconnect_interval", 0.02)
-        made.append(Broadcaster(dsn or server.dsn(), backend=backend_name, **options))
-        return made[-1]
-
-    yield make
-    for broadcaster in made:
-        broadcaster.close()
-
-
-@pytest.fixture
-def broadcaster(make_broadcaster: MakeBroadcaster) -> Broadcaster:
-    return make_broadcaster()
 
 
 def test_hundreds_of_subscriptions_have_one_session(server: Server, broadcaster: Broadcaster) -> None:
@@ -60,7 +39,7 @@ def test_what_is_committed_once_subscribe_has_returned_comes(
 
 
 def test_two_thousand_channels_at_once_cost_a_few_round_trips(
-    server: Server, make_broadcaster: MakeBroadcaster, proxy: Callable[..., Proxy]
+    server: Server, make_broadcaster: MakeBroadcaster, proxy: MakeProxy
 ) -> None:
     between = proxy(server)
     broadcaster = make_broadcaster(server.dsn(host=between.host, port=between.port))
@@ -96,7 +75,7 @@ def test_after_a_loss_all_have_a_marker_and_go_on(server: Server, make_broadcast
 
 
 def test_one_subscribed_while_there_is_no_connection_returns_with_the_next(
-    server: Server, make_broadcaster: MakeBroadcaster, proxy: Callable[..., Proxy]
+    server: Server, make_broadcaster: MakeBroadcaster, proxy: MakeProxy
 ) -> None:
     between, events = proxy(server), Events()
     between.refuse()
@@ -157,7 +136,7 @@ def test_after_a_fork_each_process_has_its_own(server: Server, backend_name: str
 
 @pytest.mark.slow
 def test_whoever_comes_and_goes_and_whatever_breaks_nothing_is_missing_without_a_marker(
-    server: Server, make_broadcaster: MakeBroadcaster, proxy: Callable[..., Proxy]
+    server: Server, make_broadcaster: MakeBroadcaster, proxy: MakeProxy
 ) -> None:
     seed = random.SystemRandom().randrange(10**9)
     print(f"seed {seed}")

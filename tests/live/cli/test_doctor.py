@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -17,18 +16,11 @@ from pglisten._cli.doctor.checks import CHECKS
 from pglisten._connection import connect as _dial
 from pglisten._connection import resolve as _resolve
 from pglisten._conninfo import ConnInfo
-from pglisten.testing import Proxy
-from support.doctor import SECRET, Examine, examiner, run
+from support.doctor import SECRET, Examine, run
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.tls import TlsServer
 from support.servers.server import Server
 from support.servers.wrong_server import wrong_server
-
-MakeProxy = Callable[..., Proxy]
-
-
-@pytest.fixture
-def examine(capfd: pytest.CaptureFixture[str], backend_name: str) -> Examine:
-    return examiner(capfd, backend_name)
 
 
 def test_of_a_healthy_server_nothing_is_bad(examine: Examine, server: Server, backend_name: str) -> None:

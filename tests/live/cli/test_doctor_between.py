@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,29 +15,23 @@ from pglisten._cli.doctor.checks import Diagnosis
 from pglisten._cli.doctor.verdicts import Status
 from pglisten._connection import connect as _dial
 from pglisten._conninfo import ConnInfo
-from pglisten.testing import Proxy
-from support.doctor import Examine, examiner
+from support.doctor import Examine
 from support.fixtures import pgbouncer as pooler
 from support.fixtures.leaks import settle
 from support.fixtures.pgbouncer import PgBouncer, StartPgBouncer
 from support.fixtures.programs import LIMIT, Program, StartProgram
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.standby import StandbyPair
 from support.servers.server import Server
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
 
-MakeProxy = Callable[..., Proxy]
 
 PROGRAM = """
 import sys
 from pglisten._cli.main import main
 sys.exit(main(["doctor", *sys.argv[1:]]))
 """
-
-
-@pytest.fixture
-def examine(capfd: pytest.CaptureFixture[str], backend_name: str) -> Examine:
-    return examiner(capfd, backend_name)
 
 
 def listening(pooler: PgBouncer) -> set[str | None]:

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pglisten
-from pglisten import Broadcaster, InvalidChannelName, Listener, ListenerConnection, Notification, sse
-from pglisten.testing import Proxy
+from pglisten import InvalidChannelName, Listener, ListenerConnection, Notification, sse
+from support.fixtures.broadcasters import MakeBroadcaster
 from support.fixtures.listeners import Events, MakeConnection, MakeListener, fence
+from support.fixtures.proxy import MakeProxy
 from support.moments import hold_before
 from support.programs.wsgi import WsgiClient, refused
 from support.servers.control import Control
@@ -70,19 +71,6 @@ def kind(
     return make_listener if request.param == "Listener" else make_connection
 
 
-@pytest.fixture
-def broadcaster_to(backend_name: str) -> Iterator[Callable[[str], Broadcaster]]:
-    made: list[Broadcaster] = []
-
-    def make(dsn: str) -> Broadcaster:
-        made.append(Broadcaster(dsn, backend=backend_name, min_reconnect_interval=0.02))
-        return made[-1]
-
-    yield make
-    for broadcaster in made:
-        broadcaster.close()
-
-
 def held(control: Control, name: str) -> str:
     """Return what the server has after LISTEN of *name*; ``""`` if it refuses."""
     try:
@@ -115,14 +103,14 @@ def test_a_name_that_the_database_would_alter_is_refused(
 
 @pytest.mark.parametrize(("encoding", "name", "why"), ALTERED)
 def test_a_subscription_to_such_a_name_is_refused_and_the_others_go_on(
-    broadcaster_to: Callable[[str], Broadcaster],
+    make_broadcaster: MakeBroadcaster,
     server: Server,
     databases: dict[str, Control],
     encoding: str,
     name: str,
     why: str,
 ) -> None:
-    broadcaster = broadcaster_to(server.dsn(dbname=encoding.lower()))
+    broadcaster = make_broadcaster(server.dsn(dbname=encoding.lower()))
     kept = broadcaster.subscribe("ascii", timeout=TIMEOUT)
     with pytest.raises(InvalidChannelName, match=why):
         broadcaster.subscribe("another", name, timeout=TIMEOUT)
@@ -134,9 +122,9 @@ def test_a_subscription_to_such_a_name_is_refused_and_the_others_go_on(
 
 
 def test_an_event_stream_of_such_a_name_is_a_bad_request(
-    broadcaster_to: Callable[[str], Broadcaster], server: Server, databases: dict[str, Control]
+    make_broadcaster: MakeBroadcaster, server: Server, databases: dict[str, Control]
 ) -> None:
-    app = sse.app(broadcaster_to(server.dsn(dbname="euc_jp")), authorize=lambda environ, channel: True)
+    app = sse.app(make_broadcaster(server.dsn(dbname="euc_jp")), authorize=lambda environ, channel: True)
     with contextlib.closing(WsgiClient()) as client:
         response = client.ask(app, query="channel=" + quote(LONGER))
         assert response.status == "400 Bad Request"
@@ -197,7 +185,7 @@ def test_of_many_that_are_asked_for_at_once_the_altered_are_refused_and_no_other
 
 def test_back_in_a_database_of_another_encoding_only_what_it_keeps_is_listened_to(
     make_listener: MakeListener,
-    broadcaster_to: Callable[[str], Broadcaster],
+    make_broadcaster: MakeBroadcaster,
     server: Server,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -207,7 +195,7 @@ def test_back_in_a_database_of_another_encoding_only_what_it_keeps_is_listened_t
         listener = make_listener(
             server.dsn(dbname="moved"), event_callback=events, max_reconnect_interval=0.05
         )
-        broadcaster = broadcaster_to(server.dsn(dbname="moved"))
+        broadcaster = make_broadcaster(server.dsn(dbname="moved"))
         for name in ("kept", "日本", LONGER, "a😀"):
             listener.listen(name, timeout=TIMEOUT)
         kept, given_up = (broadcaster.subscribe(name, timeout=TIMEOUT) for name in ("日本", LONGER))
@@ -236,7 +224,7 @@ CHECK = b"::pg_catalog.name"
 
 
 def test_what_happens_while_the_name_is_checked_breaks_nothing(
-    make_listener: MakeListener, proxy: Callable[..., Proxy], server: Server, databases: dict[str, Control]
+    make_listener: MakeListener, proxy: MakeProxy, server: Server, databases: dict[str, Control]
 ) -> None:
     between = proxy(server)
     listener = make_listener(server.dsn(dbname="euc_jp", host=between.host, port=between.port))

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import gevent
@@ -14,16 +13,14 @@ import pytest
 
 from pglisten import ConnectionFailed, InvalidChannelName, ListenerClosed, ServerError
 from pglisten._connection import resolve as _resolve
-from pglisten.testing import Proxy
 from support.fixtures.diagnosis import SECRET, Diagnose, app, says
 from support.fixtures.listeners import Events, MakeConnection, MakeListener, fence
 from support.fixtures.pgbouncer import StartPgBouncer
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.standby import StandbyPair
 from support.fixtures.tls import PASSWORD, PLAIN_ONLY, TLS_ONLY, TlsServer
 from support.servers.server import PrivateServer, Server
 from support.servers.wrong_server import Script, Then, wrong_server
-
-MakeProxy = Callable[..., Proxy]
 
 
 @pytest.mark.parametrize(

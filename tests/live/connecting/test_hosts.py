@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -13,12 +13,10 @@ from gevent.event import Event
 
 from pglisten import ConnectionFailed, ListenerClosed, OperationTimeout
 from pglisten._connection import resolve as _resolve
-from pglisten.testing._proxy import Proxy
 from support.fixtures.listeners import MakeConnection, MakeListener
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.standby import StandbyPair
 from support.servers.server import Server
-
-MakeProxy = Callable[..., Proxy]
 
 
 @pytest.fixture

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 import pglisten
-from pglisten.testing import Proxy
 from support.fixtures.listeners import Events, MakeConnection, MakeListener, fence
 from support.fixtures.pgbouncer import StartPgBouncer
+from support.fixtures.proxy import MakeProxy
 from support.servers.server import Server
 
 pytestmark = pytest.mark.slow  # A process of its own for each test: on one Python.
-
-MakeProxy = Callable[..., Proxy]
 
 
 def test_in_session_mode_notifications_come(

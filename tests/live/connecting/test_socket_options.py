@@ -12,7 +12,7 @@ import pytest
 import pglisten
 from pglisten._connection.connect import dial
 from pglisten.backend import ConnInfo
-from pglisten.testing import Proxy
+from support.fixtures.proxy import MakeProxy
 from support.servers.server import Server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the options' names are Linux's")
@@ -21,9 +21,7 @@ DEFAULTS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER
 
 
 @pytest.fixture
-def dialled(
-    backend_name: str, proxy: Callable[..., Proxy], server: Server
-) -> Callable[..., tuple[int, dict[str, int]]]:
+def dialled(backend_name: str, proxy: MakeProxy, server: Server) -> Callable[..., tuple[int, dict[str, int]]]:
     """Dial with these keywords; return SO_KEEPALIVE and the options of TCP."""
     between = proxy(server)  # whatever the server is reached by, this is TCP
 

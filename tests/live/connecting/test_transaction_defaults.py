@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -11,9 +11,9 @@ import pytest
 import pglisten
 from pglisten import ListenerConnection
 from pglisten._sql import READ_COMMITTED, TRIM_QUEUE, names_query
-from pglisten.testing import Proxy
 from support.fixtures.listeners import MakeConnection, MakeListener, fence
 from support.fixtures.pgbouncer import StartPgBouncer
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.standby import StandbyPair
 from support.servers.server import Server
 from support.timeouts import TIMEOUT
@@ -72,7 +72,7 @@ def test_the_librarys_own_questions_do_not_wait_for_the_writer(
 
 
 def test_a_lost_connection_is_found_by_a_ping(
-    make_connection: MakeConnection, proxy: Callable[..., Proxy], server: Server
+    make_connection: MakeConnection, proxy: MakeProxy, server: Server
 ) -> None:
     between = proxy(server)
     connection = make_connection(server.dsn(host=between.host, port=between.port))

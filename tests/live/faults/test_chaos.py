@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pglisten.testing import Proxy
 from support.chaos.run import Run, Setting
 from support.chaos.servers import Servers
+from support.fixtures.proxy import MakeProxy
 
 # The janitor from the start: what it opens would look like a leak of the first test.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("janitor")]
@@ -29,7 +29,7 @@ SHOWN = 5
 )
 def test_nothing_is_lost_without_a_marker_whatever_goes_wrong(
     request: pytest.FixtureRequest,
-    proxy: Callable[..., Proxy],
+    proxy: MakeProxy,
     report: Callable[[str], None],
     tmp_path: Path,
     chaos_seed: int,

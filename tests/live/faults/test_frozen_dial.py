@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import gevent
 import pytest
@@ -12,12 +11,12 @@ import pglisten
 from pglisten.testing import DOWN, Proxy
 from pglisten.testing.contract._observing import Ticker
 from support.fixtures.listeners import MakeConnection
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.tls import TlsServer
 from support.servers.server import Server
 
 pytestmark = pytest.mark.slow  # Each waits for several attempts to take too long.
 
-MakeProxy = Callable[..., Proxy]
 
 CONNECT_TIMEOUT = 0.4
 

@@ -19,12 +19,12 @@ from pglisten import Listener, ListenerEvent
 from pglisten.testing import BOTH, DOWN, UP, Proxy
 from pglisten.testing._proxy import Direction
 from support.fixtures.listeners import MakeListener, fence
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.tls import TlsServer
 from support.servers.server import PrivateServer, Server
 
 pytestmark = pytest.mark.slow  # Each waits for a silence to become too long.
 
-MakeProxy = Callable[..., Proxy]
 
 INTERVAL, TIMEOUT = 0.5, 0.5
 
@@ -54,11 +54,6 @@ class Loss:
         assert isinstance(self.error, pglisten.ConnectionLost)
         assert self.moment >= earliest, f"given up {earliest - self.moment:.3f} s early: {self.error}"
         assert self.moment <= latest + ALLOWANCE, f"found {self.moment - latest:.3f} s late: {self.error}"
-
-
-@pytest.fixture
-def between(proxy: MakeProxy, server: Server) -> Proxy:
-    return proxy(server)
 
 
 @pytest.fixture

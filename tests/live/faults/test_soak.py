@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from pglisten.testing import Proxy
 from support.chaos.faults import Faults
 from support.chaos.servers import Servers
 from support.chaos.soak import Forgetful, Soak, not_flat
 from support.fixtures.listeners import MakeListener
+from support.fixtures.proxy import MakeProxy
 from support.servers.server import PrivateServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.soak]
 def test_steady_traffic_with_faults_needs_no_more_in_the_end_than_in_the_beginning(
     make_listener: MakeListener,
     private_server: PrivateServer,
-    proxy: Callable[..., Proxy],
+    proxy: MakeProxy,
     report: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
     chaos_seed: int,

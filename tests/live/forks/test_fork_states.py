@@ -15,12 +15,12 @@ from pglisten._listener.states import State
 from pglisten.testing import UP, Proxy
 from pglisten.testing._proxy import DOWN
 from support.fixtures.programs import CHILDREN, Program, StartProgram
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 from support.moments import hold_before
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
 
-MakeProxy: TypeAlias = Callable[..., Proxy]
 
 IN_A_STATE = (
     CHILDREN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import gevent
 import pytest
@@ -18,11 +18,10 @@ from pglisten._listener.states import State
 from pglisten.testing import Proxy
 from pglisten.testing._proxy import DOWN, UP
 from support.fixtures.listeners import Events, MakeListener
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 from support.fixtures.tls import TlsServer
 from support.moments import hold_before, stopwatch
-
-MakeProxy: TypeAlias = Callable[..., Proxy]
 
 PROMISE = 1.0
 """Seconds that close() takes at the most."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import gevent
 import pytest
@@ -11,12 +10,10 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Listener, ListenerConnection, ListenerEvent
-from pglisten.testing import Proxy
 from support.fixtures.listeners import Events, MakeConnection, MakeListener
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 from support.moments import stopwatch
-
-MakeProxy: TypeAlias = Callable[..., Proxy]
 
 PROMISE = 1.0
 """Seconds that close() takes at the most."""

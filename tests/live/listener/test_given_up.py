@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import gevent
 
-from pglisten.testing import Proxy
 from pglisten.testing._proxy import DOWN
 from support.fixtures.listeners import MakeListener, fence
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 
 
 def test_what_a_channel_brought_while_it_was_open_survives_a_listen_that_is_given_up_later(
-    make_listener: MakeListener, proxy: Callable[..., Proxy], server: Server
+    make_listener: MakeListener, proxy: MakeProxy, server: Server
 ) -> None:
     between = proxy(server)
     listener = make_listener(server.dsn(host=between.host, port=between.port), queue_size=1)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import gevent
 import pytest
 
 import pglisten
 from pglisten import Listener
-from pglisten.testing import DOWN, UP, Proxy
+from pglisten.testing import DOWN, UP
 from support.fixtures.listeners import Events, MakeListener, fence
+from support.fixtures.proxy import MakeProxy
 from support.servers.server import Server
-
-MakeProxy = Callable[..., Proxy]
 
 READY = b"Z\0\0\0\5I"
 """ReadyForQuery, outside a transaction: the last message of an answer."""

@@ -15,13 +15,7 @@ from support.fixtures.listeners import Events, MakeListener, fence
 from support.fixtures.servers import Server
 from support.moments import hold_before, stopwatch
 
-MakeProxy: TypeAlias = Callable[..., Proxy]
 Through: TypeAlias = Callable[..., Listener]
-
-
-@pytest.fixture
-def between(proxy: MakeProxy, server: Server) -> Proxy:
-    return proxy(server)
 
 
 @pytest.fixture

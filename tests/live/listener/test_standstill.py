@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import gevent
 import pytest
 
 import pglisten
 from pglisten import Listener
-from pglisten.testing import Proxy
 from support.fixtures.listeners import Events, MakeListener, fence
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
-
-MakeProxy = Callable[..., Proxy]
 
 
 def _fill(listener: Listener, server: Server, count: int = 3000) -> None:

@@ -11,11 +11,10 @@ from gevent import monkey
 
 import pglisten
 from pglisten import Listener, ListenerConnection
-from pglisten.testing import Proxy
 from support.fixtures.listeners import Events, MakeConnection, MakeListener, fence
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 
-MakeProxy: TypeAlias = Callable[..., Proxy]
 Owner: TypeAlias = Any
 How: TypeAlias = Literal["refused", "answers"]
 

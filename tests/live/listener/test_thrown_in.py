@@ -19,14 +19,13 @@ from gevent.event import Event
 from pglisten import Broadcaster, ListenerConnection, load_backend
 from pglisten._connection import resolve as _resolve
 from pglisten._conninfo import ConnInfo
-from pglisten.testing import Proxy
 from pglisten.testing._proxy import UP
 from support.fixtures.listeners import MakeConnection, MakeListener
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 from support.programs.thrown_in import THROWN_IN, throw_into
 from support.servers.wrong_server import authentication
 
-MakeProxy = Callable[..., Proxy]
 Place = tuple[str, Callable[[], object]]
 """A DSN, and a function that returns once a client waits there."""
 

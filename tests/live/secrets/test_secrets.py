@@ -18,6 +18,7 @@ from pglisten import Broadcaster, Listener, ListenerConnection, ListenerEvent, l
 from pglisten._conninfo import ConnInfo
 from pglisten.testing import DOWN, Proxy
 from support.fixtures.listeners import Events, MakeConnection, MakeListener
+from support.fixtures.proxy import MakeProxy
 from support.fixtures.secrets import MARK, PAYLOAD, Searched
 from support.fixtures.vault import METHODS, STRANGER, Reach, raised
 from support.moments import hold_before
@@ -25,8 +26,6 @@ from support.servers.server import PrivateServer
 from support.servers.wrong_server import Script, Then, authentication, error, wrong_server
 
 pytestmark = pytest.mark.slow  # Hundreds of mistakes and moments: on one Python.
-
-MakeProxy = Callable[..., Proxy]
 
 
 def look_at(searched: Searched, made: Listener | ListenerConnection, dsn: str) -> None:

@@ -21,12 +21,6 @@ HEARTBEAT = 0.05
 
 
 @pytest.fixture
-def broadcaster(server: Server, backend_name: str) -> Iterator[Broadcaster]:
-    with Broadcaster(server.dsn(), backend=backend_name, min_reconnect_interval=0.02) as made:
-        yield made
-
-
-@pytest.fixture
 def port(broadcaster: Broadcaster) -> Iterator[int]:
     app = sse.app(broadcaster, lambda environ, channel: True, heartbeat=HEARTBEAT)
     with _serving(app) as web:
