@@ -38,7 +38,7 @@ class TestOverTcp(Bundled, BackendContract, WireContract):
 class TestOverAUnixSocket(Bundled, ConnectContract, EndContract):
     @pytest.fixture
     def dsn(self, auth_server: TlsServer) -> str:
-        return auth_server.login("scram-sha-256", unix=True)
+        return auth_server.login("scram-sha-256", host=auth_server.socket_directory)
 
 
 class TestOverTls(Bundled, TlsContract):
@@ -67,4 +67,4 @@ class TestLogin(Bundled, AuthenticationContract):
 class TestLoginOverAUnixSocket(Bundled, AuthenticationContract):
     @pytest.fixture
     def logins(self, auth_server: TlsServer) -> Mapping[str, str]:
-        return {method: auth_server.login(method, unix=True) for method in METHODS}
+        return {method: auth_server.login(method, host=auth_server.socket_directory) for method in METHODS}

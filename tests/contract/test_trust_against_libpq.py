@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -100,7 +101,7 @@ def test_revocation_lists_of_the_home_directory_are_not_for_the_systems_authorit
 
 RSA = rsa.generate_private_key(65537, 2048)
 PSS = padding.PSS(padding.MGF1(hashes.SHA384()), hashes.SHA384.digest_size)
-SIGNATURES = {
+SIGNATURES: dict[str, tuple[Any, Any, Any]] = {
     "ecdsa-sha384": (ec.generate_private_key(ec.SECP384R1()), hashes.SHA384(), None),
     "rsa-sha256": (RSA, hashes.SHA256(), None),
     "rsa-sha512": (RSA, hashes.SHA512(), None),

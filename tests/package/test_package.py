@@ -8,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_the_wheel_built_from_the_sdist_equals_the_one_built_from_the_tree(
 ) -> None:
     with tarfile.open(sdist) as archive:
         # Pythons before 3.11.4 have no filters, and later ones warn without.
-        trusted = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        trusted: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         archive.extractall(tmp_path / "unpacked", **trusted)
     (source,) = (tmp_path / "unpacked").iterdir()
     assert _contents(_build(source, tmp_path / "again", "wheel")) == _contents(wheel)

@@ -97,7 +97,7 @@ class OpenTelemetry(Agent):
 
         from opentelemetry import trace
 
-        trace.get_current_span().record_exception(sys.exc_info()[1])  # type: ignore[arg-type]
+        trace.get_current_span().record_exception(sys.exc_info()[1])
 
 
 class DbApi(OpenTelemetry):
@@ -159,7 +159,7 @@ class Datadog(Agent):
 
         span = tracer.current_span()
         assert span is not None
-        span.set_exc_info(*sys.exc_info())  # type: ignore[arg-type]
+        span.set_exc_info(*sys.exc_info())
 
 
 class Elastic(Agent):

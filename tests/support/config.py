@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -54,11 +55,11 @@ def key(option: str) -> str:
     return f"PGLISTEN_{option.upper()}"
 
 
-def options(config: object, **overrides: object) -> dict[str, object]:
+def options(config: object, **overrides: Any) -> dict[str, object]:
     return Given.from_config(config, **overrides).options
 
 
-def refusal(config: object, **overrides: object) -> str:
+def refusal(config: object, **overrides: Any) -> str:
     """Return the one line with which both classes refuse *config*."""
     said = set()
     for made in (Listener, Broadcaster):

@@ -24,10 +24,15 @@ def consume() -> None:
     seen.extend(None if notification is None else notification.payload for notification in listener)
 
 
+def listen() -> None:
+    if "orders" not in listener.channels:
+        listener.listen("orders")
+
+
 def start() -> None:
     """In each worker: listen, and consume in a greenlet."""
     gevent.spawn(consume)
-    gevent.spawn(lambda: "orders" in listener.channels or listener.listen("orders"))
+    gevent.spawn(listen)
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -86,7 +86,7 @@ class TestSslmode:
             connect_to(tls_server.login("trust", sslrootcert="system", host="localhost"))
 
     def test_a_unix_socket_is_never_encrypted(self, tls_server: TlsServer) -> None:
-        assert not is_tls(tls_server.login("trust", unix=True, sslmode="require"))
+        assert not is_tls(tls_server.login("trust", host=tls_server.socket_directory, sslmode="require"))
 
     def test_the_newest_version_allowed_is_used(self, tls_server: TlsServer) -> None:
         dsn = tls_server.login("trust", sslmode="require", ssl_max_protocol_version="TLSv1.2")
@@ -163,7 +163,9 @@ class TestLoggingIn:
     @pytest.mark.parametrize("unix", [False, True])
     @pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password", "trust"])
     def test_every_method(self, tls_server: TlsServer, method: str, unix: bool) -> None:
-        connect_to(tls_server.login(method, unix=unix)).close()
+        connect_to(
+            tls_server.login(method, **({"host": tls_server.socket_directory} if unix else {}))
+        ).close()
 
     @pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password"])
     def test_no_password_is_said_before_the_server_is_bothered(

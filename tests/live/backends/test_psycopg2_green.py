@@ -83,5 +83,5 @@ def test_a_session_works_alike_in_green_processes_and_others(server: Any, green:
 
 
 def test_importing_the_backend_makes_nothing_green() -> None:
-    assert pglisten_psycopg2.make_green
+    assert callable(pglisten_psycopg2.make_green)
     assert psycopg2.extensions.get_wait_callback() is None

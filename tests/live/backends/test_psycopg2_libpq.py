@@ -16,7 +16,7 @@ from gevent.socket import wait_read
 from psycopg2 import _psycopg
 
 import pglisten_psycopg2
-from pglisten._connection.connect import resolve
+from pglisten._connection.resolve import resolve
 from pglisten._conninfo import ConnInfo
 from pglisten.backend import Notification
 from pglisten.errors import ConfigurationError, ConnectionFailed, ConnectionLost
@@ -40,7 +40,7 @@ def without_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def frames_of_backend_and_driver(traceback: TracebackType | None) -> Iterator[str]:
-    folders = tuple(os.path.dirname(package.__file__) for package in (pglisten_psycopg2, psycopg2))
+    folders = tuple(os.path.dirname(str(package.__file__)) for package in (pglisten_psycopg2, psycopg2))
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if code.co_filename.startswith(folders):

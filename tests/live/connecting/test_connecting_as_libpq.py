@@ -37,16 +37,17 @@ def ask() -> Iterator[Ask]:
     process = subprocess.Popen(
         [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None
+    assert stdout is not None
 
     def ask(way: str, dsn: str, environ: dict[str, str]) -> Answer:
-        print(json.dumps({"way": way, "dsn": dsn, "environ": environ}), file=process.stdin, flush=True)
-        return Answer(**json.loads(process.stdout.readline()))
+        print(json.dumps({"way": way, "dsn": dsn, "environ": environ}), file=stdin, flush=True)
+        return Answer(**json.loads(stdout.readline()))
 
     with process:
         yield ask
-        process.stdin.close()
+        stdin.close()
         assert process.wait(20) == 0
 
 

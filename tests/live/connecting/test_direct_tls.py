@@ -107,7 +107,7 @@ def other_tls_port(tmp_path: Path) -> Iterator[int]:
     context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
     server = StreamServer(("127.0.0.1", 0), lambda link, _: link.recv(1), ssl_context=context)
     server.start()
-    yield server.server_port
+    yield server.server_port  # type: ignore[misc]  # Not None once it serves.
     server.stop()
 
 
@@ -128,4 +128,4 @@ def test_a_mode_that_would_do_without_tls_is_refused(make_connection: MakeConnec
 def test_a_unix_socket_takes_no_notice_of_it(
     make_connection: MakeConnection, direct_server: TlsServer
 ) -> None:
-    make_connection(direct_server.login("trust", unix=True, **DIRECT))
+    make_connection(direct_server.login("trust", host=direct_server.socket_directory, **DIRECT))

@@ -27,7 +27,7 @@ def name_service(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
     def getaddrinfo(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
         if host not in names:
-            return list(real(host, port, **options))  # type: ignore[arg-type]
+            return list(real(host, port, **options))
         if not names[host]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in names[host]]
@@ -36,7 +36,7 @@ def name_service(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     return names
 
 
-def _dsn(server: Server, hosts: str, ports: str | int, **keywords: object) -> str:
+def _dsn(server: Server, hosts: str, ports: object, **keywords: object) -> str:
     return server.dsn(host=hosts, port=ports, application_name="hosts", **keywords)
 
 

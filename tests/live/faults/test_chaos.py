@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_nothing_is_lost_without_a_marker_whatever_goes_wrong(
     chaos_seed: int,
     chaos_seconds: float,
     backend_name: str,
-    overflow: str,
+    overflow: Any,
     topology: str,
 ) -> None:
     if topology == "one server":

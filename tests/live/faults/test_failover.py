@@ -63,14 +63,14 @@ def test_after_a_promotion_the_listener_is_on_the_new_primary(
     )
     listener.listen("orders", timeout=20)
     standby_pair.primary.notify("orders", "before")
-    assert listener.get(timeout=20).payload == "before"  # type: ignore[union-attr]
+    assert listener.get(timeout=20).payload == "before"
     standby_pair.wait_caught_up()
     standby_pair.primary.kill()
     events.wait_for("CONNECTION_ATTEMPT_FAILED")
     standby_pair.promote()
     assert listener.get(timeout=20) is None
     standby_pair.primary.notify("orders", "after")
-    assert listener.get(timeout=20).payload == "after"  # type: ignore[union-attr]
+    assert listener.get(timeout=20).payload == "after"
     assert standby_pair.primary.sessions("failover") == 1
 
 

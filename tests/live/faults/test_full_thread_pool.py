@@ -24,7 +24,8 @@ def full_pool() -> Iterator[None]:
     busy = [pool.spawn(go_on.wait) for _ in range(pool.maxsize)]
     yield
     go_on.set()
-    gevent.joinall(busy, timeout=20, raise_error=True)
+    for each in busy:
+        each.get(timeout=20)
 
 
 def _connects(dsn: str, backend_name: str) -> None:

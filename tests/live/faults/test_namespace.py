@@ -14,7 +14,7 @@ from support.fixtures.namespace import RunInNamespace
 
 pytestmark = pytest.mark.slow  # A process with a server for each test, and seconds of silence.
 
-NO_HEARTBEAT = {"heartbeat_interval": None}
+NO_HEARTBEAT: dict[str, Any] = {"heartbeat_interval": None}
 
 ALLOWANCE = 4.0
 """Seconds that a busy machine, and the coarse timers of TCP, may take on top."""

@@ -99,7 +99,8 @@ def _resolver_held(scene: Scene) -> None:
 
     pool = gevent.get_hub().threadpool
     jobs = [pool.spawn(work) for _ in range(pool.maxsize)]
-    scene.cleanup.callback(gevent.joinall, jobs)
+    for job in jobs:
+        scene.cleanup.callback(job.wait)
     scene.cleanup.callback(gate.release)
     scene.make(host="localhost", connect_timeout=60.0)
     scene.wait_for_a_connection()

@@ -60,7 +60,7 @@ def test_from_a_consumer_what_is_queued_still_comes_and_then_its_iteration_ends(
 def test_from_many_greenlets_at_once_each_returns_when_it_has_ended_and_there_is_one_event(
     make_listener: MakeListener,
 ) -> None:
-    events, release, returned = Events(), Event(), []
+    events, release, returned = Events(), Event(), list[object]()
 
     def callback(event: ListenerEvent, error: Exception | None) -> None:
         events(event, error)
@@ -99,7 +99,7 @@ def test_a_closer_that_is_killed_or_out_of_time_has_closed_all_the_same(
         gevent.idle()
         closer.kill()
     else:
-        with gevent.Timeout(0.01, False):
+        with gevent.Timeout(0.01, False):  # type: ignore[arg-type]
             listener.close(timeout=None)
             pytest.fail("it did not wait for the callback")
     assert listener.closed

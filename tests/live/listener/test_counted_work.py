@@ -145,7 +145,7 @@ def test_idle_listeners_never_run_while_another_is_busy(
     for number, listener in enumerate(idle):
         listener.listen(f"idle {number}", timeout=20)
         fence(listener, f"idle {number}")
-    theirs: list[greenlet.greenlet] = [gevent.spawn(listener.get) for listener in idle]
+    theirs: list[Any] = [gevent.spawn(listener.get) for listener in idle]
     for listener in idle:
         link = listener._supervisor.require_connection()
         theirs += [link._greenlet, listener._supervisor._greenlet]

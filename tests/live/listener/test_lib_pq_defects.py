@@ -133,8 +133,8 @@ def test_pings_around_a_loss_are_answered_or_say_why_not(make_listener: MakeList
 
     def ping_until_lost() -> str | None:
         try:
-            while listener.ping(timeout=20):
-                pass
+            while True:
+                listener.ping(timeout=20)
         except pglisten.ConnectionLost as error:
             return error.sqlstate
         except pglisten.NotConnected:

@@ -22,7 +22,10 @@ def user_of(dsn: str) -> str:
 @pytest.mark.parametrize("unix", [False, True])
 @pytest.mark.parametrize("method", [method for method in LOGINS if method != "cert"])
 def test_every_method_lets_its_user_in(auth_server: TlsServer, method: str, unix: bool) -> None:
-    assert user_of(auth_server.login(method, unix=unix)) == LOGINS[method]
+    assert (
+        user_of(auth_server.login(method, **({"host": auth_server.socket_directory} if unix else {})))
+        == LOGINS[method]
+    )
 
 
 @pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password"])

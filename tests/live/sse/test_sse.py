@@ -24,7 +24,7 @@ HEARTBEAT = 0.05
 def port(broadcaster: Broadcaster) -> Iterator[int]:
     app = sse.app(broadcaster, lambda environ, channel: True, heartbeat=HEARTBEAT)
     with _serving(app) as web:
-        yield web.server_port
+        yield web.server_port  # type: ignore[misc]  # Not None once it serves.
 
 
 @contextlib.contextmanager

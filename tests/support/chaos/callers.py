@@ -139,7 +139,7 @@ class Callers:
             "ping": lambda: listener.ping(timeout),
         }
         if end == "gevent.Timeout":
-            with gevent.Timeout(limit, False):
+            with gevent.Timeout(limit, False):  # type: ignore[arg-type]
                 self._guarded(name, calls[name], limit)
         elif end == "kill":
             victim = gevent.spawn(self._guarded, name, calls[name], limit)

@@ -15,7 +15,7 @@ import gevent
 
 from pglisten import Listener
 from pglisten.testing import Proxy
-from pglisten.testing._proxy import BOTH, DOWN, UP
+from pglisten.testing._proxy import BOTH, DOWN, UP, Direction
 from support.chaos.history import Fault, History
 from support.chaos.servers import Servers
 
@@ -122,15 +122,15 @@ class Faults:
         gevent.sleep(fault.hold)
         self._each(lambda proxy: proxy.cut_after(None))
 
-    def _black_hole(self, fault: Planned, direction: object) -> None:
-        self._each(lambda proxy: proxy.drop(direction))  # type: ignore[arg-type]
+    def _black_hole(self, fault: Planned, direction: Direction) -> None:
+        self._each(lambda proxy: proxy.drop(direction))
         gevent.sleep(fault.hold)
         # What has lost bytes must never be heard of again: TCP would not deliver the rest either.
         self._each(lambda proxy: proxy.cut("rst" if fault.amount % 2 else "fin"))
         self._each(lambda proxy: proxy.release())
 
-    def _stall(self, fault: Planned, direction: object) -> None:
-        self._each(lambda proxy: proxy.stall(direction))  # type: ignore[arg-type]
+    def _stall(self, fault: Planned, direction: Direction) -> None:
+        self._each(lambda proxy: proxy.stall(direction))
         gevent.sleep(fault.hold)
         self._each(lambda proxy: proxy.release())
 

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import gevent
 import gevent.util
@@ -14,8 +15,9 @@ import pglisten
 from pglisten import Listener
 from pglisten.testing import Proxy
 from support.chaos.callers import Callers
-from support.chaos.checker import Violation, count_covered, violations
+from support.chaos.checker import count_covered, violations
 from support.chaos.consumers import Callback, Consumers
+from support.chaos.digest import Violation
 from support.chaos.faults import FAILOVER, NETWORK, SERVER, Faults, plan
 from support.chaos.history import Broken, Fault, Final, History
 from support.chaos.sender import Sender
@@ -42,7 +44,7 @@ class Setting:
     seed: int
     seconds: float
     backend: str
-    overflow: str
+    overflow: Literal["block", "drop_oldest"]
 
 
 class Run:
@@ -118,7 +120,7 @@ class Run:
                 return
         self._broken("notifications do not flow again")
 
-    def _close(self, consuming: gevent.Greenlet[[], None]) -> None:
+    def _close(self, consuming: gevent.Greenlet[..., Any]) -> None:
         started = time.monotonic()
         self.listener.close()
         if (took := time.monotonic() - started) > PROMPT:
@@ -130,7 +132,7 @@ class Run:
             if settle(server.sessions, 0):
                 self._broken(f"sessions are left on {server!r}: {server.pids()}")
 
-    def _end(self, what: str, greenlets: Sequence[gevent.Greenlet[..., object]]) -> None:
+    def _end(self, what: str, greenlets: Sequence[gevent.Greenlet[..., Any]]) -> None:
         """Wait for the end of *greenlets*, and pass on what they raised."""
         gevent.joinall(greenlets, timeout=RECOVERY_TIMEOUT)
         if not all(each.dead for each in greenlets):
@@ -140,7 +142,7 @@ class Run:
 
     def _broken(self, text: str) -> None:
         # Who waits where is what one wants to know, and is gone a moment later.
-        stacks = "\n".join(gevent.util.format_run_info(thread_stacks=False))
+        stacks = "\n".join(gevent.util.format_run_info(thread_stacks=False))  # type: ignore[arg-type]
         self.history.note(Broken(f"{text}\n{self.listener!r} {self.listener.stats()}\n{stacks}"))
 
     # The judgement

@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gevent
 import psutil
@@ -104,7 +104,7 @@ class Soak:
         """Soak, then wait until the last that was sent has come; returns with the listener closed."""
         self._listener.listen(CHANNEL, RECOVERY_TIMEOUT)
         consuming = gevent.spawn(self._consume)
-        others = [gevent.spawn(run) for run in (self._send, self._sample)]
+        others: list[gevent.Greenlet[..., Any]] = [gevent.spawn(run) for run in (self._send, self._sample)]
         others.append(gevent.spawn(self._disturb, seed))
         try:
             self._stopping.wait(self._seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import gevent
 from gevent import socket
@@ -144,8 +145,8 @@ class EventSource:
             self.ended_at = time.monotonic()
             self._changed.set()
 
-    def _read_head(self, file: object) -> None:
-        readline = file.readline  # type: ignore[attr-defined]
+    def _read_head(self, file: BinaryIO) -> None:
+        readline = file.readline
         _, _, self.status = readline().decode().rstrip().partition(" ")
         while line := readline().decode().rstrip():
             name, _, value = line.partition(":")

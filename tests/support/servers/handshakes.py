@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from socket import create_server, socket
 from types import TracebackType
+from typing import Any
 
 import psycopg2
 import pytest
@@ -91,10 +92,10 @@ class Clients:
         self.ca.write_text(authority)
 
     def dsn(self, host: str, **keywords: str) -> str:
-        place = {"host": host, "hostaddr": "127.0.0.1", "port": self.server.port, "gssencmode": "disable"}
-        return make_dsn(
-            user="app", dbname="app", **place, **{"sslmode": "verify-full", "sslrootcert": self.ca} | keywords
-        )
+        place: dict[str, Any] = {"host": host, "hostaddr": "127.0.0.1", "port": self.server.port}
+        checks: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": self.ca, "gssencmode": "disable"}
+        made: str = make_dsn(user="app", dbname="app", **place, **checks | keywords)
+        return made
 
     def libpq(self, host: str, **keywords: str) -> str:
         """Return why libpq refuses the certificate, ``""`` if it accepts it."""

@@ -190,7 +190,7 @@ class WrongServer:
                 return
 
 
-on_the_last = lambda: None  # noqa: E731
+on_the_last: Callable[[], None] = lambda: None  # noqa: E731
 """Called where a script is about to say the last that it says."""
 
 

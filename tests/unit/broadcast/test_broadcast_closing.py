@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from typing import Any
 
 import gevent
 import pytest
@@ -36,7 +37,7 @@ class TestTheEnd:
         closers[0].kill()
         may_end.set()
         gevent.joinall(closers, timeout=TIMEOUT, raise_error=True)
-        assert (server.sessions(), broadcaster._fan._greenlet.dead) == (frozenset(), True)  # type: ignore[union-attr]
+        assert (server.sessions(), broadcaster._fan._greenlet.dead) == (frozenset(), True)
 
     def test_a_consumer_may_call_it(self, server: FakeServer, broadcaster: Broadcaster) -> None:
         subscription = broadcaster.subscribe("a")
@@ -46,7 +47,7 @@ class TestTheEnd:
         assert server.sessions() == frozenset()
 
     @pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
-    def test_on_gap_may_call_it(self, server: FakeServer, broadcaster: Broadcaster, overflow: str) -> None:
+    def test_on_gap_may_call_it(self, server: FakeServer, broadcaster: Broadcaster, overflow: Any) -> None:
         subscription = broadcaster.subscribe("a", queue_size=1, overflow=overflow, on_gap=broadcaster.close)
         for number in range(5):
             server.notify("a", str(number))
@@ -140,7 +141,7 @@ class TestTheEnd:
             hub.destroy(destroy_loop=True)
             return loop
 
-        found = list[object]()
+        found = list[Any]()
         thread = threading.Thread(target=lambda: found.append(ended()))
         thread.start()
         thread.join()

@@ -111,7 +111,7 @@ def test_one_who_waits_no_more_takes_nothing_from_the_others(how: str) -> None:
     inbox = SubscriptionQueue(10, Overflow.BLOCK)
 
     def wait() -> None:
-        with gevent.Timeout(0.001 if how == "timeout" else 5, False):
+        with gevent.Timeout(0.001 if how == "timeout" else 5, False):  # type: ignore[arg-type]
             inbox.wait(None)
 
     given_up, other = gevent.spawn(wait), gevent.spawn(inbox.wait, 5)
@@ -153,7 +153,7 @@ def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
     inbox, went_on = SubscriptionQueue(10, Overflow.BLOCK), Event()
 
     def wait_and_go_on() -> bool:
-        with gevent.Timeout(5, False):
+        with gevent.Timeout(5, False):  # type: ignore[arg-type]
             try:
                 inbox.wait(5)
             except gevent.GreenletExit:

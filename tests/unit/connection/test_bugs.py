@@ -74,4 +74,4 @@ def test_an_error_that_led_to_itself_is_stripped_once() -> None:
         raise first
     assert first.__traceback__ is not None
     assert without_frames(first) is first
-    assert (first.__traceback__, second.__traceback__) == (None, None)
+    assert [each.__traceback__ for each in (first, second)] == [None, None]

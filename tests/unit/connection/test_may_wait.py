@@ -153,7 +153,7 @@ def test_in_gevents_own_signal_handler_everything_may_be_called(listener: Listen
     import os
     import signal
 
-    done: AsyncResult[float] = AsyncResult()
+    done: AsyncResult[Any] = AsyncResult()
 
     def handle() -> None:
         round_trip = listener.ping(TIMEOUT)
@@ -164,7 +164,7 @@ def test_in_gevents_own_signal_handler_everything_may_be_called(listener: Listen
     handler = gevent.signal_handler(signal.SIGUSR1, handle)
     try:
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert done.get(timeout=TIMEOUT) > 0
+        assert done.get(timeout=TIMEOUT)
     finally:
         handler.cancel()
 

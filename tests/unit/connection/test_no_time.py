@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gevent
 import pytest
 
@@ -33,10 +35,11 @@ def test_what_has_arrived_by_then_is_taken_in_that_one_turn(none: float) -> None
 
 def test_helpers_of_tests_let_others_run_too() -> None:
     with Proxy(("127.0.0.1", 9)) as between:
-        for call in (
+        calls: tuple[Callable[[], object], ...] = (
             lambda: FakeServer().wait_listened("a", timeout=0),
             lambda: between.wait_until(lambda: False, timeout=0),
-        ):
+        )
+        for call in calls:
             other = gevent.spawn(int)
             with pytest.raises(TimeoutError):
                 call()

@@ -122,7 +122,7 @@ def test_an_outcome_that_comes_in_the_turn_in_which_time_runs_out_counts() -> No
 
 
 class _ResolvesAsItTimesOut(Event):
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         self.set()
         return False
 

@@ -66,7 +66,7 @@ def asking(application: Application) -> Ask:
         }
         setup_testing_defaults(environ)
         started: list[Any] = []
-        answer = b"".join(application(environ, lambda *arguments: started.extend(arguments)))  # type: ignore[arg-type,return-value]
+        answer = b"".join(application(environ, lambda *arguments: started.extend(arguments)))  # type: ignore[arg-type]
         return int(started[0].split()[0]), dict(started[1]), answer
 
     return ask

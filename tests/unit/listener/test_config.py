@@ -168,9 +168,9 @@ def test_arguments_go_before_the_configuration_which_is_not_even_looked_at() -> 
     found = options(config, queue_size=5, event_callback=None)
     assert found == {"queue_size": 5, "event_callback": None, "jitter": 0.0}
     with pytest.raises(TypeError, match="jittr"):
-        Listener.from_config({}, jittr=1)
+        Listener.from_config({}, jittr=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="jittr"):
-        Broadcaster.from_config({}, jittr=1)
+        Broadcaster.from_config({}, jittr=1)  # type: ignore[call-arg]
 
 
 # The event callback

@@ -6,6 +6,7 @@ import itertools
 import os
 import traceback
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import django.conf
@@ -111,7 +112,8 @@ def test_the_frames_of_an_error_do_not_hold_the_connection_string(monkeypatch: p
 
     for other in ("PGLISTEN_JITTER", "PGLISTEN_QUEUE_SIZE", "PGLISTEN_HOST"):
         monkeypatch.setattr(Settings, other, "x", raising=False)
-        for made, backend in itertools.product((Listener, Broadcaster), (BACKEND, Picky())):
+        cases: Iterator[tuple[Any, Any]] = itertools.product((Listener, Broadcaster), (BACKEND, Picky()))
+        for made, backend in cases:
             with pytest.raises(ConfigurationError) as caught:
                 made.from_config(Settings(), backend=backend)
             ours = [

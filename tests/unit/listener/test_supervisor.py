@@ -193,7 +193,7 @@ def test_a_backend_with_a_bug_is_a_failed_attempt_and_the_log_has_the_traceback(
     server: FakeServer, listeners: list[Listener], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(FakeBackend):
-        def connect(self, conninfo: object, timeout: object) -> pglisten.backend.Session:  # type: ignore[override]
+        def connect(self, conninfo: object, timeout: object) -> pglisten.backend.Session:
             raise ZeroDivisionError("the bug")
 
     failed = Event()

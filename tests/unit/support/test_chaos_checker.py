@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -72,7 +73,7 @@ class Tale(list[Record]):
     def lose(self) -> Tale:
         return self.event("D").event("F").event("R")
 
-    def end(self, **figures: int) -> Tale:
+    def end(self, **figures: Any) -> Tale:
         self.event("X")
         items = [record.item for record in self if isinstance(record, Taken)]
         names = [record.event for record in self if isinstance(record, Called)]
