@@ -63,7 +63,7 @@ def test_sessions_and_listeners_are_known_by_pid(server: FakeServer, listening: 
     assert server.sessions() == server.listeners("orders") == frozenset()
 
 
-def test_one_can_wait_until_somebody_listens(server: FakeServer, session: Session) -> None:
+def test_one_can_wait_until_a_session_listens(server: FakeServer, session: Session) -> None:
     with pytest.raises(TimeoutError, match="'orders'"):
         server.wait_listened("orders", 0.01)
     waiting = gevent.spawn(server.wait_listened, "orders", TIMEOUT)

@@ -129,7 +129,7 @@ def make_dangling_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_directory, make_fifo, make_link, make_dangling_link])
-def test_what_is_no_plain_file_is_ignored_and_nobody_waits_for_it(
+def test_what_is_no_plain_file_is_ignored_without_waiting_for_it(
     libpq: Libpq, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     make(tmp_path / "passwords")

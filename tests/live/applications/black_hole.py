@@ -1,4 +1,4 @@
-"""A listener whose network becomes a black hole, for a time: prints what it saw. See test_namespace.py."""
+"""A listener whose network becomes a black hole, for a time: prints what it saw. See test_packet_loss.py."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_an_error_in_answer_to_the_request_for_tls_is_not_repeated_to_the_user()
         connect_to(dsn)
 
 
-def test_a_server_without_tls_is_refused_by_require_and_used_by_prefer_on_the_same_connection() -> None:
+def test_a_server_without_tls_is_refused_by_require_and_used_by_prefer() -> None:
     def decline(client: socket.socket) -> None:
         assert read_startup(client) == SSL_REQUEST
         client.sendall(b"N")

@@ -135,7 +135,7 @@ def test_after_a_fork_each_process_has_its_own(server: Server, backend_name: str
 
 
 @pytest.mark.slow
-def test_whoever_comes_and_goes_and_whatever_breaks_nothing_is_missing_without_a_marker(
+def test_consumers_come_and_go_connections_break_and_no_loss_is_without_a_marker(
     server: Server, make_broadcaster: MakeBroadcaster, proxy: MakeProxy
 ) -> None:
     seed = random.SystemRandom().randrange(10**9)

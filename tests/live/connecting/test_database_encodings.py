@@ -19,11 +19,11 @@ from pglisten import InvalidChannelName, Listener, ListenerConnection, Notificat
 from support.fixtures.broadcasters import MakeBroadcaster
 from support.fixtures.listeners import Events, MakeConnection, MakeListener, fence
 from support.fixtures.proxy import MakeProxy
-from support.moments import hold_before
 from support.programs.wsgi import WsgiClient, refused
 from support.servers.control import Control
 from support.servers.server import Server
 from support.timeouts import TIMEOUT
+from support.timing import hold_before
 
 ENCODINGS = ("EUC_JP", "EUC_TW", "LATIN1", "WIN1252", "SQL_ASCII")
 

@@ -103,7 +103,7 @@ def test_a_pooler_passes_pings_and_questions_on(
 
 
 @pytest.mark.slow
-def test_a_standby_refuses_serializable_transactions_and_not_the_question_whether_it_is_one(
+def test_a_standby_refuses_serializable_transactions_and_still_says_that_it_is_one(
     make_connection: MakeConnection, standby_pair: StandbyPair
 ) -> None:
     dsn = standby_pair.standby.dsn(options=SERIALIZABLE, target_session_attrs="standby")

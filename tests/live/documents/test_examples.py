@@ -25,7 +25,7 @@ Run = Callable[..., None]
 Serve = Callable[..., tuple[Example, Browser]]
 
 
-def test_the_list_of_examples_has_them_all_and_their_commands_name_files_that_are_there() -> None:
+def test_the_list_of_examples_has_them_all_and_their_commands_name_existing_files() -> None:
     files = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
     listed = set(re.findall(r"^\| \[(.+?)\]\(\1\)", (EXAMPLES / "README.md").read_text(), re.MULTILINE))
     assert listed == files - {"README.md"}
@@ -165,7 +165,7 @@ def jobs_done(lines: list[str]) -> list[int]:
     return sorted(int(line.split()[-1]) for line in lines if "is through with" in line)
 
 
-def test_every_job_is_done_by_one_of_many_workers_those_that_were_there_before_them_too(
+def test_every_job_is_done_by_one_of_many_workers_also_those_that_waited_before(
     start_example: StartExample, run_example: Run, database: Database
 ) -> None:
     run_example("work_queue.py", "create")
@@ -212,7 +212,7 @@ def test_a_job_whose_worker_was_killed_is_done_by_another(
     assert database.query("SELECT count(*) FROM jobs") == [(0,)]
 
 
-def test_a_job_that_fails_waits_and_holds_up_no_other_and_lost_sessions_are_made_again(
+def test_a_job_that_fails_waits_and_delays_no_other_and_lost_sessions_are_replaced(
     start_example: StartExample, run_example: Run, database: Database
 ) -> None:
     run_example("work_queue.py", "create")

@@ -116,7 +116,7 @@ def test_rows_without_end_take_no_room() -> None:
 
 
 @pytest.mark.parametrize("flood", [notice(LONG), STATUS], ids=["notices", "settings"])
-def test_what_is_said_unasked_without_end_holds_nobody_up(backend_name: str, flood: bytes) -> None:
+def test_an_endless_unasked_message_delays_no_other_greenlet(backend_name: str, flood: bytes) -> None:
     with elsewhere(Script(answers=((DONE, Endless(flood)),))) as dsn, within_bounds(backend_name):
         connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=TIMEOUT)
         try:

@@ -76,7 +76,7 @@ def stuck_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 @pytest.mark.usefixtures("stuck_file")
-def test_a_password_file_that_does_not_answer_holds_up_neither_the_hub_nor_the_attempt(
+def test_a_password_file_that_does_not_answer_blocks_neither_the_hub_nor_the_attempt(
     server: Server, backend_name: str
 ) -> None:
     ticks = 0

@@ -161,7 +161,7 @@ def test_a_link_that_dies_amid_steady_notifications_is_given_up_just_so(
 
 @pytest.mark.parametrize("rows", [1, 500], ids=["one by one", "in bursts"])
 @pytest.mark.parametrize("overflow", ["block", "drop_oldest"])
-def test_a_link_that_is_dead_towards_the_server_alone_is_given_up_though_notifications_come(
+def test_a_link_that_is_dead_towards_the_server_is_lost_though_notifications_come(
     watched: MakeWatched, between: Proxy, loss: Loss, server: Server, rows: int, overflow: str
 ) -> None:
     listener = watched(overflow=overflow)
@@ -194,7 +194,7 @@ def test_a_link_that_works_is_kept_however_much_comes(
 
 
 @pytest.mark.parametrize("options", [{"queue_size": 1}, {"queue_size": 10, "overflow": "drop_oldest"}])
-def test_a_dead_link_is_given_up_though_the_queue_is_full_and_nobody_takes(
+def test_a_dead_link_is_lost_though_the_queue_is_full_without_a_consumer(
     watched: MakeWatched, between: Proxy, loss: Loss, server: Server, options: dict[str, object]
 ) -> None:
     listener = watched(**options)

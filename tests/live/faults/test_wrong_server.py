@@ -136,7 +136,7 @@ ANSWERS: dict[str, tuple[bytes | Then, ...]] = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_a_wrong_answer_ends_the_connection_once_for_everybody(backend_name: str, answer: str) -> None:
+def test_a_wrong_answer_ends_the_connection_once_for_all_callers(backend_name: str, answer: str) -> None:
     script = Script(answers=((DONE,), (notification(b"before"), *ANSWERS[answer])))
     with wrong_server(script) as server:
         connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
@@ -223,7 +223,7 @@ def test_a_spoilt_start_up_is_a_failed_attempt_or_none(backend_name: str) -> Non
             connection.close()
 
 
-def test_a_spoilt_answer_is_an_error_or_none_and_brings_no_notification_that_was_not_sent(
+def test_a_spoilt_answer_is_an_error_or_none_and_invents_no_notification(
     backend_name: str,
 ) -> None:
     sent = [Notification(1, "orders", "1"), Notification(1, "orders", "2")]

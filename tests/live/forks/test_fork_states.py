@@ -17,7 +17,7 @@ from pglisten.testing._proxy import DOWN
 from support.fixtures.programs import CHILDREN, Program, StartProgram
 from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
-from support.moments import hold_before
+from support.timing import hold_before
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
 
@@ -246,7 +246,7 @@ print("well")
 
 
 @pytest.mark.parametrize("patched", ["plain", "patched"])
-def test_a_consumer_that_forks_in_a_stream_misses_nothing_and_its_children_begin_with_a_gap(
+def test_a_consumer_that_forks_misses_nothing_and_its_children_begin_with_a_gap(
     start_program: StartProgram, server: Server, backend_name: str, patched: str
 ) -> None:
     program = start_program(IN_A_STREAM, patched, server.dsn(), backend_name)

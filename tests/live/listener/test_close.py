@@ -21,7 +21,7 @@ from support.fixtures.listeners import Events, MakeListener
 from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 from support.fixtures.tls import TlsServer
-from support.moments import hold_before, stopwatch
+from support.timing import hold_before, stopwatch
 
 PROMISE = 1.0
 """Seconds that close() takes at the most."""

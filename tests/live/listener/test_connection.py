@@ -46,7 +46,7 @@ def test_a_channel_is_in_the_set_once_and_only_while_it_is_open(connection: List
         connection.unlisten("x", timeout=20)
 
 
-def test_close_is_idempotent_and_everybody_gets_it(connection: ListenerConnection) -> None:
+def test_close_is_idempotent_and_every_caller_gets_it(connection: ListenerConnection) -> None:
     assert connection.error is None
     connection.close()
     connection.close()
@@ -144,9 +144,7 @@ def test_a_ping_behind_a_long_query_proves_nothing(connection: ListenerConnectio
     connection.ping(timeout=20)
 
 
-def test_the_first_cause_of_death_is_what_everybody_gets(
-    connection: ListenerConnection, server: Server
-) -> None:
+def test_every_caller_gets_the_first_cause_of_death(connection: ListenerConnection, server: Server) -> None:
     connection.listen("x", timeout=20)
     server.notify("x", "last")
     connection.ping(timeout=20)

@@ -13,7 +13,7 @@ from pglisten import Listener
 from pglisten.testing import DOWN, Proxy
 from support.fixtures.listeners import Events, MakeListener, fence
 from support.fixtures.servers import Server
-from support.moments import hold_before, stopwatch
+from support.timing import hold_before, stopwatch
 
 Through: TypeAlias = Callable[..., Listener]
 
@@ -65,7 +65,7 @@ def test_a_bad_name_is_refused_without_a_connection_too_and_spoils_no_later_one(
     fence(listener, "x")
 
 
-def test_after_a_connection_that_died_while_listening_again_listen_means_what_it_says(
+def test_after_a_connection_that_died_while_listening_again_listen_is_acknowledged(
     through: Through, between: Proxy
 ) -> None:
     events = Events()

@@ -159,7 +159,7 @@ def test_the_order_of_events_and_of_the_stream_around_a_loss(
         assert isinstance(events[-1][1], pglisten.ListenerClosed)
 
 
-def test_a_listen_on_a_connection_just_ended_returns_with_the_next_ones_acknowledgement(
+def test_a_listen_on_an_ended_connection_returns_with_the_next_ones_acknowledgement(
     make_listener: MakeListener, server: Server
 ) -> None:
     with make_listener(min_reconnect_interval=0.02, jitter=0.0) as listener:
@@ -177,7 +177,7 @@ def test_a_listen_on_a_connection_just_ended_returns_with_the_next_ones_acknowle
             listener.wait_connected(20)
 
 
-def test_the_marker_comes_when_the_callback_has_returned_and_the_callback_may_call_the_listener(
+def test_the_marker_comes_after_the_callback_which_may_call_the_listener(
     make_listener: MakeListener, server: Server
 ) -> None:
     go, reconnected = Event(), Event()
@@ -206,7 +206,7 @@ def test_the_marker_comes_when_the_callback_has_returned_and_the_callback_may_ca
         assert listener.channels == {"from the callback"}
 
 
-def test_closing_wakes_everybody_and_leaves_what_is_queued(listener: Listener) -> None:
+def test_closing_wakes_every_caller_and_leaves_what_is_queued(listener: Listener) -> None:
     listener.listen("x", timeout=20)
     for number in range(3):
         listener.notify("x", str(number), timeout=20)

@@ -21,9 +21,9 @@ from support.fixtures.listeners import Events, MakeConnection, MakeListener
 from support.fixtures.proxy import MakeProxy
 from support.fixtures.secrets import MARK, PAYLOAD, Searched
 from support.fixtures.vault import METHODS, STRANGER, Reach, raised
-from support.moments import hold_before
 from support.servers.server import PrivateServer
 from support.servers.wrong_server import Script, Then, authentication, error, wrong_server
+from support.timing import hold_before
 
 pytestmark = pytest.mark.slow  # Hundreds of mistakes and moments: on one Python.
 

@@ -159,7 +159,7 @@ class TestGaps:
         server.notify("a", "after")
         assert payloads(made[0], 1) == ["after"]
 
-    def test_on_gap_is_called_in_the_subscribers_greenlet_before_the_first_and_for_each_gap(
+    def test_on_gap_is_called_in_the_consumers_greenlet_before_the_first_and_at_each_gap(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         seen, callers = list[object](), set[object]()

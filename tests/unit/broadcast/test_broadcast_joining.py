@@ -56,7 +56,7 @@ class TestSubscribing:
                 assert not server.listeners("own")
         assert was_ready == {False, True}
 
-    def test_a_channel_given_back_and_taken_again_at_any_moment_brings_what_is_sent_from_then_on(
+    def test_a_channel_closed_and_opened_at_any_moment_brings_what_is_sent_from_then_on(
         self, server: FakeServer
     ) -> None:
         for turns in TURNS:

@@ -68,7 +68,7 @@ def test_in_silence_an_answer_has_the_timeout() -> None:
     assert session.limits == [TIMEOUT]
 
 
-def test_a_burst_without_end_has_heartbeats_too_and_an_answer_may_stand_behind_some_of_it() -> None:
+def test_an_endless_burst_has_heartbeats_too_and_an_answer_may_stand_behind_a_part() -> None:
     with listening(Endless, lambda limit: limit > TIMEOUT) as session:
         assert session.pinged.wait(5)
     assert max(session.limits) <= INTERVAL + TIMEOUT

@@ -74,7 +74,7 @@ def test_an_altered_name_is_refused_each_time() -> None:
         assert "'a¦b' becomes 'a￤b' in the database, whose encoding is EUC_JP" in str(altered["a¦b"])
 
 
-def test_of_several_the_one_that_cannot_be_expressed_has_to_be_found_and_alone_it_is_refused() -> None:
+def test_of_several_names_only_the_one_that_cannot_be_expressed_is_refused() -> None:
     names = ServerNames(Database("LATIN1").fetch)
     with pytest.raises(ServerError):
         names.altered(["é", "😀"])

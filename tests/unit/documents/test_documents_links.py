@@ -64,7 +64,7 @@ def test_every_link_leads_to_something_that_exists(path: Path) -> None:
     assert {link: problem for link in _links(path) if (problem := _problem(path, link))} == {}
 
 
-def test_every_link_in_the_readme_is_absolute_because_a_package_page_has_no_files_beside_it() -> None:
+def test_every_link_in_the_readme_is_absolute_for_the_page_of_the_package() -> None:
     links = list(_links(ROOT / "README.md"))
     assert len(links) > 8
     assert [link for link in links if not link.startswith(("https://", "#"))] == []

@@ -93,8 +93,6 @@ def test_a_connection_resets_the_schedule(server: FakeServer) -> None:
     sleeps, events = Sleeps(6), list[str]()
     supervisor = _supervisor(server, sleeps, events)
 
-    def heal_and_break(event: ListenerEvent, error: object) -> None: ...
-
     while len(sleeps) < 3:
         gevent.idle()
     server.refuse = None
@@ -140,7 +138,7 @@ def test_a_standby_is_the_connections_trouble_and_listen_waits_for_a_primary(
     assert item.payload == "heard"
 
 
-def test_a_channel_refused_when_it_is_listened_to_again_is_out_of_the_set_and_the_log_says_so(
+def test_a_channel_refused_at_the_reconnection_leaves_the_set_and_the_log_says_so(
     server: FakeServer, listeners: list[Listener], caplog: pytest.LogCaptureFixture
 ) -> None:
     listener = _listener(server, listeners)
@@ -238,7 +236,7 @@ def test_a_link_killed_from_outside_is_a_loss_like_any_other(
     listener.ping(timeout=5)
 
 
-def test_a_marker_that_waits_for_the_callback_is_not_overtaken_when_the_connection_is_lost_again(
+def test_a_marker_that_waits_for_the_callback_is_not_overtaken_by_the_next_loss(
     server: FakeServer, listeners: list[Listener]
 ) -> None:
     go, events = Event(), list[str]()

@@ -269,7 +269,7 @@ def test_a_violation_leads_to_its_place_and_to_what_its_channel_went_through() -
     assert "listen d acknowledged" in history.excerpt_of("d", violation.sent.began)
 
 
-def test_the_same_seed_plans_the_same_faults_and_every_kind_comes_before_any_comes_again() -> None:
+def test_a_seed_plans_the_same_faults_and_every_kind_comes_before_any_comes_again() -> None:
     planned = plan(7, "network", NETWORK, 60.0)
     assert planned == plan(7, "network", NETWORK, 60.0)
     assert planned != plan(8, "network", NETWORK, 60.0)

@@ -10,7 +10,7 @@ from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
 
 
-def test_what_a_channel_brought_while_it_was_open_survives_a_listen_that_is_given_up_later(
+def test_what_a_channel_brought_while_open_survives_a_listen_that_is_cancelled_later(
     make_listener: MakeListener, proxy: MakeProxy, server: Server
 ) -> None:
     between = proxy(server)

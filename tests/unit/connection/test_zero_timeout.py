@@ -11,7 +11,7 @@ from pglisten import Listener
 from pglisten._greenlet import let_others_run
 from pglisten.testing import FakeBackend, FakeServer, Proxy
 from support.fixtures.listeners import succeeds
-from support.programs.no_time import CALLS, END, NO_TIME
+from support.programs.zero_timeout import CALLS, END, NO_TIME
 
 
 @pytest.mark.parametrize("how", ["plain", "patched"])

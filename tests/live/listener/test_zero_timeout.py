@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.fixtures.listeners import succeeds
-from support.programs.no_time import CALLS, END, NO_TIME
+from support.programs.zero_timeout import CALLS, END, NO_TIME
 from support.servers.server import Server
 
 

@@ -13,7 +13,7 @@ from pglisten import Listener, ListenerConnection, ListenerEvent
 from support.fixtures.listeners import Events, MakeConnection, MakeListener
 from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
-from support.moments import stopwatch
+from support.timing import stopwatch
 
 PROMISE = 1.0
 """Seconds that close() takes at the most."""
@@ -57,7 +57,7 @@ def test_from_a_consumer_what_is_queued_still_comes_and_then_its_iteration_ends(
     assert got == ["0", "1", "2"]
 
 
-def test_from_many_greenlets_at_once_each_returns_when_it_has_ended_and_there_is_one_event(
+def test_from_many_greenlets_each_returns_when_it_has_ended_and_there_is_one_event(
     make_listener: MakeListener,
 ) -> None:
     events, release, returned = Events(), Event(), list[object]()

@@ -73,7 +73,7 @@ def test_a_full_queue_that_drops_the_oldest_says_so_in_their_place(
     assert _numbers(listener, 10) == list(range(991, 1001))
 
 
-def test_fifty_greenlets_killed_or_out_of_time_inside_listen_leave_every_later_reply_right(
+def test_greenlets_killed_or_out_of_time_inside_listen_leave_every_later_reply_right(
     make_listener: MakeListener, proxy: MakeProxy, server: Server
 ) -> None:
     between = proxy(server)

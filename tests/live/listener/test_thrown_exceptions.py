@@ -23,7 +23,7 @@ from pglisten.testing._proxy import UP
 from support.fixtures.listeners import MakeConnection, MakeListener
 from support.fixtures.proxy import MakeProxy
 from support.fixtures.servers import Server
-from support.programs.thrown_in import THROWN_IN, throw_into
+from support.programs.thrown_exceptions import THROWN_IN, throw_into
 from support.servers.wrong_server import authentication
 
 Place = tuple[str, Callable[[], object]]

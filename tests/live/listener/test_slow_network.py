@@ -58,7 +58,7 @@ def test_a_ping_whose_answer_is_there_when_the_hub_comes_back_is_no_loss(
 
 
 @pytest.mark.parametrize("kilobytes", [0, 300])
-def test_a_heartbeat_answered_while_the_hub_was_held_up_is_no_loss_whatever_stands_before_the_answer(
+def test_a_heartbeat_answered_while_the_hub_was_blocked_is_no_loss(
     make_listener: MakeListener, proxy: MakeProxy, server: Server, kilobytes: int
 ) -> None:
     between, events = proxy(server), Events()
