@@ -1,4 +1,4 @@
-"""The controls of the fake server, and what of SQL it does not know."""
+"""The controls of the fake server, and the SQL that it does not know."""
 
 from __future__ import annotations
 

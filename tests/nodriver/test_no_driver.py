@@ -1,4 +1,4 @@
-"""With the core alone installed. Run where no driver is: the tox environment ``nodriver``."""
+"""The core alone, without a driver. Runs in the tox environment ``nodriver``."""
 
 from __future__ import annotations
 

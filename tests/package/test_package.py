@@ -1,4 +1,4 @@
-"""What is built and shipped. Runs where the build tools are: the tox environment ``package``."""
+"""The sdist and the wheel. Runs where the build tools are: the tox environment ``package``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The agents: how each is started, and everything that it records, as text. None sends what it records.
+"""APM agents: how to start each, and everything it records, as text. No agent sends its records.
 
-Only what is imported inside a function is an agent's: which of them are here depends on the environment.
+Modules of agents are imported inside functions only: the environment decides which agents are installed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 APPLICATION = "SELECT 'the application''s own'"
-"""What the application asks over a connection of its own, which every agent is to record."""
+"""What the application asks over a connection of its own. Every agent must record it."""
 
 
 TESTS = str(Path(__file__).parents[1])
 
 
 class Agent(ABC):
-    """One agent. Its statements are the SQL that it has recorded; its records are all that it has."""
+    """One agent. ``statements`` is the SQL that it has recorded, ``records`` everything."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
@@ -34,7 +34,7 @@ class Agent(ABC):
 
     @abstractmethod
     def unit(self, name: str) -> contextlib.AbstractContextManager[object]:
-        """Return what makes a block one unit of work, as a request is."""
+        """Return a context manager that makes a block one unit of work, like a request."""
 
     @abstractmethod
     def capture(self) -> None:
@@ -174,7 +174,7 @@ class Elastic(Agent):
 
         class Keep(Transport):
             def start_thread(self, pid: int | None = None) -> None:
-                """Start none: what is queued is kept here."""
+                """Start no thread: queued records stay here."""
 
             def queue(self, event_type: str, data: Any, flush: bool = False) -> None:
                 statement = data.get("context", {}).get("db", {}).get("statement")

@@ -1,4 +1,4 @@
-"""Configurations for the tests of ``from_config``, and what comes of them."""
+"""Configurations for the tests of ``from_config``, and their results."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ AS_TEXT: dict[str, tuple[str, object]] = {
     "heartbeat_interval": ("5", 5.0),
     "heartbeat_timeout": ("1e1", 10.0),
 }
-"""For each option a text, and what it stands for."""
+"""A text for each option, and its value."""
 
 
 class Given(Listener):
-    """Notes what it is made with."""
+    """Keeps the options that it is made with."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         assert not arguments

@@ -1,4 +1,4 @@
-"""What ``pglisten doctor`` finds, in this process, for the tests of it."""
+"""Run ``pglisten doctor`` in this process, for its tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from pglisten._cli.doctor.checks import CHECKS
 from pglisten._cli.main import main
 
-SECRET = "nobody-is-to-see-this"
-"""A password, wrong or right: it is looked for in all that is printed."""
+SECRET = "must-not-be-shown"
+"""A password, wrong or right: the tests search everything that is printed for it."""
 
 
 class Finding(NamedTuple):
@@ -50,7 +50,7 @@ def run(*arguments: str) -> int:
     try:
         return main(["doctor", *arguments])
     finally:
-        # The command line has a process of its own as a rule.
+        # The command line normally has a process of its own.
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 

@@ -1,6 +1,6 @@
-"""libpq itself, the one that psycopg2 is linked to, asked for what it makes of a connection string.
+"""libpq itself, as psycopg2 links it: what it reads from a connection string.
 
-It need not reach a server: the settings and the password it would use are known before it tries.
+No server is needed: libpq knows its settings and its password before it connects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from psycopg2.extensions import libpq_version
 from support.fixtures.environment import leave_out
 
 RECENT = 160000
-"""The first with ``sslrootcert=system`` and ``load_balance_hosts``."""
+"""The first libpq with ``sslrootcert=system`` and ``load_balance_hosts``."""
 
 
 class _Option(ctypes.Structure):
@@ -43,7 +43,7 @@ class Completion(NamedTuple):
 
 
 class Libpq:
-    """The functions of it that are used here."""
+    """The functions of libpq that the tests use."""
 
     def __init__(self) -> None:
         if (version := libpq_version()) < RECENT:
@@ -76,7 +76,7 @@ class Libpq:
             self._library.PQconninfoFree(options)
 
     def read(self, dsn: str) -> Completion:
-        """Have it begin a connection, and end that at once."""
+        """Begin a connection, and end it at once."""
         conn = self._library.PQconnectStart(dsn.encode())
         try:
             options = self._library.PQconninfo(conn)
@@ -91,7 +91,7 @@ class Libpq:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Give this process, and so libpq, *variables* and nothing else for a while."""
+    """Give this process, and so libpq, no environment variables except *variables* for a while."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(variables)

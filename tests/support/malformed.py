@@ -1,4 +1,4 @@
-"""Connection strings with a password that are written wrongly, as people write them."""
+"""Connection strings with a password and a mistake that users make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The right moment, and how long something took: for tests of what happens in the middle of something."""
+"""Helpers for tests of what happens at one moment, and of how long it takes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Took:
 
     seconds: float = 0.0
     kept_waiting: float = 0.0
-    """Of these: it was ready to run, and the machine had other things to do. 0 where that is not known."""
+    """Of these: seconds in which it was ready to run but had no CPU. 0 if that is unknown."""
 
     @property
     def own(self) -> float:
-        """What was its own doing: running, and waiting for something."""
+        """Seconds of its own: running, and waiting for something."""
         return self.seconds - self.kept_waiting
 
 

@@ -1,7 +1,7 @@
-"""Everything goes wrong at random, and nothing is lost without a ``None`` where it is missing.
+"""Random faults: nothing is lost without a ``None`` in its place.
 
-What is checked is in `support.chaos.checker`, what goes wrong in `support.chaos.faults`; docs/testing.md
-tells how to repeat a run.
+The checks are in `support.chaos.checker`, the faults in `support.chaos.faults`; docs/testing.md says how to
+repeat a run.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from support.chaos.run import Run, Setting
 from support.chaos.servers import Servers
 from support.fixtures.proxy import MakeProxy
 
-# The janitor from the start: what it opens would look like a leak of the first test.
+# Start the janitor first: what it opens would look like a leak of the first test.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("janitor")]
 
 SHOWN = 5
-"""Violations that a failure shows; one loss tends to bring a hundred."""
+"""Violations that a failure shows; one loss often causes a hundred."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A primary dies, and its standby takes over: the listener is where LISTEN is possible."""
+"""A primary dies, and its standby takes over: the listener connects to the server that accepts LISTEN."""
 
 from __future__ import annotations
 

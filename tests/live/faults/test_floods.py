@@ -23,13 +23,13 @@ from support.servers.wrong_server import (
 )
 from support.timeouts import TIMEOUT
 
-pytestmark = pytest.mark.slow  # Each lasts until somebody loses patience.
+pytestmark = pytest.mark.slow  # Each lasts until a timeout.
 
 SHORT = 1.0
-"""Seconds after which a flood is to be given up."""
+"""Seconds after which a call ends during a flood."""
 
 ROOM = 64 << 20
-"""Bytes that a process may grow by: in a second on loopback comes many times as much."""
+"""Bytes that a process may grow by: loopback brings many times as much in a second."""
 
 LONG = "x" * 1000
 AN_ERROR_WITHOUT_END = b"E\x7f\xff\xff\xff"
@@ -46,7 +46,7 @@ def memory() -> int:
 
 @contextmanager
 def within_bounds(backend_name: str) -> Iterator[None]:
-    """Have others run meanwhile, and memory stay what it is; but libpq keeps whole messages."""
+    """Assert that other greenlets run meanwhile and memory stays level; libpq keeps whole messages."""
     before, most = memory(), 0
 
     def look() -> None:
@@ -61,7 +61,7 @@ def within_bounds(backend_name: str) -> Iterator[None]:
             yield
     finally:
         looking.kill()
-    assert most, "nobody else had a turn"
+    assert most, "no other greenlet had a turn"
     if backend_name == "pg8000":
         assert most - before < ROOM
 

@@ -1,4 +1,4 @@
-"""Attempts to connect that stop half-way, wherever that is: given up in time, and nobody else waits."""
+"""Attempts to connect that stop half-way, at any point: each ends in time, and no other caller waits."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow  # Each waits for several attempts to take too lon
 CONNECT_TIMEOUT = 0.4
 
 ALLOWANCE = 5.0
-"""Seconds that a busy machine may take for what takes none."""
+"""Seconds that a busy machine may add."""
 
 MOST_ANSWERS = 30
-"""More than any start-up takes, TLS and all."""
+"""More answers than any start-up takes, TLS included."""
 
 
 def pass_on(between: Proxy, answers: int) -> None:

@@ -1,4 +1,4 @@
-"""An application that keeps gevent's threads busy for good, and files that do not answer."""
+"""An application that keeps gevent's threads busy forever, and files that do not answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.fixtures.tls import PASSWORD, TlsServer
 
 @pytest.fixture
 def full_pool() -> Iterator[None]:
-    """Have each thread of gevent's pool wait, and further work with them."""
+    """Block every thread of gevent's pool."""
     pool, go_on = gevent.get_hub().threadpool, threading.Event()
     busy = [pool.spawn(go_on.wait) for _ in range(pool.maxsize)]
     yield
@@ -62,7 +62,7 @@ def test_the_password_file_needs_none_of_its_threads(
 
 @pytest.fixture
 def stuck_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Have the password file's reading block, as from a file server that does not answer."""
+    """Block the reading of the password file, like a file server that does not answer."""
     asked, go_on = threading.Event(), threading.Event()
 
     def read(path: str) -> _passfile.Content:

@@ -1,7 +1,7 @@
-"""Links that are dead without a word: found by the heartbeat, whatever the listener is doing.
+"""Silently dead links: the heartbeat finds them, whatever the listener is doing.
 
-The limits below are the options', measured by the clock that the library goes by. The last thing heard is
-framed by two moments: one before the server was asked for it, one after it was here.
+The limits are those of the options, measured by the library's clock. Two moments frame the last message
+received: one before the server was asked for it, one after it had arrived.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow  # Each waits for a silence to become too long.
 INTERVAL, TIMEOUT = 0.5, 0.5
 
 ALLOWANCE = 3.0
-"""Seconds that a busy machine may take for what takes none."""
+"""Seconds that a busy machine may add."""
 
 BLACK_HOLES = [("drop", BOTH), ("stall", BOTH), ("hold", DOWN), ("drop", DOWN), ("drop", UP), ("stall", UP)]
 HOLE_NAMES = [f"{treatment}-{direction.name or 'BOTH'}" for treatment, direction in BLACK_HOLES]
@@ -82,12 +82,12 @@ def watched(make_listener: MakeListener, between: Proxy, loss: Loss, server: Ser
 
 @contextmanager
 def steady(server: Server, *, rows: int = 1) -> Iterator[None]:
-    """Have notifications sent all the time, *rows* in a transaction."""
+    """Send notifications all the time, *rows* in a transaction."""
 
     def send() -> None:
         while True:
             server.query(f"SELECT count(pg_notify('x', i::text)) FROM generate_series(1, {rows}) i")
-            # Proxy, listener and consumer share one processor, and are to keep up with this.
+            # Proxy, listener and consumer share one processor, and must keep up with this.
             gevent.sleep(0.01)
 
     sending = gevent.spawn(send)
@@ -170,7 +170,7 @@ def test_a_link_that_is_dead_towards_the_server_is_lost_though_notifications_com
         asked = time.monotonic()
         listener.ping(timeout=20)
         between.drop(UP)
-        # The next ping is due within an interval, and has the patience that commands have.
+        # The next ping is due within an interval, and has the timeout that commands have.
         loss.between(asked + INTERVAL + TIMEOUT, time.monotonic() + 2 * INTERVAL + TIMEOUT)
         assert listener.stats().received > rows
     assert "heartbeat" in str(loss.error)
@@ -214,7 +214,7 @@ def test_a_dead_link_is_given_up_though_what_it_had_brought_lasts_for_long(
     consuming = take(listener, pause=1e-3)
     server.query("SELECT count(pg_notify('x', i::text)) FROM generate_series(1, 20000) i")
     listener.ping(timeout=20)
-    # All is on this side of the network now, and reading it proves nothing.
+    # All bytes have crossed the network by now, and reading them proves nothing.
     between.stall()
     loss.between(0.0, time.monotonic() + 2 * INTERVAL + TIMEOUT)
     assert listener.stats().queue_depth > 1000
@@ -254,7 +254,7 @@ def test_a_frozen_server_is_given_up_and_listened_to_again_when_it_thaws(
     listener.ping(timeout=20)
     private_server.freeze()
     loss.between(asked + INTERVAL + TIMEOUT, time.monotonic() + INTERVAL + TIMEOUT)
-    # The kernel still takes connections, and nobody answers.
+    # The kernel still takes connections, and no process answers.
     with pytest.raises(pglisten.OperationTimeout) as caught:
         listener.wait_connected(2)
     assert isinstance(caught.value.__cause__, pglisten.ConnectionFailed)

@@ -1,4 +1,4 @@
-"""A process without a descriptor left: what comes out is the library's own error, and it comes back.
+"""A process without a free descriptor: calls raise the library's own error, and the connection comes back.
 
 Each test runs in a process of its own, whose limit it lowers.
 """

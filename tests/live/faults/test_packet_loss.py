@@ -1,4 +1,4 @@
-"""A network that loses packets, as no proxy can: what the kernel finds by itself, and what heals unnoticed.
+"""A network that loses packets, as no proxy can: losses that the kernel finds, and unnoticed outages.
 
 Each listener runs in a network namespace of its own, whose link is taken down.
 """

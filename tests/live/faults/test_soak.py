@@ -1,4 +1,4 @@
-"""Steady traffic for as long as one likes (``--soak-seconds=600``): what the process needs stays the same."""
+"""Steady traffic for a given time (``--soak-seconds=600``): what the process uses stays level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A primary and its standby: what tests of failover stand on."""
+"""A primary and its standby: the fixture that the tests of failover use."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from support.servers.wrong_server import (
 from support.timeouts import TIMEOUT
 
 SHORT = 0.2
-"""Seconds for what a silent server is to be given up after."""
+"""Seconds after which a call to a silent server ends."""
 
 HEARTBEAT = 0.5
 """Seconds that are enough for an answer on a busy machine."""
@@ -48,7 +48,7 @@ HEARTBEAT = 0.5
 FATAL = error("FATAL", "57P01", "terminating connection due to administrator command")
 
 SENT_IN_REPLIES = (Notification(9771, "a", "x"), Notification(9771, "ü", "größer"))
-"""What `REPLIES` has in the way of notifications."""
+"""The notifications in `REPLIES`."""
 
 ROUNDS = 25
 """Spoilt conversations of each kind; the unit tests have more."""
@@ -56,13 +56,13 @@ ROUNDS = 25
 
 @pytest.fixture(autouse=True)
 def no_bug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What is logged as an ERROR is a bug of ours, whatever the server did."""
+    """Fail if an ERROR is logged: it is a bug of the library, whatever the server did."""
     yield
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def until_lost(connection: ListenerConnection) -> list[Notification]:
-    """Return what comes until the loss."""
+    """Return the notifications that come until the loss."""
     arrived: list[Notification] = []
     with gevent.Timeout(TIMEOUT), pytest.raises(ConnectionLost):
         arrived.extend(connection)
@@ -175,7 +175,7 @@ def test_a_listener_comes_back_from_what_is_said_unasked(
     first = Script(answers=((DONE, notification(b"1"), notice(), notification(b"2"), *IDLE[said]),))
     events = Events()
     with wrong_server(first, GOOD) as server:
-        # A message that never ends is found out by the heartbeat alone: its answer is part of it.
+        # Only the heartbeat detects a message that never ends: its answer becomes a part of the message.
         listener = make_listener(
             server.dsn(), event_callback=events, heartbeat_interval=HEARTBEAT, heartbeat_timeout=HEARTBEAT
         )

@@ -1,6 +1,6 @@
 """A process that connects and then daemonizes: its descriptors' numbers lead elsewhere in the child.
 
-Each test runs in a process of its own, since forking is the process's business.
+Each test runs in a process of its own, since a fork concerns the whole process.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ print("well")
 
 KINDS = ["Listener", "ListenerConnection", "Broadcaster"]
 FORKS = ["os", "ctypes"]
-"""By Python, whose hooks let go of the connection at once, and by C, of which Python hears nothing."""
+"""By Python, whose hooks abandon the connection at once, and by C, without Python's knowledge."""
 THEN = ["use", "collect", "exit"]
 
 

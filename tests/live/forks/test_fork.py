@@ -1,6 +1,6 @@
 """A forked child never touches its parent's session, and listens through one of its own.
 
-Each test runs in a process of its own, since forking is the process's business.
+Each test runs in a process of its own, since a fork concerns the whole process.
 """
 
 from __future__ import annotations

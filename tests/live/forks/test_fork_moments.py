@@ -1,4 +1,4 @@
-"""Forks in odd moments: between two consumers, at every wait of dialling, in a thread, after close()."""
+"""Forks at rare moments: between two consumers, at every wait of dialling, in a thread, after close()."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def counting(module, name):
 
 for module in psycopg2_waits, pg8000_waits:
     counting(module, "wait_ready")
-while not waits:  # On a busy machine every answer may be there before anybody waits for it.
+while not waits:  # On a busy machine every answer may be there before a greenlet waits for it.
     pglisten.ListenerConnection(dsn, backend=backend).close()
 total = waits
 for number in range(1, total + 1):

@@ -95,7 +95,7 @@ def _resting(program: Program, between: Proxy) -> None:
 
 Reach: TypeAlias = Callable[[Program, Proxy], None]
 
-# State: how to come there, the reconnect interval, and what happens to the parent's listener in all.
+# State: how to reach it, the reconnect interval, and all events of the parent's listener.
 CASES: dict[State, tuple[Reach | None, float, str]] = {
     State.DIALLING: (_dialling, 1.0, "CONNECTED DISCONNECTED"),
     State.LISTENING: (_listening, 1.0, "CONNECTED DISCONNECTED"),
@@ -137,7 +137,7 @@ def test_parent_and_child_both_go_on_after_a_fork_in_any_state(
     program.hear("forked")
     if state is State.BACKING_OFF:
         between.accept()
-    # Each dials for itself: the child at once, whatever its parent waits for.
+    # Each connects for itself: the child at once, even while its parent waits.
     between.wait_until(lambda: between.connections > before)
     between.release()
     program.answer()

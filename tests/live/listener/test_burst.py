@@ -23,8 +23,8 @@ connection.close()
 """
 
 HELD_UP_TOO_LONG = 0.1
-"""Seconds of this process's own work between two ticks: measured as CPU, for on a busy machine the wall clock
-tells what others did."""
+"""Seconds of this process's own work between two ticks. CPU time, because on a busy machine the wall clock
+measures other programs."""
 
 
 @pytest.mark.slow

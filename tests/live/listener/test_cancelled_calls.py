@@ -1,4 +1,4 @@
-"""A call that is given up takes nothing along that others are owed."""
+"""A cancelled call loses no notification that other consumers are owed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_what_a_channel_brought_while_open_survives_a_listen_that_is_cancelled_l
     with gevent.Timeout(20):
         while not listener.stats().queue_depth:
             listener.ping(timeout=20)
-    # It stays with the driver or the kernel, since there is no room for it.
+    # The notification stays with the driver or the kernel, because the queue is full.
     server.notify("x", "waits")
     listener.unlisten("x", timeout=20)
     between.hold(DOWN)

@@ -1,4 +1,4 @@
-"""close() ends it within a second in every state, whatever goes on in it, and leaves nothing behind."""
+"""close() ends a listener within a second in every state, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROMISE = 1.0
 
 
 class Scene:
-    """A listener and the network before it; what it is brought into, and who waits for it there."""
+    """A listener, the network before it, and the greenlets that wait for it."""
 
     def __init__(self, make_listener: MakeListener, between: Proxy, server: Server) -> None:
         self.between = between
@@ -50,12 +50,12 @@ class Scene:
         return self.listener
 
     def wait(self, *calls: Callable[[], object]) -> None:
-        """Have each of these wait in a greenlet of its own."""
+        """Run each of these calls in a greenlet of its own."""
         self.calls += [gevent.spawn(_outcome, call) for call in calls]
         gevent.idle()
 
     def wait_for_a_connection(self) -> None:
-        """Have every call wait that can."""
+        """Run every call that can wait."""
         listener = self.listener
         self.wait(lambda: listener.listen("x"), listener.wait_connected, listener.get, lambda: [*listener])
 
@@ -89,7 +89,7 @@ def _first_question_held(scene: Scene) -> None:
 
 
 def _resolver_held(scene: Scene) -> None:
-    # gevent resolves in its threads, and each of them has something else to do.
+    # gevent resolves names in its threads, and each of them is busy.
     gate = monkey.get_original("_thread", "allocate_lock")()
     gate.acquire()
 
@@ -108,7 +108,7 @@ def _resolver_held(scene: Scene) -> None:
 
 
 def _listen_held(scene: Scene) -> None:
-    # From the beginning: while those who wait get going, the LISTEN could slip through.
+    # Hold from the beginning: while the callers start, the LISTEN could slip through.
     scene.between.hold(UP)
     scene.make()
     scene.wait_for_a_connection()
@@ -203,7 +203,7 @@ def _closed(scene: Scene) -> None:
 
 @dataclass(frozen=True)
 class Situation:
-    """How to bring a listener somewhere, and how often its callback hears of the end."""
+    """How to bring a listener into each state, and how often its callback is called at the end."""
 
     state: State
     reach: Callable[[Scene], None]
@@ -221,7 +221,7 @@ SITUATIONS = {
         Situation(State.CONNECTED, _only_a_ping_in_flight, 1),
         Situation(State.CONNECTED, _link_frozen, 1),
         Situation(State.CONNECTED, _callback_running, 1),
-        # It hears of nothing any more: its one greenlet is where it was.
+        # No further call: the callback's one greenlet is still in the first.
         Situation(State.CONNECTED, _callback_that_swallows_its_end, 0),
         Situation(State.RESTING, _lost_early),
         Situation(State.BACKING_OFF, _refused),
@@ -268,7 +268,7 @@ def _nobody_waits(scene: Scene) -> None:
     """Every call that waited has raised ListenerClosed, and an iteration has ended."""
     for call in scene.calls:
         outcome = call.get(timeout=20)
-        # An unlisten() may have what it wants by then: the connection is gone, and its channels with it.
+        # An unlisten() may have succeeded by then: the connection is gone, and its channels with it.
         assert isinstance(outcome, pglisten.ListenerClosed) or outcome in ([], None)
 
 
@@ -278,7 +278,7 @@ def test_it_takes_less_than_a_second_in_a_tls_handshake(
     between = proxy(tls_server)
     dsn = tls_server.dsn(host=between.host, port=between.port, sslmode="require")
     listener = make_listener(dsn, connect_timeout=60.0)
-    # The server has said "S", and its hello comes no more.
+    # The server has answered "S", and its hello never comes.
     between.wait_until(lambda: between.bytes_down >= 1)
     between.hold(DOWN)
     between.wait_until(lambda: bool(between.held(DOWN)))

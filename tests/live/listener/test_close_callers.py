@@ -1,4 +1,4 @@
-"""close() from wherever it is called: a callback, a consumer, several greenlets, one that is killed."""
+"""close(), called by a callback, a consumer, several greenlets, or a greenlet that is killed."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _outcome(call: Callable[[], object]) -> object:
 
 
 def _closes_in_time(connection: ListenerConnection, *calls: Callable[[], object]) -> None:
-    """Close it while these calls wait."""
+    """Close a listener while these calls wait."""
     waiting = [gevent.spawn(_outcome, call) for call in calls]
     gevent.idle()
     with stopwatch() as took:
@@ -215,6 +215,6 @@ def test_a_single_connection_closes_in_time_in_the_middle_of_sending(
     between = proxy(server)
     connection = make_connection(server.dsn(host=between.host, port=between.port))
     between.stall()
-    # More than all the buffers on the way take.
+    # More than all the buffers on the way hold.
     query = f"select length('{'x' * 30_000_000}')"
     _closes_in_time(connection, lambda: connection.execute(query), connection.ping, connection.get)

@@ -1,4 +1,4 @@
-"""A single connection: lib/pq's own tests of its ListenerConn, and what that never tested."""
+"""A single connection: lib/pq's own tests of its ListenerConn, and more."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_close_returns_at_once_while_one_query_runs_and_one_waits(
         gevent.joinall([running, waiting])
     assert isinstance(running.exception, pglisten.ListenerClosed)
     assert isinstance(waiting.exception, pglisten.ListenerClosed)
-    # The server notices that nobody waits for the answer when it has one.
+    # The server notices only when it has an answer that no client waits for it.
     server.terminate(connection.server_pid)
 
 
@@ -172,7 +172,7 @@ def test_a_session_ended_by_its_own_query_says_why(connection: ListenerConnectio
 
 def test_what_cannot_be_connected_raises_at_once(make_connection: MakeConnection, server: Server) -> None:
     with pytest.raises(pglisten.ConnectionFailed):
-        make_connection("host=127.0.0.1 port=1 user=nobody")
+        make_connection("host=127.0.0.1 port=1 user=app")
     with pytest.raises(pglisten.ConnectionFailed) as caught:
         make_connection(server.dsn(dbname="no such database"))
     assert caught.value.sqlstate == "3D000"

@@ -1,7 +1,7 @@
-"""What a notification may cost, in what can be counted: the same on every machine, whatever else it does.
+"""Limits for the counted work of a notification: equal on every machine, busy or not.
 
-What the limits are to notice is work that comes back for each notification: a switch, a system call, a call
-of a function where there was none. They leave room for a server that sends in small pieces.
+The limits detect new work for each notification: a switch, a system call, a call of a function.
+They leave room for a server that sends in small pieces.
 """
 
 from __future__ import annotations

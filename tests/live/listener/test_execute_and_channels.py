@@ -1,4 +1,4 @@
-"""SQL of the user's own that undoes LISTEN: what the documents say of it."""
+"""A user's SQL that undoes LISTEN has the effect that the documents name."""
 
 from __future__ import annotations
 

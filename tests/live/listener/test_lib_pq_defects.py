@@ -1,4 +1,4 @@
-"""What lib/pq's listener does wrong and no other file has a test of: see docs/lib-pq.md for all of it."""
+"""Defects of lib/pq's listener that no other file tests: docs/lib-pq.md lists all of them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_listen_that_waits_hears_of_the_unlisten_that_ends_it(
     between.release()
     leaving.get(timeout=20)
     listener.listen("y", timeout=20)
-    server.notify("x", "nobody listens")
+    server.notify("x", "no session listens")
     fence(listener, "y")
 
 

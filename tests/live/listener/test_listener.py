@@ -59,7 +59,7 @@ def test_what_came_before_unlisten_is_still_delivered(listener: Listener, server
 def test_a_channel_in_the_set_is_refused_at_once_even_while_its_listen_waits(
     make_listener: MakeListener,
 ) -> None:
-    with make_listener("host=127.0.0.1 port=1 user=nobody") as listener:
+    with make_listener("host=127.0.0.1 port=1 user=app") as listener:
         waiting = gevent.spawn(listener.listen, "x")
         gevent.idle()
         with pytest.raises(pglisten.ChannelAlreadyOpen):
@@ -74,7 +74,7 @@ def test_a_channel_in_the_set_is_refused_at_once_even_while_its_listen_waits(
 
 
 def test_a_listen_that_runs_out_of_time_leaves_nothing_behind(make_listener: MakeListener) -> None:
-    with make_listener("host=127.0.0.1 port=1 user=nobody") as listener:
+    with make_listener("host=127.0.0.1 port=1 user=app") as listener:
         with pytest.raises(pglisten.OperationTimeout):
             listener.listen("x", timeout=0.01)
         assert listener.channels == frozenset()
@@ -82,7 +82,7 @@ def test_a_listen_that_runs_out_of_time_leaves_nothing_behind(make_listener: Mak
 
 def test_wait_connected_names_the_last_failure(make_listener: MakeListener) -> None:
     events = Events()
-    with make_listener("host=127.0.0.1 port=1 user=nobody", event_callback=events) as listener:
+    with make_listener("host=127.0.0.1 port=1 user=app", event_callback=events) as listener:
         events.wait_for("CONNECTION_ATTEMPT_FAILED")
         with pytest.raises(pglisten.OperationTimeout) as caught:
             listener.wait_connected(timeout=0.01)
@@ -90,7 +90,7 @@ def test_wait_connected_names_the_last_failure(make_listener: MakeListener) -> N
 
 
 def test_without_a_connection_notify_and_ping_say_so(make_listener: MakeListener) -> None:
-    with make_listener("host=127.0.0.1 port=1 user=nobody") as listener:
+    with make_listener("host=127.0.0.1 port=1 user=app") as listener:
         with pytest.raises(pglisten.NotConnected):
             listener.notify("x", "y")
         with pytest.raises(pglisten.NotConnected):

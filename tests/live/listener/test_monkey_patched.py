@@ -1,4 +1,4 @@
-"""All of it holds in a monkey-patched process too, where os, socket and time are gevent's."""
+"""The same tests pass in a monkey-patched process, where os, socket and time are gevent's."""
 
 from __future__ import annotations
 

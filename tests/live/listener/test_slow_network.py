@@ -1,4 +1,4 @@
-"""A slow network and a hub that somebody holds up are no reasons to give a living connection up."""
+"""A slow network or a blocked hub is no reason to end a living connection."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ READY = b"Z\0\0\0\5I"
 """ReadyForQuery, outside a transaction: the last message of an answer."""
 
 
-def _hold_up_the_hub(seconds: float) -> None:
-    # What a request does that computes: nothing else runs meanwhile.
+def _block_the_hub(seconds: float) -> None:
+    # As a request that computes: nothing else runs meanwhile.
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
@@ -51,7 +51,7 @@ def test_a_ping_whose_answer_is_there_when_the_hub_comes_back_is_no_loss(
     for _ in range(3):
         pinging = gevent.spawn(listener.ping, timeout)
         gevent.sleep(0)
-        _hold_up_the_hub(0.3)
+        _block_the_hub(0.3)
         pinging.join()
         listener.ping(timeout=20)
     assert listener.stats().server_pid == pid
@@ -76,7 +76,7 @@ def test_a_heartbeat_answered_while_the_hub_was_blocked_is_no_loss(
         f"select pg_notify('full', lpad(i::text, 1000, 'x')) from generate_series(0, {kilobytes + 1}) i"
     )
     # The heartbeat has been sent, and the server is not asked before all of this has come: the answer
-    # stands behind it, and all of it comes while nobody can look.
+    # stands behind it, and all of it comes while the hub is blocked.
     last = f"x{kilobytes + 1}\0".encode()
     between.wait_until(lambda: last in between.held(DOWN) and between.queries > queries)
     between.release(UP)
@@ -84,7 +84,7 @@ def test_a_heartbeat_answered_while_the_hub_was_blocked_is_no_loss(
     other = gevent.spawn(lambda: None)
     between.release(DOWN)
     assert not other.ready(), "the kernel did not take all of it at once"
-    _hold_up_the_hub(1.1)
+    _block_the_hub(1.1)
     for number in range(kilobytes + 2):
         item = listener.get(timeout=20)
         assert item is not None
@@ -102,7 +102,7 @@ def test_what_a_listen_given_up_brings_is_dropped(
     between.hold(DOWN)
     with pytest.raises(pglisten.OperationTimeout):
         listener.listen("x", timeout=0.1)
-    server.notify("x", "nobody wants this")
+    server.notify("x", "no consumer wants this")
     between.release()
     listener.listen("y", timeout=20)
     fence(listener, "y")

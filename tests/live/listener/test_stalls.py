@@ -1,4 +1,4 @@
-"""Full queues, killed callers, silent networks: what must go on while something stands still."""
+"""Full queues, killed callers, silent networks: what must go on while something stalls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.fixtures.servers import Server
 
 
 def _fill(listener: Listener, server: Server, count: int = 3000) -> None:
-    """Have *count* notifications sent, more than the queue takes."""
+    """Send *count* notifications, more than the queue holds."""
     server.query(f"select pg_notify('full', i::text) from generate_series(0, {count - 1}) i")
 
 
@@ -45,7 +45,7 @@ def test_a_full_queue_stops_the_reading(make_listener: MakeListener, server: Ser
     for start in range(0, 100_000, 10_000):
         numbers = f"generate_series({start}, {start + 9999}) i"
         server.query(f"select count(pg_notify('full', i || repeat('x', 100))) from {numbers}")
-    # All were sent; what the queue holds is what one read brought, however often the hub turns.
+    # All were sent; the queue holds one read's notifications, however often the hub turns.
     listener.get(timeout=20)
     depth = -1
     while depth != listener.stats().queue_depth:
@@ -90,7 +90,7 @@ def test_greenlets_killed_or_out_of_time_inside_listen_leave_every_later_reply_r
     with pytest.raises(pglisten.ChannelAlreadyOpen):
         listener.listen("after")
     for number in range(50):
-        server.notify(f"c{number}", "nobody waits for this")
+        server.notify(f"c{number}", "no caller waits for this")
     fence(listener, "after")
     assert server.query("select count(*) from pg_stat_activity where pid = " + str(pid)) == [(1,)]
     assert listener.stats().server_pid == pid

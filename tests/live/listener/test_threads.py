@@ -25,7 +25,7 @@ allocate_lock = monkey.get_original("_thread", "allocate_lock")
 LIMIT = 20
 """Seconds after which a call counts as hung."""
 
-# Every public name of both, what to do with it, and what comes of it. What only looks may look.
+# Every public name of both, a call of it, and the result. Reading attributes is allowed.
 MEMBERS: dict[str, tuple[How, Callable[[Owner], object]]] = {
     "listen": ("refused", lambda owner: owner.listen("y")),
     "unlisten": ("refused", lambda owner: owner.unlisten("x")),
@@ -142,7 +142,7 @@ def test_a_listener_that_dials_refuses_and_goes_on(
 def test_a_listener_that_backs_off_refuses(make_listener: MakeListener, elsewhere: Elsewhere) -> None:
     events = Events()
     listener = make_listener(
-        "host=127.0.0.1 port=1 user=nobody", min_reconnect_interval=60.0, event_callback=events
+        "host=127.0.0.1 port=1 user=app", min_reconnect_interval=60.0, event_callback=events
     )
     events.wait_for("CONNECTION_ATTEMPT_FAILED")
     _check(listener, elsewhere)
@@ -211,7 +211,7 @@ def test_a_listener_of_the_threads_own_works_there(server: Server, backend_name:
 
 
 def _in_the_pool_of_one(call: Callable[[], object]) -> object:
-    """Return what *call* returns in a thread that nobody else has used or will."""
+    """Return what *call* returns in a thread of its own."""
     pool = gevent.threadpool.ThreadPool(1)
     try:
         return pool.spawn(_outcome, call).get(timeout=LIMIT)

@@ -1,4 +1,4 @@
-"""What an application throws into a call that waits comes out of it as it is, and nothing is left behind.
+"""An exception that an application throws into a waiting call comes out unchanged and leaves nothing behind.
 
 ``gevent.Timeout(seconds, exception)``, ``Greenlet.kill(exception)`` and ``greenlet.throw`` raise it in the
 middle of the wait, whatever its class: the library's own and its drivers' among them.

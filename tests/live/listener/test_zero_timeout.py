@@ -1,4 +1,4 @@
-"""Calls that are given no time, on a real server: in a process of its own each, patched and not."""
+"""Calls with a timeout of zero, on a real server: each in a process of its own, patched and not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``pglisten`` prints has no password in it, and a payload only where somebody asked for it."""
+"""What ``pglisten`` prints has no password in it, and a payload only if the user asked for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRONG: dict[str, dict[str, object]] = {
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Put signals back in order: libev resets what it has watched, and Ctrl-C would kill pytest outright."""
+    """Restore the signal handlers: libev resets those that it watched, and Ctrl-C would kill pytest."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

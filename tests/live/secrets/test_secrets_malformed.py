@@ -1,6 +1,6 @@
-"""A password in a connection string that is written wrongly shows nowhere, refused or not.
+"""The password of a malformed connection string shows nowhere, whether the string is refused or not.
 
-Whoever makes such a mistake sees what it is, and in which part; of the part itself nothing is repeated.
+The error says what the mistake is, and in which part; it repeats nothing of that part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def test_in_whatever_shape_it_is(
     searched.error(failed, own=(dsn,))
     if isinstance(failed, pglisten.ConfigurationError):
         searched.error(raised(make_listener, dsn), own=(dsn,))
-        # What is configured is the caller's own, in whatever it is held.
+        # The configuration is the caller's own, whatever object holds it.
         searched.words(raised(Listener.from_config, {"PGLISTEN_DSN": dsn}))
         return
     events = Events()

@@ -1,4 +1,4 @@
-"""The servers of these tests are what they say, seen by a driver and without pglisten."""
+"""The servers of the tests are what they say, as a driver sees them without pglisten."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Random faults, and a checker that judges what came of them."""
+"""Random faults, and a checker that judges the result."""

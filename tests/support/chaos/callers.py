@@ -1,4 +1,4 @@
-"""Greenlets that call one listener at random moments, and come to grief in the middle of their calls."""
+"""Greenlets that call one listener at random moments; some are killed or time out during a call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.chaos.history import (
 )
 
 HANG = 30.0
-"""Seconds over its own limit after which a call counts as hung; no fault lasts for three."""
+"""Seconds after its timeout at which a call counts as hung; no fault lasts three seconds."""
 
 EXPECTED = {
     "listen": (pglisten.ChannelAlreadyOpen, pglisten.ChannelNotOpen, pglisten.OperationTimeout),
@@ -34,14 +34,14 @@ EXPECTED = {
     "notify": (pglisten.NotConnected, pglisten.ConnectionLost, pglisten.OperationTimeout),
     "ping": (pglisten.NotConnected, pglisten.ConnectionLost, pglisten.OperationTimeout),
 }
-"""What the documentation lets each call raise; whatever else is raised is a violation."""
+"""Errors that the documentation lets each call raise; any other is a violation."""
 
 
 class Subscriptions:
-    """Calls that change the set of channels, with notes of what can be said for certain.
+    """Calls that change the set of channels, with records of what is certain.
 
-    Several greenlets call for the same channel at the same time. What overlaps with a call that undoes it
-    proves nothing, and is not noted.
+    Several greenlets call for the same channel at the same time. A call that overlaps with one that undoes it
+    proves nothing, and is not recorded.
     """
 
     def __init__(self, history: History, listener: Listener) -> None:
@@ -62,7 +62,7 @@ class Subscriptions:
         self._leave([channel], lambda: self._listener.unlisten(channel, timeout))
 
     def unlisten_all(self, timeout: float | None = None) -> None:
-        # Those that somebody opens while it runs were not there when it was called.
+        # Channels that another greenlet opens during the call were not in the set when it began.
         self._leave(sorted(self._listener.channels), lambda: self._listener.unlisten_all(timeout))
 
     def _leave(self, channels: Sequence[str], call: Callable[[], None]) -> None:
@@ -75,10 +75,10 @@ class Subscriptions:
 
 
 class Callers:
-    """Several greenlets, each one call after another until `stop`.
+    """Several greenlets, each of which makes one call after another until `stop`.
 
-    *steady* channels are listened to nearly always, *fickle* ones now and then; *own* is where the
-    listener's own notifications go.
+    *steady* channels are listened to nearly always, *fickle* ones at times; *own* is the channel of the
+    listener's own notifications.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Callers:
         self._stopping = Event()
 
     def run(self, number: int) -> None:
-        """Call until `stop`; each *number* is a greenlet with dice of its own."""
+        """Call until `stop`; each *number* is a greenlet with random numbers of its own."""
         dice = random.Random(f"{self._seed} caller {number}")
         while not self._stopping.is_set():
             self.once(dice)
@@ -113,7 +113,7 @@ class Callers:
         self._stopping.set()
 
     def once(self, dice: random.Random) -> None:
-        """Make one call, and let it come to the end that the dice say."""
+        """Make one call, and let it end as the random numbers say."""
         name = dice.choices(tuple(EXPECTED), weights=(40, 30, 0.3, 15, 15))[0]
         self.calls[name] += 1
         self._call(name, dice)
@@ -121,7 +121,7 @@ class Callers:
             self.keep()
 
     def keep(self) -> None:
-        """Listen to what should always be listened to."""
+        """Listen to the steady channels that are not listened to."""
         for channel in self.kept:
             self._guarded("listen", functools.partial(self.subscriptions.listen, channel), None)
 
@@ -157,10 +157,10 @@ class Callers:
             pass
         except gevent.Timeout as expired:
             if expired is not hung:
-                raise  # The caller's own.
+                raise  # The caller's own gevent.Timeout.
             self._history.note(Broken(f"{name} has not returned: {self._listener!r}"))
         except pglisten.ServerError as error:
-            # Without any channel a standby is as good a server as any, until something is to be written.
+            # Without channels the listener may be connected to a standby, which refuses to write.
             if (name, error.sqlstate) != ("notify", "25006"):
                 self._history.note(Broken(f"{name} raised {error!r}"))
         except pglisten.ListenerClosed as error:

@@ -1,6 +1,6 @@
-"""Whether a chaos run's history keeps the promises. Pure: a function from records to violations.
+"""Check whether a chaos run's history keeps the promises. Pure: a function from records to violations.
 
-What is promised, with the kinds of violation:
+The promises, with the kinds of violation:
 
 * ``lost``: what was committed while its channel was acknowledged is delivered, or a ``None`` stands between
   the neighbours that it would have had;
@@ -64,7 +64,7 @@ def _stream(digest: Digest) -> Iterable[Violation]:
             continue
         sent = digest.sent.get((taken.item.channel, taken.item.payload))
         if sent is None:
-            yield Violation("unknown", place, f"nobody has sent {taken.item!r:.200}")
+            yield Violation("unknown", place, f"this was never sent: {taken.item!r:.200}")
             continue
         if sent.position is not None:
             yield Violation("duplicate", place, f"{sent} comes twice", sent)
@@ -121,7 +121,7 @@ class _Neighbours:
 
 
 def _markers(digest: Digest) -> Iterable[Violation]:
-    """Hold each marker against the events, and each notification against the markers before it."""
+    """Compare each marker with the events, and each notification with the markers before it."""
     losses = [place for place, called in digest.events if EVENTS.get((called.event, called.error)) == "D"]
     markers = 0
     for place, taken in digest.stream:
@@ -152,7 +152,7 @@ def _events(digest: Digest) -> Iterable[Violation]:
 
 
 def _figures(digest: Digest, end: int) -> Iterable[Violation]:
-    """Compare the listener's figures with what was seen."""
+    """Compare the listener's figures with the history."""
     stats = digest.stats
     if stats is None:
         yield Violation("count", end - 1, "the run did not come to its end")

@@ -1,4 +1,4 @@
-"""Who takes in a chaos run: consumers that are slow, asleep, killed; a callback that is slow or raises."""
+"""Consumers of a chaos run, which are slow, asleep or killed, and a callback that is slow or raises."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Consumers:
         self._ended = Event()
 
     def run(self) -> None:
-        """Take until the end, by greenlets that do not live long."""
+        """Consume until the end, in greenlets that do not live long."""
         while not self._ended.is_set():
             count = self._dice.choice((1, 1, 1, 3))
             some = [gevent.spawn(self._consume, self._dice.choice(("quick", "slow"))) for _ in range(count)]
@@ -38,14 +38,14 @@ class Consumers:
                 gevent.joinall(some)
             elif self._dice.random() < 0.15:
                 gevent.killall(some)
-                # Nobody takes, and the queue fills.
+                # No consumer is left, and the queue fills.
                 self._calm.wait(lifetime)
             else:
                 self._ended.wait(lifetime)
             gevent.killall(some)
 
     def calm_down(self) -> None:
-        """Have one quick consumer from now on, which nobody kills."""
+        """Have one quick consumer from now on, which is never killed."""
         self._calm.set()
 
     def wait_for(self, awaited: Iterable[tuple[str, int]], timeout: float) -> bool:
@@ -83,7 +83,7 @@ class Consumers:
                 self._ask()
 
     def _take(self, item: Notification | None) -> None:
-        # No switch since the queue gave it away: what was taken is noted, whoever is killed now.
+        # No switch since the queue handed it over: it is recorded even if this greenlet is killed now.
         if item is None:
             self.markers += 1
             self._history.note(Taken(None, self._listener.stats().overflows))
@@ -94,7 +94,7 @@ class Consumers:
         self._arrived.set()
 
     def _ask(self) -> None:
-        # A consumer's own call must be answered however full the queue is.
+        # A consumer's own call must be answered even if the queue is full.
         try:
             self._listener.ping(1.0)
         except (pglisten.NotConnected, pglisten.ConnectionLost, pglisten.OperationTimeout):
@@ -105,11 +105,11 @@ class Consumers:
 
 
 class Callback:
-    """An event callback that notes its calls; some take their time, some raise, some call the listener."""
+    """An event callback that records its calls; some calls are slow, some raise, some call the listener."""
 
     def __init__(self, history: History, seed: int) -> None:
         self.call: Callable[[random.Random], None] = lambda dice: None
-        """A call of the listener's, at random."""
+        """Makes one random call of the listener."""
         self._history = history
         self._dice = random.Random(f"{seed} callback")
         self._calm = Event()

@@ -1,4 +1,4 @@
-"""A chaos run's history, sorted for the checker: what was sent, what came, what was open when. Pure."""
+"""A chaos run's history, sorted for the checker: what was sent, what arrived, what was open when. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sent:
     sending: Sending
     began: int
     ended: float = math.inf
-    """Place after which it certainly is committed or certainly will not be; infinite if nobody knows."""
+    """Place after which it certainly is committed or certainly will not be; infinite if that is unknown."""
     committed: bool = False
     position: int | None = None
     """Where it came in the stream."""

@@ -1,7 +1,7 @@
-"""What goes wrong in a chaos run: drawn from a seed first, carried out then.
+"""Faults of a chaos run: first drawn from a seed, then carried out.
 
-Two lanes run side by side, the network's and the servers', each one fault after another. Every fault is over
-when it ends: nothing is left frozen, stalled, or about to be cut.
+Two lanes run side by side, the network's and the servers', each with one fault after another. A fault that
+has ended leaves nothing frozen, stalled, or about to be cut.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Faults:
         }
 
     def carry_out(self, planned: Sequence[Planned]) -> None:
-        """Carry out one lane's plan; returns when all is whole again."""
+        """Carry out one lane's plan; return when everything works again."""
         for fault in planned:
             self._history.note(Fault(f"{fault.kind} for {fault.hold:.3f} s"))
             self.counts[fault.kind] += 1
@@ -141,7 +141,7 @@ class Faults:
 
     def _split(self, fault: Planned) -> None:
         self._each(lambda proxy: proxy.split(1 + fault.amount % 7))
-        # Each piece is a turn of the event loop: for long, it would take all there is.
+        # Each piece takes a turn of the event loop: for long, no other greenlet would get one.
         gevent.sleep(min(fault.hold, 0.3))
         self._each(lambda proxy: proxy.split(None))
 

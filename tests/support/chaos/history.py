@@ -37,7 +37,7 @@ class Sending:
 
 @dataclass(frozen=True)
 class Settled:
-    """After the transaction of the numbers *first* to *last*; not *committed* means that nobody knows."""
+    """After the transaction of the numbers *first* to *last*; not *committed*: the outcome is unknown."""
 
     source: str
     first: int
@@ -61,7 +61,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """After ``listen()`` has returned, if nobody has called ``unlisten()`` since it was called."""
+    """After ``listen()`` has returned, if ``unlisten()`` has not been called since that call began."""
 
     channel: str
 
@@ -81,7 +81,7 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Shut:
-    """After ``unlisten()`` has returned without an error, if nobody has called ``listen()`` since."""
+    """After ``unlisten()`` has returned without an error, if ``listen()`` has not been called since."""
 
     channel: str
 

@@ -1,4 +1,4 @@
-"""One chaos run: everything that goes on at the same time, then calm, and the judgement."""
+"""One chaos run: everything at the same time, then calm, then the judgement."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Run:
         self._sender = Sender(history, servers, (*STEADY, *STEADY, *FICKLE), dice)
 
     def play(self) -> None:
-        """Have it happen, and end with everything closed."""
+        """Run it, and close everything."""
         seed, seconds = self._setting.seed, self._setting.seconds
         server_faults = (*SERVER, FAILOVER) if self._servers.can_fail_over else SERVER
         consuming = gevent.spawn(self._consumers.run)
@@ -102,7 +102,7 @@ class Run:
             self._close(consuming)
 
     def _flow(self) -> None:
-        """Show that on every channel what is sent now arrives."""
+        """Show that a notification sent now arrives on every channel."""
         self._callers.keep()
         for _ in range(FLOW_ATTEMPTS):
             try:
@@ -141,7 +141,7 @@ class Run:
         gevent.joinall(greenlets, raise_error=True)
 
     def _broken(self, text: str) -> None:
-        # Who waits where is what one wants to know, and is gone a moment later.
+        # Record now where each greenlet waits: a moment later it is unknown.
         stacks = "\n".join(gevent.util.format_run_info(thread_stacks=False))  # type: ignore[arg-type]
         self.history.note(Broken(f"{text}\n{self.listener!r} {self.listener.stats()}\n{stacks}"))
 

@@ -1,7 +1,7 @@
-"""Who sends in a chaos run: one connection of its own, past the proxies, one transaction after another.
+"""The sender of a chaos run: its own connection, past the proxies, one transaction after another.
 
-It outlives every crash of the server. What counts is what was committed; when the answer to a COMMIT is lost
-nobody knows, and the notification may come or not.
+The sender survives every crash of the server. Only committed notifications count. If the answer to
+a COMMIT is lost, the outcome is unknown, and the notification may arrive or not.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Sender:
     def run(self) -> None:
         """Send at random until `stop` is called."""
         while not self._stopping.is_set():
-            # Mostly one or a few, at times a burst that fills every buffer there is.
+            # Mostly one or a few, at times a burst that fills every buffer.
             count = self._dice.choice((1, 1, 1, 2, 5, 100)) if self._dice.random() < 0.3 else 1
             self.commit([self._dice.choice(self._channels) for _ in range(count)])
-            # Not a wait for anything: what spreads the traffic over the faults.
+            # This waits for nothing: it spreads the traffic over the faults.
             gevent.sleep(self._dice.expovariate(1 / 0.003))
 
     def stop(self) -> None:
@@ -52,7 +52,7 @@ class Sender:
     def commit(self, channels: Sequence[str]) -> list[int] | None:
         """Send one notification to each of *channels* in one transaction.
 
-        Return their numbers, or ``None`` if nobody knows what became of them. Waits for a server to send to.
+        Return their numbers, or ``None`` if the outcome is unknown. Wait for a server that takes writes.
         """
         self._connect()
         numbers = list(range(self.sent, self.sent + len(channels)))

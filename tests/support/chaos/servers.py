@@ -1,4 +1,4 @@
-"""What a chaos run is played on: one server, or a primary and its standby."""
+"""The servers of a chaos run: one, or a primary and its standby."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steady traffic with an occasional fault, and what this process needs for it as time goes by."""
+"""Steady traffic with an occasional fault, and samples of what this process uses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PERIOD = 0.1
 BETWEEN_FAULTS = 5.0
 """Seconds of undisturbed traffic on the average."""
 KINDS = (*NETWORK, "terminate", "server freeze")
-"""No crash of the server: what was committed shall be known."""
+"""No crash of the server: the outcome of each COMMIT must be known."""
 
 
 class Sample(NamedTuple):
@@ -77,14 +77,14 @@ def not_flat(samples: Sequence[Sample]) -> list[str]:
 
 
 class Forgetful(History):
-    """A history that nobody will read: kept, it would look like a leak."""
+    """A history that keeps no records: kept, they would look like a leak."""
 
     def note(self, *records: Record) -> None:
         pass
 
 
 class Soak:
-    """A listener, its sender and consumer, and the one who takes the samples."""
+    """A listener, its sender and consumer, and the greenlet that takes the samples."""
 
     def __init__(self, listener: Listener, server: Server, faults: Faults, seconds: float) -> None:
         self.sent = self.received = self.missing = self.markers = 0
@@ -161,7 +161,7 @@ class Soak:
             self._samples.append((now, rss, len(descriptors()), living, len(gc.get_objects())))
 
     def _flow(self) -> None:
-        """Show that what is sent now arrives, on whatever connection there is in the end."""
+        """Show that a notification sent now arrives, whichever connection is left."""
         for _ in range(20):
             try:
                 self._listener.wait_connected(RECOVERY_TIMEOUT)

@@ -40,7 +40,7 @@ with PrivatePostgres() as postgres:
         second.restart()
     ticker.kill()
     if how == "forked" and os.fork() == 0:
-        # Holds a copy of the janitor's stream, and reads what nobody writes until the test is over.
+        # Holds a copy of the janitor's stream, and reads it until the test is over; nothing is ever written.
         os.read(0, 1)
         os._exit(0)
     print(json.dumps({"folder": os.path.dirname(postgres.socket_directory), "longest": longest}), flush=True)

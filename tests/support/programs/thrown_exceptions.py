@@ -1,4 +1,4 @@
-"""What an application throws into a greenlet that waits: it has to come out as it is."""
+"""Exceptions that an application throws into a waiting greenlet: each must come out unchanged."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ THROWN_IN: dict[str, Callable[[], BaseException]] = {
 """Makers of exceptions, by name: also those that the library and its drivers raise themselves."""
 
 PROMPT = 1.0
-"""Seconds within which it has to come out; it takes a millisecond."""
+"""Seconds within which it must come out; it takes a millisecond."""
 
 
 def throw_into(call: Callable[[], object], error: BaseException, reached: Callable[[], object]) -> None:

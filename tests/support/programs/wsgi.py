@@ -1,4 +1,4 @@
-"""Asks a WSGI application as a server does, with wsgiref.validate in between (PEP 3333)."""
+"""A client that calls a WSGI application as a server does, through wsgiref.validate (PEP 3333)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wsgiref.validate import validator
 
 @dataclass
 class Response:
-    """What a server gets from the application."""
+    """The application's answer to a server."""
 
     status: str
     headers: dict[str, str]
@@ -25,7 +25,7 @@ class Response:
 
 
 class WsgiClient:
-    """Asks as a WSGI server does, and closes what a test leaves open."""
+    """Calls as a WSGI server does, and closes the bodies that a test leaves open."""
 
     def __init__(self) -> None:
         self._bodies: list[Any] = []
@@ -58,7 +58,7 @@ def anyone(environ: dict[str, Any], channel: str) -> bool:
 
 
 def refused(response: Response) -> str:
-    """The text of a refusal that has all that every refusal has."""
+    """Return the text of a refusal; assert that it has what every refusal has."""
     text = response.text()
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert response.headers["X-Content-Type-Options"] == "nosniff"

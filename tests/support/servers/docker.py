@@ -28,7 +28,7 @@ def engine_answers() -> bool:
 
 def answers(address: str, limit: float = PROBE_LIMIT) -> bool:
     """Whether an engine at this address answers within so many seconds."""
-    # closing() before connecting: the socket must be closed when nobody answers, too.
+    # closing() before connecting: the socket must also be closed if there is no answer.
     with contextlib.closing(_EngineConnection(address, limit)) as engine:
         try:
             engine.request("GET", "/_ping")

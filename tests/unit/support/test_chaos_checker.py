@@ -1,4 +1,4 @@
-"""The chaos test's judge sees every kind of broken promise, and none where there is none."""
+"""The chaos checker finds every kind of broken promise, and none in a history that keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a container engine is there is found out quickly, also when it is not."""
+"""The probe for a container engine is quick, also if there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proxy, between a client and a server that says everything back."""
+"""The proxy, between a client and a server that echoes every byte."""
 
 from __future__ import annotations
 
@@ -170,10 +170,10 @@ def test_a_client_that_leaves_ends_the_link(proxy: Proxy, client: gevent.socket.
 
 def test_a_server_that_is_not_there_is_a_reset() -> None:
     # Bound and not listening: it refuses.
-    with gevent.socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with gevent.socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
         with (
-            Proxy(nobody.getsockname()) as proxy,
+            Proxy(unused.getsockname()) as proxy,
             gevent.socket.create_connection((proxy.host, proxy.port)) as client,
         ):
             client.sendall(b"x")

@@ -1,4 +1,4 @@
-"""The search for secrets finds one in every kind of place. Without this, finding none would mean nothing."""
+"""The search for secrets finds one in every kind of place. Otherwise finding none would prove nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ PLACES: dict[str, Callable[[Searched], object]] = {
     "a repr": lambda searched: searched.show(Holder(ODD)),
     "a message": lambda searched: searched.error(ValueError(ODD)),
     "an error's cause": lambda searched: searched.error(_in_a_cause()),
-    "a context that nobody sees": lambda searched: searched.error(_in_a_suppressed_context()),
+    "a suppressed context": lambda searched: searched.error(_in_a_suppressed_context()),
     "an attribute of an error": lambda searched: searched.error(_in_an_attribute()),
     "a variable": lambda searched: searched.error(_raised("x = text[:9]; x + 1", text=ODD)),
     "a variable in an error that is shown": lambda searched: searched.show(

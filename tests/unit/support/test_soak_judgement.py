@@ -1,4 +1,4 @@
-"""The soak test's judge tells a leak from what a fault holds for a moment."""
+"""The soak's judgement tells a leak from what a fault holds for a moment."""
 
 from __future__ import annotations
 
