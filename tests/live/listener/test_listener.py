@@ -195,12 +195,12 @@ def test_the_marker_comes_after_the_callback_which_may_call_the_listener(
     with make_listener(min_reconnect_interval=0.02, event_callback=callback) as listener:
         listener.wait_connected(20)
         server.terminate(listener.stats().server_pid or 0)
-        taker = gevent.spawn(lambda: [listener.get(), listener.get()])
+        consumer = gevent.spawn(lambda: [listener.get(), listener.get()])
         assert reconnected.wait(20)
         listener.ping(timeout=20)
-        assert not taker.ready()
+        assert not consumer.ready()
         go.set()
-        gap, item = taker.get(timeout=20)
+        gap, item = consumer.get(timeout=20)
         assert gap is None
         assert item.channel == "from the callback"
         assert listener.channels == {"from the callback"}

@@ -82,11 +82,11 @@ end()
 """The signal comes in a greenlet of the application's."""
 
 ANYWHERE = """
-dice = random.Random(7)
+rng = random.Random(7)
 for number in range(int(rounds)):
     made.clear(), waiting.clear()
     # By the process's own time: the signals come where it has something to do.
-    signal.setitimer(signal.ITIMER_VIRTUAL, dice.uniform(0.001, 0.03))
+    signal.setitimer(signal.ITIMER_VIRTUAL, rng.uniform(0.001, 0.03))
     try:
         listener, connection, subscription = make()
     except pglisten.ListenerClosed:

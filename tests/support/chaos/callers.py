@@ -104,19 +104,19 @@ class Callers:
 
     def run(self, number: int) -> None:
         """Call until `stop`; each *number* is a greenlet with random numbers of its own."""
-        dice = random.Random(f"{self._seed} caller {number}")
+        rng = random.Random(f"{self._seed} caller {number}")
         while not self._stopping.is_set():
-            self.once(dice)
-            self._stopping.wait(dice.choice((0, 0.005, 0.05)) * dice.uniform(0.5, 1.5))
+            self.once(rng)
+            self._stopping.wait(rng.choice((0, 0.005, 0.05)) * rng.uniform(0.5, 1.5))
 
     def stop(self) -> None:
         self._stopping.set()
 
-    def once(self, dice: random.Random) -> None:
+    def once(self, rng: random.Random) -> None:
         """Make one call, and let it end as the random numbers say."""
-        name = dice.choices(tuple(EXPECTED), weights=(40, 30, 0.3, 15, 15))[0]
+        name = rng.choices(tuple(EXPECTED), weights=(40, 30, 0.3, 15, 15))[0]
         self.calls[name] += 1
-        self._call(name, dice)
+        self._call(name, rng)
         if name == "unlisten_all":
             self.keep()
 
@@ -125,10 +125,10 @@ class Callers:
         for channel in self.kept:
             self._guarded("listen", functools.partial(self.subscriptions.listen, channel), None)
 
-    def _call(self, name: str, dice: random.Random) -> None:
-        limit = dice.choice((0.0, 0.001, 0.01, 0.1, 1.0))
-        channel = dice.choice(self._fickle)
-        end = dice.choice(("timeout", "gevent.Timeout", "kill", "none"))
+    def _call(self, name: str, rng: random.Random) -> None:
+        limit = rng.choice((0.0, 0.001, 0.01, 0.1, 1.0))
+        channel = rng.choice(self._fickle)
+        end = rng.choice(("timeout", "gevent.Timeout", "kill", "none"))
         timeout = limit if end == "timeout" else None
         subscriptions, listener = self.subscriptions, self._listener
         calls: dict[str, Callable[[], object]] = {

@@ -59,12 +59,12 @@ def count_covered(records: Sequence[Record]) -> int:
 def _stream(digest: Digest) -> Iterable[Violation]:
     """Look at each notification as it came. Notes its position, too."""
     newest: dict[str, float] = {}
-    for position, (place, taken) in enumerate(digest.stream):
-        if taken.item is None:
+    for position, (place, consumed) in enumerate(digest.stream):
+        if consumed.item is None:
             continue
-        sent = digest.sent.get((taken.item.channel, taken.item.payload))
+        sent = digest.sent.get((consumed.item.channel, consumed.item.payload))
         if sent is None:
-            yield Violation("unknown", place, f"this was never sent: {taken.item!r:.200}")
+            yield Violation("unknown", place, f"this was never sent: {consumed.item!r:.200}")
             continue
         if sent.position is not None:
             yield Violation("duplicate", place, f"{sent} comes twice", sent)
@@ -83,8 +83,8 @@ def _stream(digest: Digest) -> Iterable[Violation]:
 def _lost(digest: Digest) -> Iterable[Violation]:
     """Find what is missing and has no marker between the neighbours that it would have."""
     markers = [0]
-    for _, taken in digest.stream:
-        markers.append(markers[-1] + (taken.item is None))
+    for _, consumed in digest.stream:
+        markers.append(markers[-1] + (consumed.item is None))
     for source in {sent.sending.source for sent in digest.sent.values()}:
         ours = [sent for sent in digest.sent.values() if sent.sending.source == source]
         neighbours = _Neighbours([sent for sent in ours if sent.position is not None], len(digest.stream))
@@ -124,14 +124,14 @@ def _markers(digest: Digest) -> Iterable[Violation]:
     """Compare each marker with the events, and each notification with the markers before it."""
     losses = [place for place, called in digest.events if EVENTS.get((called.event, called.error)) == "D"]
     markers = 0
-    for place, taken in digest.stream:
-        if taken.item is None:
+    for place, consumed in digest.stream:
+        if consumed.item is None:
             markers += 1
-            allowed = bisect_left(digest.returned, place) + taken.overflows
+            allowed = bisect_left(digest.returned, place) + consumed.overflows
             if markers > allowed:
                 yield Violation("early", place, f"None number {markers}, but only {allowed} had a reason")
             continue
-        sent = digest.sent.get((taken.item.channel, taken.item.payload))
+        sent = digest.sent.get((consumed.item.channel, consumed.item.payload))
         if sent is not None and (before := bisect_left(losses, sent.began)) > markers:
             yield Violation(
                 "overtaken", place, f"{sent} was sent after loss {before}, and comes before its None", sent
@@ -158,12 +158,12 @@ def _figures(digest: Digest, end: int) -> Iterable[Violation]:
         yield Violation("count", end - 1, "the run did not come to its end")
         return
     names = [called.event for _, called in digest.events]
-    came = sum(taken.item is not None for _, taken in digest.stream)
+    came = sum(consumed.item is not None for _, consumed in digest.stream)
     markers = len(digest.stream) - came
     missing = sum(sent.position is None for sent in digest.sent.values())
     for what, figure, seen in (
-        ("delivered, and taken", stats.delivered, came),
-        ("received less dropped, and taken", stats.received - stats.dropped, came),
+        ("delivered, and consumed", stats.delivered, came),
+        ("received less dropped, and consumed", stats.received - stats.dropped, came),
         ("reconnects, and RECONNECTED", stats.reconnects, names.count("RECONNECTED")),
         ("failed attempts, and events", stats.failed_attempts, names.count("CONNECTION_ATTEMPT_FAILED")),
         ("reconnects with overflows, and None", stats.reconnects + stats.overflows, markers),

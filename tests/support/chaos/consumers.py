@@ -11,18 +11,18 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Listener, ListenerEvent, Notification
-from support.chaos.history import Broken, Called, History, Returned, Taken
+from support.chaos.history import Broken, Called, Consumed, History, Returned
 
 
 class Consumers:
     """One consumer, at times several, until the listener is closed and its queue empty."""
 
     def __init__(self, history: History, listener: Listener, seed: int) -> None:
-        self.taken = 0
+        self.consumed = 0
         self.markers = 0
         self._history = history
         self._listener = listener
-        self._dice = random.Random(f"{seed} consumers")
+        self._rng = random.Random(f"{seed} consumers")
         self._came: set[tuple[str, str]] = set()
         self._arrived = Event()
         self._calm = Event()
@@ -31,12 +31,12 @@ class Consumers:
     def run(self) -> None:
         """Consume until the end, in greenlets that do not live long."""
         while not self._ended.is_set():
-            count = self._dice.choice((1, 1, 1, 3))
-            some = [gevent.spawn(self._consume, self._dice.choice(("quick", "slow"))) for _ in range(count)]
-            lifetime = self._dice.uniform(0.05, 0.5)
+            count = self._rng.choice((1, 1, 1, 3))
+            some = [gevent.spawn(self._consume, self._rng.choice(("quick", "slow"))) for _ in range(count)]
+            lifetime = self._rng.uniform(0.05, 0.5)
             if self._calm.is_set():
                 gevent.joinall(some)
-            elif self._dice.random() < 0.15:
+            elif self._rng.random() < 0.15:
                 gevent.killall(some)
                 # No consumer is left, and the queue fills.
                 self._calm.wait(lifetime)
@@ -68,7 +68,7 @@ class Consumers:
     def _consume(self, pace: str) -> None:
         while True:
             try:
-                item = self._listener.get(self._dice.choice((None, None, 0.0, 0.01)))
+                item = self._listener.get(self._rng.choice((None, None, 0.0, 0.01)))
             except pglisten.OperationTimeout:
                 continue
             except pglisten.ListenerClosed:
@@ -77,19 +77,19 @@ class Consumers:
             self._take(item)
             if self._calm.is_set():
                 continue
-            if pace == "slow" and self._dice.random() < 0.5:
-                self._calm.wait(self._dice.expovariate(1 / 0.004))
-            elif self._dice.random() < 0.002:
+            if pace == "slow" and self._rng.random() < 0.5:
+                self._calm.wait(self._rng.expovariate(1 / 0.004))
+            elif self._rng.random() < 0.002:
                 self._ask()
 
     def _take(self, item: Notification | None) -> None:
         # No switch since the queue handed it over: it is recorded even if this greenlet is killed now.
         if item is None:
             self.markers += 1
-            self._history.note(Taken(None, self._listener.stats().overflows))
+            self._history.note(Consumed(None, self._listener.stats().overflows))
         else:
-            self.taken += 1
-            self._history.note(Taken(item, 0))
+            self.consumed += 1
+            self._history.note(Consumed(item, 0))
             self._came.add((item.channel, item.payload.partition(" ")[0]))
         self._arrived.set()
 
@@ -108,23 +108,23 @@ class Callback:
     """An event callback that records its calls; some calls are slow, some raise, some call the listener."""
 
     def __init__(self, history: History, seed: int) -> None:
-        self.call: Callable[[random.Random], None] = lambda dice: None
+        self.call: Callable[[random.Random], None] = lambda rng: None
         """Makes one random call of the listener."""
         self._history = history
-        self._dice = random.Random(f"{seed} callback")
+        self._rng = random.Random(f"{seed} callback")
         self._calm = Event()
 
     def __call__(self, event: ListenerEvent, error: Exception | None) -> None:
         kind = "" if error is None else type(error).__name__
         self._history.note(Called(event.name, kind, str(error or "")))
         try:
-            lot = self._dice.random()
+            lot = self._rng.random()
             if lot < 0.2:
-                self._calm.wait(self._dice.uniform(0.0, 0.4))
+                self._calm.wait(self._rng.uniform(0.0, 0.4))
             elif lot < 0.3 and not self._calm.is_set():
                 raise RuntimeError("a callback may raise")
             elif lot < 0.45 and not self._calm.is_set():
-                self.call(self._dice)
+                self.call(self._rng)
         finally:
             self._history.note(Returned(event.name))
 

@@ -14,6 +14,7 @@ from support.chaos.history import (
     Acknowledged,
     Broken,
     Called,
+    Consumed,
     Final,
     Leaving,
     Opening,
@@ -22,7 +23,6 @@ from support.chaos.history import (
     Sending,
     Settled,
     Shut,
-    Taken,
 )
 
 
@@ -91,7 +91,7 @@ class Digest:
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.sent: dict[tuple[str, str], Sent] = {}
-        self.stream: list[tuple[int, Taken]] = []
+        self.stream: list[tuple[int, Consumed]] = []
         self.open: dict[str, Spans] = {}
         self.shut: dict[str, Spans] = {}
         self.events: list[tuple[int, Called]] = []
@@ -113,7 +113,7 @@ class Digest:
                     sent.committed = committed
                     # A transaction of the sender's ends with its session, one way or the other.
                     sent.ended = place if committed or source == SENDER else math.inf
-            case Taken():
+            case Consumed():
                 self.stream.append((place, record))
             case Called():
                 self.events.append((place, record))

@@ -55,16 +55,16 @@ def plan(seed: int, lane: str, kinds: Sequence[str], seconds: float) -> list[Pla
     Every kind comes up before any comes up again.
     """
     # A text as seed does not depend on PYTHONHASHSEED.
-    dice = random.Random(f"{seed} {lane}")
+    rng = random.Random(f"{seed} {lane}")
     planned: list[Planned] = []
     deck: list[str] = []
     while seconds > 0:
         if not deck:
-            deck = dice.sample(list(kinds), len(kinds))
+            deck = rng.sample(list(kinds), len(kinds))
         # Some are over before a heartbeat can find them, some are not.
-        hold = dice.choice((0.02, 0.15, 0.5, 1.2)) * dice.uniform(0.5, 1.5)
-        rest = dice.choice((0.0, 0.1, 0.5, 0.8)) * dice.uniform(0.5, 1.5)
-        planned.append(Planned(deck.pop(), hold, rest, dice.randint(1, 400)))
+        hold = rng.choice((0.02, 0.15, 0.5, 1.2)) * rng.uniform(0.5, 1.5)
+        rest = rng.choice((0.0, 0.1, 0.5, 0.8)) * rng.uniform(0.5, 1.5)
+        planned.append(Planned(deck.pop(), hold, rest, rng.randint(1, 400)))
         seconds -= hold + rest
     return planned
 

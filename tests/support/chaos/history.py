@@ -90,7 +90,7 @@ class Shut:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Consumed:
     """When a consumer has taken an item; *overflows* is the listener's figure of that moment."""
 
     item: Notification | None
@@ -161,7 +161,7 @@ Record: TypeAlias = (
     | Acknowledged
     | Leaving
     | Shut
-    | Taken
+    | Consumed
     | Called
     | Returned
     | Fault
@@ -204,7 +204,7 @@ def _concerns(record: Record, channel: str) -> bool:
     match record:
         case Sending() | Opening() | Acknowledged() | Leaving() | Shut():
             return record.channel == channel
-        case Taken(item):
+        case Consumed(item):
             return item is None or item.channel == channel
         case _:
             return not isinstance(record, Settled)

@@ -72,9 +72,9 @@ class Run:
         self._consumers = Consumers(history, listener, setting.seed)
         self._callers = Callers(history, listener, steady=STEADY, fickle=FICKLE, own=OWN, seed=setting.seed)
         self._callback.call = self._callers.once
-        dice = random.Random(f"{setting.seed} sender")
+        rng = random.Random(f"{setting.seed} sender")
         # Twice the steady ones: most is to be expected.
-        self._sender = Sender(history, servers, (*STEADY, *STEADY, *FICKLE), dice)
+        self._sender = Sender(history, servers, (*STEADY, *STEADY, *FICKLE), rng)
 
     def play(self) -> None:
         """Run it, and close everything."""
@@ -168,7 +168,7 @@ class Run:
             f"seed {setting.seed}, {setting.seconds:g} s: {faults.total()} faults ({kinds}); "
             f"{stats.reconnects} reconnects, {stats.failed_attempts} failed attempts, "
             f"{self._callers.calls.total()} calls; {self._sender.sent} sent and {self._sender.committed} "
-            f"committed, {self._callers.sent} by the listener itself; {self._consumers.taken} received, "
+            f"committed, {self._callers.sent} by the listener itself; {self._consumers.consumed} received, "
             f"{count_covered(self.history.records)} missing with a marker ({stats.dropped} dropped), "
             f"{self._consumers.markers} None"
         )

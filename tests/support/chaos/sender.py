@@ -26,14 +26,14 @@ class Sender:
     """Commits numbered notifications. The threads of gevent's pool do the waiting."""
 
     def __init__(
-        self, history: History, servers: Servers, channels: Sequence[str], dice: random.Random
+        self, history: History, servers: Servers, channels: Sequence[str], rng: random.Random
     ) -> None:
         self.sent = 0
         self.committed = 0
         self._history = history
         self._servers = servers
         self._channels = channels
-        self._dice = dice
+        self._rng = rng
         self._connection: Any = None
         self._stopping = Event()
 
@@ -41,10 +41,10 @@ class Sender:
         """Send at random until `stop` is called."""
         while not self._stopping.is_set():
             # Mostly one or a few, at times a burst that fills every buffer.
-            count = self._dice.choice((1, 1, 1, 2, 5, 100)) if self._dice.random() < 0.3 else 1
-            self.commit([self._dice.choice(self._channels) for _ in range(count)])
+            count = self._rng.choice((1, 1, 1, 2, 5, 100)) if self._rng.random() < 0.3 else 1
+            self.commit([self._rng.choice(self._channels) for _ in range(count)])
             # This waits for nothing: it spreads the traffic over the faults.
-            gevent.sleep(self._dice.expovariate(1 / 0.003))
+            gevent.sleep(self._rng.expovariate(1 / 0.003))
 
     def stop(self) -> None:
         self._stopping.set()
@@ -77,8 +77,8 @@ class Sender:
 
     def _payload(self, number: int) -> str:
         # Long ones are cut by every buffer on the way, and characters of several bytes with them.
-        length = self._dice.choice((0, 10, 10, 10, 100, 2000))
-        return f"{number} " + self._dice.choice("xé漢") * length
+        length = self._rng.choice((0, 10, 10, 10, 100, 2000))
+        return f"{number} " + self._rng.choice("xé漢") * length
 
     def _connect(self) -> None:
         while self._connection is None:

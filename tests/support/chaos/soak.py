@@ -143,9 +143,9 @@ class Soak:
             self._arrived.set()
 
     def _disturb(self, seed: int) -> None:
-        dice = random.Random(f"{seed} pauses")
+        rng = random.Random(f"{seed} pauses")
         for planned in plan(seed, "soak", KINDS, self._seconds):
-            if self._stopping.wait(dice.uniform(0.0, 2 * BETWEEN_FAULTS)):
+            if self._stopping.wait(rng.uniform(0.0, 2 * BETWEEN_FAULTS)):
                 return
             self._faults.carry_out([planned])
 

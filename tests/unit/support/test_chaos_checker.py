@@ -19,6 +19,7 @@ from support.chaos.history import (
     Acknowledged,
     Broken,
     Called,
+    Consumed,
     Final,
     History,
     Leaving,
@@ -28,7 +29,6 @@ from support.chaos.history import (
     Sending,
     Settled,
     Shut,
-    Taken,
 )
 
 
@@ -45,7 +45,7 @@ class Tale(list[Record]):
     ) -> Tale:
         for number in numbers:
             item = None if number is None else Notification(1, channel, f"{source} {number}")
-            self.append(Taken(item, overflows))
+            self.append(Consumed(item, overflows))
         return self
 
     def event(self, letter: str) -> Tale:
@@ -75,7 +75,7 @@ class Tale(list[Record]):
 
     def end(self, **figures: Any) -> Tale:
         self.event("X")
-        items = [record.item for record in self if isinstance(record, Taken)]
+        items = [record.item for record in self if isinstance(record, Consumed)]
         names = [record.event for record in self if isinstance(record, Called)]
         reconnects = names.count("RECONNECTED")
         told = Stats(
@@ -112,7 +112,7 @@ GOOD = {
     "sent before the acknowledgement": Tale().event("C").send(0).open().send(1).take(1).end(),
     "sent while it was being left": Tale([Leaving("c")]).begin().send(0).take(0).end(),
     "sent after unlisten": Tale().begin().leave().send(0).open().send(1).take(1).end(),
-    "arrived before unlisten, taken after": Tale().begin().send(0).leave().take(0).end(),
+    "arrived before unlisten, consumed after": Tale().begin().send(0).leave().take(0).end(),
     "listened to again": Tale().begin().leave().send(0).open().send(1).take(1).leave().send(2).end(),
     "dropped for want of room": Tale()
     .begin()
@@ -192,7 +192,7 @@ BAD = {
         Tale().begin().lose().take(None, None).end(overflows=0, dropped=0),
         "count",
     ),
-    "figures that are not what was taken": (Tale().begin().send(0).take(0).end(delivered=2), "count"),
+    "figures that are not what was consumed": (Tale().begin().send(0).take(0).end(delivered=2), "count"),
     "something that stayed in the queue": (Tale().begin().end(queue_depth=1), "count"),
     "dropped without an overflow marker's place": (Tale().begin().send(0).take(0).end(dropped=1), "count"),
     "connected twice": (Tale().begin().event("C").end(), "events"),
@@ -231,8 +231,8 @@ def _some(tale: Tale, first: int, count: int) -> int:
     return first + count
 
 
-def _changed(tale: Tale) -> Iterator[tuple[int, Taken]]:
-    return ((place, record) for place, record in enumerate(tale) if isinstance(record, Taken))
+def _changed(tale: Tale) -> Iterator[tuple[int, Consumed]]:
+    return ((place, record) for place, record in enumerate(tale) if isinstance(record, Consumed))
 
 
 @given(_tales(), st.data())
@@ -263,7 +263,7 @@ def test_a_violation_leads_to_its_place_and_to_what_its_channel_went_through() -
     history.note(*Tale().begin().open("d").send(0).send(1, channel="d").send(2).take(0, 2).end())
     [violation] = [each for each in violations(history.records) if each.kind == "lost"]
     assert "sender 1 on d" in violation.text
-    assert history.records[violation.place] == Taken(Notification(1, "c", "sender 2"), 0)
+    assert history.records[violation.place] == Consumed(Notification(1, "c", "sender 2"), 0)
     assert any(line.startswith(">") for line in history.excerpt(violation.place).splitlines())
     assert violation.sent is not None
     assert "listen d acknowledged" in history.excerpt_of("d", violation.sent.began)
