@@ -20,7 +20,7 @@ class Waiter:
         if not self.done:
             self.done, self.error = True, error
 
-    def join(self, timeout: float | None) -> bool:
+    def finished_within(self, timeout: float | None) -> bool:
         raise AssertionError
 
     @property

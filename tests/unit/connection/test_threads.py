@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from support.timeouts import TIMEOUT
 import pytest
 
 from pglisten import _threads
@@ -15,14 +16,13 @@ from pglisten._threads import MOST
 from pglisten.backend import in_thread
 from pglisten.testing.contract._forking import in_a_forked_child
 
-PATIENCE = 20.0
 
 
 def _hanging(hang: Callable[[], object]) -> list[Any]:
     """Make the allowed number of threads hang; return the greenlets that wait for them."""
     begun: list[None] = []
-    callers = [gevent.spawn(in_thread, lambda: (begun.append(None), hang()), PATIENCE) for _ in range(MOST)]
-    with gevent.Timeout(PATIENCE):
+    callers = [gevent.spawn(in_thread, lambda: (begun.append(None), hang()), TIMEOUT) for _ in range(MOST)]
+    with gevent.Timeout(TIMEOUT):
         while len(begun) < MOST:
             gevent.sleep(0.001)
     return callers
@@ -31,7 +31,7 @@ def _hanging(hang: Callable[[], object]) -> list[Any]:
 def test_it_returns_what_the_function_returned_while_the_hub_runs() -> None:
     ran = threading.Event()
     gevent.spawn(ran.set)  # Only the hub can start it.
-    done = in_thread(lambda: ran.wait(PATIENCE), PATIENCE)
+    done = in_thread(lambda: ran.wait(TIMEOUT), TIMEOUT)
     assert done is not None
     assert done.get() is True
 
@@ -47,7 +47,7 @@ def test_what_the_function_raises_comes_out_of_get_alone(error: BaseException) -
     def fail() -> None:
         raise error
 
-    done = in_thread(fail, PATIENCE)
+    done = in_thread(fail, TIMEOUT)
     assert done is not None
     with pytest.raises(type(error)) as caught:
         done.get()
@@ -72,15 +72,15 @@ def test_those_that_hang_are_limited_and_count_until_they_end() -> None:
     gevent.killall(_hanging(hang))
     assert in_thread(int, 0.05) is None
     # A greenlet killed while it waits for its turn starts no thread.
-    waiting = gevent.spawn(in_thread, int, PATIENCE)
+    waiting = gevent.spawn(in_thread, int, TIMEOUT)
     gevent.idle()
     waiting.kill()
     go_on.set()
-    done = in_thread(int, PATIENCE)
+    done = in_thread(int, TIMEOUT)
     assert done is not None
     assert done.get() == 0
     for _ in range(MOST):
-        assert ended.acquire(timeout=PATIENCE)
+        assert ended.acquire(timeout=TIMEOUT)
 
 
 def test_in_a_forked_child_those_of_the_parent_do_not_count() -> None:
@@ -89,13 +89,13 @@ def test_in_a_forked_child_those_of_the_parent_do_not_count() -> None:
 
     def child() -> None:
         gevent.reinit()
-        done = in_thread(int, PATIENCE)
+        done = in_thread(int, TIMEOUT)
         assert done is not None
         assert done.get() == 0
 
     in_a_forked_child(child)
     go_on.set()
-    gevent.joinall(given_up, timeout=PATIENCE, raise_error=True)
+    gevent.joinall(given_up, timeout=TIMEOUT, raise_error=True)
 
 
 def test_a_system_without_threads_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +105,8 @@ def test_a_system_without_threads_is_an_oserror(monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patch:
         patch.setattr(_threads, "_start_new_thread", refuse)
         for _ in range(MOST + 1):
-            done = in_thread(int, PATIENCE)
+            done = in_thread(int, TIMEOUT)
             assert done is not None
             with pytest.raises(OSError, match="can't start new thread"):
                 done.get()
-    assert in_thread(int, PATIENCE) is not None
+    assert in_thread(int, TIMEOUT) is not None

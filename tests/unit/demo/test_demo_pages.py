@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 import gevent
+from support.timeouts import TIMEOUT
 import pytest
 
 import pglisten
@@ -15,7 +16,6 @@ from pglisten._demo.web.pages import QUEUE_SIZE, Page
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
 
-PATIENCE = 20
 
 
 def open_page(broadcaster: Broadcaster, bulletin: Bulletin) -> Page:
@@ -39,7 +39,7 @@ def page(broadcaster: Broadcaster, bulletin: Bulletin) -> Iterator[Page]:
 def up_to(page: Page, text: str) -> str:
     """Read up to a chunk that has *text* in it; return all that was read."""
     read = ""
-    with gevent.Timeout(PATIENCE):
+    with gevent.Timeout(TIMEOUT):
         for chunk in page:
             read += chunk.decode()
             if text in chunk.decode():
@@ -106,7 +106,7 @@ def test_a_page_that_takes_nothing_costs_the_worker_nothing(
     up_to(page, '"name": "connected"')
     for _ in range(2 * QUEUE_SIZE):
         bulletin.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, pglisten.ConnectionFailed("no"))
-    with gevent.Timeout(PATIENCE):
+    with gevent.Timeout(TIMEOUT):
         # What had room is there, and then it ends: the browser comes again.
         assert len(list(page)) <= QUEUE_SIZE
     assert bulletin.readers == set()
@@ -120,9 +120,9 @@ def test_a_page_ends_with_its_worker_and_leaves_nothing(
     up_to(page, '"name": "connected"')
     streams.end()
     try:
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             list(page)
-        assert streams.wait_closed(PATIENCE)
+        assert streams.wait_closed(TIMEOUT)
         assert bulletin.readers == set()
         assert broadcaster.stats().subscriptions == 0
     finally:
@@ -138,7 +138,7 @@ def test_a_page_that_waits_for_the_database_ends_with_its_worker_too(
     streams.end()
     try:
         late = open_page(broadcaster, bulletin)
-        with gevent.Timeout(PATIENCE):
+        with gevent.Timeout(TIMEOUT):
             list(waiting)
             list(late)
     finally:

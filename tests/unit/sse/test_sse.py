@@ -21,7 +21,7 @@ from pglisten import (
 )
 from pglisten._sse.stream import CHUNK
 from pglisten.testing import FakeBackend, FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 from support.programs.event_source import Event, Parser, parse
 
 HEARTBEAT = b":\n"
@@ -141,7 +141,7 @@ def test_an_overflow_ends_the_stream_with_a_gap_event(server: FakeServer, broadc
     next(body)
     for number in range(3):
         server.notify("orders", str(number))
-    assert [(item := other.get(PATIENCE)) and item.payload for _ in range(3)] == ["0", "1", "2"]
+    assert [(item := other.get(TIMEOUT)) and item.payload for _ in range(3)] == ["0", "1", "2"]
     assert events(b"".join(body)) == [("orders", "0"), ("orders", "1"), ("gap", "")]
 
 
@@ -153,7 +153,7 @@ def test_a_gap_event_replaces_the_notifications_that_an_overflow_dropped(
     next(body)
     for number in range(3):
         server.notify("orders", str(number))
-    assert [(item := other.get(PATIENCE)) and item.payload for _ in range(3)] == ["0", "1", "2"]
+    assert [(item := other.get(TIMEOUT)) and item.payload for _ in range(3)] == ["0", "1", "2"]
     assert events(next(body))[0] == ("gap", "")
 
 

@@ -10,7 +10,7 @@ from gevent.event import Event
 
 from pglisten import Broadcaster, ConfigurationError, sse
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient
 
@@ -153,5 +153,5 @@ def test_a_kill_during_authorize_is_not_an_error(broadcaster: Broadcaster, clien
     never = Event()
     asking = gevent.spawn(client.ask, sse.app(broadcaster, lambda environ, channel: never.wait()))
     gevent.idle()
-    asking.kill(timeout=PATIENCE)
+    asking.kill(timeout=TIMEOUT)
     assert isinstance(asking.value, gevent.GreenletExit)

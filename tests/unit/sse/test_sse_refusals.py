@@ -13,7 +13,7 @@ import pytest
 from pglisten import Broadcaster, ServerError, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient, refused
 
@@ -151,20 +151,20 @@ def test_requests_that_wait_for_their_channels_count_as_streams(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     app = sse.app(broadcaster, allow_all, max_streams=1)
-    broadcaster.wait_connected(PATIENCE)
+    broadcaster.wait_connected(TIMEOUT)
     server.freeze()
     waiting = gevent.spawn(client.ask, app)
     gevent.idle()
     assert client.ask(app).status == "503 Service Unavailable"
     server.thaw()
-    assert waiting.get(timeout=PATIENCE).status == "200 OK"
+    assert waiting.get(timeout=TIMEOUT).status == "200 OK"
 
 
 def test_a_database_that_does_not_answer_in_time_gives_503(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = sse.app(broadcaster, allow_all, timeout=0.01, retry=None, max_streams=1)
-    broadcaster.wait_connected(PATIENCE)
+    broadcaster.wait_connected(TIMEOUT)
     server.freeze()
     for _ in range(2):
         response = client.ask(app)
@@ -198,14 +198,14 @@ def test_a_stopping_worker_makes_new_and_waiting_clients_reconnect(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     app = sse.app(broadcaster, allow_all)
-    broadcaster.wait_connected(PATIENCE)
+    broadcaster.wait_connected(TIMEOUT)
     server.freeze()
     waiting = gevent.spawn(client.ask, app)
     gevent.idle()
     try:
         streams.end()
         server.thaw()
-        for response in (waiting.get(timeout=PATIENCE), client.ask(app)):
+        for response in (waiting.get(timeout=TIMEOUT), client.ask(app)):
             assert response.status == "200 OK"
             text = response.text()
             parser = parse(text.encode())
@@ -221,11 +221,11 @@ def test_a_request_that_is_killed_while_it_waits_leaves_no_subscription(
     server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
 ) -> None:
     app = sse.app(broadcaster, allow_all, max_streams=1)
-    broadcaster.wait_connected(PATIENCE)
+    broadcaster.wait_connected(TIMEOUT)
     server.freeze()
     waiting = gevent.spawn(client.ask, app)
     gevent.idle()
-    waiting.kill(timeout=PATIENCE)
+    waiting.kill(timeout=TIMEOUT)
     server.thaw()
     assert broadcaster.stats().subscriptions == 0
     assert client.ask(app).status == "200 OK"

@@ -12,7 +12,7 @@ import pytest
 from pglisten import Broadcaster, Subscription, gunicorn, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeBackend, FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 from support.programs.event_source import parse
 
 
@@ -50,7 +50,7 @@ def test_a_kill_during_a_wait_closes_the_subscription(
     next(body)
     waiting = gevent.spawn(next, body)
     gevent.idle()
-    waiting.kill(timeout=PATIENCE)
+    waiting.kill(timeout=TIMEOUT)
     assert unsubscribed()
     assert list(body) == []
 
@@ -64,10 +64,10 @@ def test_when_all_streams_end_each_sends_its_queue(
     next(body), next(idle)
     ended = gevent.spawn(b"".join, idle)
     server.notify("orders", "queued")
-    item = going_on.get(PATIENCE)
+    item = going_on.get(TIMEOUT)
     streams.end()
     assert [event.data for event in parse(b"".join(body)).events] == ["queued"]
-    assert [event.data for event in parse(ended.get(timeout=PATIENCE)).events] == ["queued"]
+    assert [event.data for event in parse(ended.get(timeout=TIMEOUT)).events] == ["queued"]
     assert item is not None
     assert not going_on.closed
 
@@ -111,12 +111,12 @@ def test_abort_interrupts_a_greenlet_that_sends_and_no_other(
     streams.end()
     gevent.idle()
     streams.abort()
-    holders[0].join(PATIENCE)
+    holders[0].join(TIMEOUT)
     assert holders[0].dead
     gevent.idle()
     assert not holders[1].dead
     never.set()
-    holders[1].get(timeout=PATIENCE)
+    holders[1].get(timeout=TIMEOUT)
 
 
 def test_abort_also_works_if_an_agent_has_replaced_the_class_of_greenlets(
@@ -134,7 +134,7 @@ def test_abort_also_works_if_an_agent_has_replaced_the_class_of_greenlets(
     streams.end()
     gevent.idle()
     streams.abort()
-    holder.join(PATIENCE)
+    holder.join(TIMEOUT)
     assert holder.dead
 
 
@@ -162,7 +162,8 @@ def test_a_worker_without_gevent_gets_a_warning() -> None:
             raise AssertionError
 
     warnings: list[str] = []
-    gunicorn.post_worker_init(Worker())
+    worker: Any = Worker()
+    gunicorn.post_worker_init(worker)
     assert len(warnings) == 1
     assert "not a gevent worker" in warnings[0]
 
@@ -171,7 +172,7 @@ def test_the_end_of_a_worker_closes_the_broadcasters_that_were_used(
     server: FakeServer, stopping: None
 ) -> None:
     used, unused = (Broadcaster("", backend=FakeBackend(server)) for _ in range(2))
-    used.wait_connected(PATIENCE)
+    used.wait_connected(TIMEOUT)
     assert server.sessions()
     gunicorn.worker_exit(None, None)
     assert used.closed

@@ -11,7 +11,7 @@ from gevent.event import Event
 from pglisten import Broadcaster, Subscription, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
-from support.broadcasters import PATIENCE
+from support.timeouts import TIMEOUT
 from support.fixtures.programs import CHILDREN, StartProgram
 
 LIMIT = 0.05
@@ -26,7 +26,7 @@ class Sending:
         self.sends = Event()
         self.finish = Event()
         self.greenlet = gevent.spawn(self._run)
-        assert self.sends.wait(PATIENCE)
+        assert self.sends.wait(TIMEOUT)
 
     def _run(self) -> str:
         try:
@@ -43,14 +43,14 @@ class Sending:
 
 def let_the_limit_pass(broadcaster: Broadcaster) -> None:
     """Wait until a chunk that is sent from now on exceeds its limit: earlier chunks do so before."""
-    Sending(sse.stream(broadcaster.subscribe("fence"), send_timeout=LIMIT)).greenlet.get(timeout=PATIENCE)
+    Sending(sse.stream(broadcaster.subscribe("fence"), send_timeout=LIMIT)).greenlet.get(timeout=TIMEOUT)
 
 
 def test_a_client_that_takes_too_long_for_a_chunk_counts_as_gone(
     broadcaster: Broadcaster, subscription: Subscription
 ) -> None:
     sending = Sending(sse.stream(subscription, send_timeout=LIMIT))
-    said = sending.greenlet.get(timeout=PATIENCE)
+    said = sending.greenlet.get(timeout=TIMEOUT)
     assert said == "[Errno 32] the client has not taken a chunk within 0.05 s"
     assert broadcaster.stats().subscriptions == 0
 
@@ -62,7 +62,7 @@ def test_a_stream_that_another_greenlet_closes_meanwhile_has_the_same_limit(
     sending = Sending(body)
     body.close()
     assert broadcaster.stats().subscriptions == 0
-    assert "has not taken" in sending.greenlet.get(timeout=PATIENCE)
+    assert "has not taken" in sending.greenlet.get(timeout=TIMEOUT)
 
 
 def test_a_stream_that_has_nothing_to_send_has_no_limit(
@@ -72,7 +72,7 @@ def test_a_stream_that_has_nothing_to_send_has_no_limit(
     waiting = gevent.spawn(lambda: [next(body), next(body)])
     let_the_limit_pass(broadcaster)
     server.notify("orders", "late")
-    assert b"late" in waiting.get(timeout=PATIENCE)[1]
+    assert b"late" in waiting.get(timeout=TIMEOUT)[1]
 
 
 @pytest.mark.parametrize("end", ["end", "close"])
@@ -90,7 +90,7 @@ def test_a_greenlet_whose_stream_has_ended_is_left_alone(
             body.close()
         let_the_limit_pass(broadcaster)
 
-    gevent.spawn(run).get(timeout=PATIENCE)
+    gevent.spawn(run).get(timeout=TIMEOUT)
 
 
 def test_a_greenlet_whose_stream_is_dropped_is_left_alone(broadcaster: Broadcaster) -> None:
@@ -99,7 +99,7 @@ def test_a_greenlet_whose_stream_is_dropped_is_left_alone(broadcaster: Broadcast
         gc.collect()
         let_the_limit_pass(broadcaster)
 
-    gevent.spawn(run).get(timeout=PATIENCE)
+    gevent.spawn(run).get(timeout=TIMEOUT)
 
 
 def test_the_last_chunk_of_a_stream_that_overflowed_can_be_aborted(broadcaster: Broadcaster) -> None:
@@ -112,7 +112,7 @@ def test_the_last_chunk_of_a_stream_that_overflowed_can_be_aborted(broadcaster: 
     try:
         streams.end()
         streams.abort()
-        assert "aborted" in sending.greenlet.get(timeout=PATIENCE)
+        assert "aborted" in sending.greenlet.get(timeout=TIMEOUT)
     finally:
         streams.reset()
 
