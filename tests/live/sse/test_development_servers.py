@@ -74,7 +74,7 @@ Start: TypeAlias = Callable[..., tuple[Browser, Path]]
 
 def _wait_for(text: str, log: Path) -> None:
     """Wait until the log has *text*, which may come after the response."""
-    with gevent.Timeout(LIMIT, False):
+    with gevent.Timeout(LIMIT, False):  # type: ignore[arg-type]
         while text not in log.read_text():
             gevent.sleep(0.02)
         return

@@ -199,7 +199,9 @@ def test_a_forked_child_hands_out_nothing_that_its_parent_has_queued() -> None:
     assert taker.get(timeout=5) == Notification(1, "c", "1")
 
 
-def _assert_never_taken(queue: ListenerQueue, taker: gevent.Greenlet[[float | None], Notification | None]) -> None:
+def _assert_never_taken(
+    queue: ListenerQueue, taker: gevent.Greenlet[[float | None], Notification | None]
+) -> None:
     gevent.reinit()
     gevent.idle()
     assert not taker.ready()

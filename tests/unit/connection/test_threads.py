@@ -8,20 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-from support.timeouts import TIMEOUT
 import pytest
 
 from pglisten import _threads
 from pglisten._threads import MOST
 from pglisten.backend import in_thread
 from pglisten.testing.contract._forking import in_a_forked_child
-
+from support.timeouts import TIMEOUT
 
 
 def _hanging(hang: Callable[[], object]) -> list[Any]:
     """Make the allowed number of threads hang; return the greenlets that wait for them."""
     begun: list[None] = []
-    callers = [gevent.spawn(in_thread, lambda: (begun.append(None), hang()), TIMEOUT) for _ in range(MOST)]
+
+    def call() -> object:
+        begun.append(None)
+        return hang()
+
+    callers = [gevent.spawn(in_thread, call, TIMEOUT) for _ in range(MOST)]
     with gevent.Timeout(TIMEOUT):
         while len(begun) < MOST:
             gevent.sleep(0.001)

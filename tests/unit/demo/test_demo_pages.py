@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 import gevent
-from support.timeouts import TIMEOUT
 import pytest
 
 import pglisten
@@ -15,7 +14,7 @@ from pglisten._demo.web.bulletin import Bulletin
 from pglisten._demo.web.pages import QUEUE_SIZE, Page
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
-
+from support.timeouts import TIMEOUT
 
 
 def open_page(broadcaster: Broadcaster, bulletin: Bulletin) -> Page:

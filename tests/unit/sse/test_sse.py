@@ -21,8 +21,8 @@ from pglisten import (
 )
 from pglisten._sse.stream import CHUNK
 from pglisten.testing import FakeBackend, FakeServer
-from support.timeouts import TIMEOUT
 from support.programs.event_source import Event, Parser, parse
+from support.timeouts import TIMEOUT
 
 HEARTBEAT = b":\n"
 

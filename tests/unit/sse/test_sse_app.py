@@ -10,9 +10,9 @@ from gevent.event import Event
 
 from pglisten import Broadcaster, ConfigurationError, sse
 from pglisten.testing import FakeServer
-from support.timeouts import TIMEOUT
 from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient
+from support.timeouts import TIMEOUT
 
 
 def allow_all(environ: dict[str, Any], channel: str) -> bool:

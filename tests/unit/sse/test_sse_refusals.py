@@ -13,9 +13,9 @@ import pytest
 from pglisten import Broadcaster, ServerError, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
-from support.timeouts import TIMEOUT
 from support.programs.event_source import parse
 from support.programs.wsgi import WsgiClient, refused
+from support.timeouts import TIMEOUT
 
 
 def allow_all(environ: dict[str, Any], channel: str) -> bool:

@@ -12,8 +12,8 @@ import pytest
 from pglisten import Broadcaster, Subscription, gunicorn, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeBackend, FakeServer
-from support.timeouts import TIMEOUT
 from support.programs.event_source import parse
+from support.timeouts import TIMEOUT
 
 
 @pytest.mark.parametrize("chunks", [0, 1])

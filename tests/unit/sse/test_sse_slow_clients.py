@@ -11,8 +11,8 @@ from gevent.event import Event
 from pglisten import Broadcaster, Subscription, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
-from support.timeouts import TIMEOUT
 from support.fixtures.programs import CHILDREN, StartProgram
+from support.timeouts import TIMEOUT
 
 LIMIT = 0.05
 
