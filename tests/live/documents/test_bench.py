@@ -1,4 +1,4 @@
-"""The benchmarks run, and write what they found; what it says is for people to judge."""
+"""The benchmarks run and write their results. No test judges the figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.programs]
 ROOT = Path(__file__).parents[3]
 
 LIMITS = {"memory": 5e6}
-"""What is beyond belief for a thousand channels, in bytes. Everything else is in seconds."""
+"""Implausible results for a thousand channels, in bytes. All other metrics are seconds: 30 is implausible."""
 
 WAITS = 50
 
@@ -107,7 +107,7 @@ with server.running() as running:
 
     running.query = end_it_after_the_first_look
     losses.lose(Stage(running, None, QUICK))
-    print(select.select([listener], [], [], 10)[0] == [listener])  # nothing comes over it but its end
+    print(select.select([listener], [], [], 10)[0] == [listener])  # only its end comes over it
 """
     lost = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True, timeout=60)
     assert lost == "True\n"

@@ -1,8 +1,8 @@
 """Every fenced Python block of the README, CONTRIBUTING.md and the docs runs, as it stands.
 
-A block that ends by itself just has to end well. One that runs for ever is preceded by a comment that says
-what happens to it and what it prints: ``<!-- test: notify CHANNEL PAYLOAD -> line, line -->``, or ``gap``
-for a session that the server ends.
+A block that ends by itself must exit with status 0. A comment before a block that runs forever says what the
+test does and which lines the block then prints: ``<!-- test: notify CHANNEL PAYLOAD -> line, line -->``. With
+``gap`` instead of ``notify``, the server ends the block's session.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 
 from support.fixtures.servers import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test: on one Python.
+pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Each test starts processes: run them on one Python.
 
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(
@@ -38,7 +38,7 @@ def _line(stream: IO[str]) -> str:
 
 
 def _wait_listening(server: Server, but: set[int]) -> list[int]:
-    """Wait until the program's session is there and idle; its LISTEN was acknowledged by then."""
+    """Wait until the program's session is idle after its LISTEN, which the server has then acknowledged."""
     with gevent.Timeout(30):
         while True:
             rows = server.query(

@@ -1,4 +1,4 @@
-"""The programs in examples/ do what their docstrings say: through a lost connection, and to their end."""
+"""The programs in examples/ do what their docstrings say, after a lost connection and at their end too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from pglisten.testing.postgres.processes import free_port
 from support.fixtures.examples import EXAMPLES, ROOT, Browser, Database, Example, StartExample, seconds_to_end
 
-pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test: on one Python.
+pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Each test starts processes: run them on one Python.
 
 WEB = {
     "flask_stream.py": "flask_stream:app",
@@ -87,11 +87,11 @@ def test_gunicorns_workers_end_with_their_streams(
         assert events.next() == ("chat", "hello")
         database.end_all_sessions()
         assert events.next() == ("gap", "")
-        # Whichever worker this is: it may be the other one, on the way back.
+        # The other worker may answer, and it may still be reconnecting.
         while browser.send("again") != 204:
             gevent.idle()
         assert events.next() == ("chat", "again")
-        # Without the hooks it would be graceful_timeout, 30 s.
+        # Without the hooks this takes graceful_timeout, 30 s.
         assert seconds_to_end(process) < 10  # type: ignore[arg-type]
         assert events.ended()
 
@@ -140,7 +140,7 @@ def test_a_cache_does_not_keep_what_changed_while_it_was_read(
     serve: Serve, run_example: Run, database: Database
 ) -> None:
     run_example("cache_invalidation.py", "create")
-    # Whoever reads sees the table as it was, and waits for the lock with that in hand.
+    # A reader sees the old value, and then waits for the lock before it gets the value.
     database.query("ALTER TABLE settings RENAME TO kept")
     database.query(
         "CREATE VIEW settings AS SELECT name, value, pg_advisory_xact_lock_shared(1)::text FROM kept"
@@ -190,7 +190,7 @@ def test_a_gap_is_a_reason_to_look_for_jobs(
     (pid,) = database.listeners(1)
     database.query("ALTER TABLE jobs DISABLE TRIGGER ALL")
     database.query("INSERT INTO jobs (seconds) VALUES (0)")
-    # It is a minute until it looks without a reason, and longer than this test may take.
+    # The worker polls once a minute, which is longer than this test may take.
     database.terminate(pid)
     worker.hear("worker 1 has job 1")
     worker.hear("worker 1 is through with job 1")

@@ -10,7 +10,7 @@ TEST = re.compile(r"`(?P<path>tests/[\w/]+\.py)::(?P<name>\w+)`")
 
 
 def _rows(heading: str) -> dict[str, list[str]]:
-    """The numbered rows of the table below *heading*, by their numbers."""
+    """Return the numbered rows of the table below *heading*, by their numbers."""
     section = (ROOT / "docs" / "lib-pq.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
     lines = section.partition("\n## ")[0].splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if re.match(r"\| \d", line)]

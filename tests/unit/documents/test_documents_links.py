@@ -1,4 +1,4 @@
-"""Links in the documents lead to what exists, and the README's work on a package page too."""
+"""Links in the documents have existing targets, and the README's links also work on the package's page."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _links(path: Path) -> Iterator[str]:
 
 
 def _anchors(path: Path) -> set[str]:
-    """The anchors of *path*'s headings, as GitHub makes them."""
+    """Return the anchors of the headings in *path*, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", _prose(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _problem(path: Path, link: str) -> str | None:
-    """Say what is wrong with *link*, or None. Links to other sites are not followed."""
+    """Return what is wrong with *link*, or None. Links to other sites are not followed."""
     inside = link.removeprefix(REPOSITORY)
     if inside != link:
         kind, _, rest = inside.partition("/main/")

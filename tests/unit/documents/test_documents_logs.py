@@ -1,4 +1,4 @@
-"""The guide names every logger there is, with every level that is used."""
+"""The guide lists every logger with every level that it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/sse.md repeats is what the code says."""
+"""The options and numbers in docs/sse.md are those of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CI runs what `tox` runs, as CONTRIBUTING.md lists it, with actions that cannot change under it."""
+"""CI runs the environments of tox.ini, CONTRIBUTING.md lists them, and the actions are pinned."""
 
 from __future__ import annotations
 
