@@ -21,6 +21,7 @@ from .._demo.plan import plan
 from .._demo.screen import Screen
 from .._options import target
 from .._sql import MAX_PAYLOAD, check_channel, check_payload
+from .._text import one_line, visible
 from ..backend import Backend, Notification
 from ..connection import ListenerConnection
 from ..errors import Error, ListenerClosed
@@ -29,7 +30,7 @@ from ..testing.postgres.server import PrivatePostgresError
 from .arguments import DSN_VARIABLE, parser
 from .doctor.checks import CHECKS, Diagnosis
 from .doctor.report import Report
-from .output import Output, one_line, timestamp, visible
+from .output import Output, timestamp
 from .stopping import until_stopped
 
 __all__ = ["main"]

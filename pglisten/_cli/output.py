@@ -18,9 +18,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.socket import wait_read, wait_write
 
-from .._conninfo.keywords import printable
-
-__all__ = ["Output", "one_line", "timestamp", "visible"]
+__all__ = ["Output", "timestamp"]
 
 CHUNK = select.PIPE_BUF
 """Bytes that one write may have: a pipe that is ready for writing takes so many without blocking (Python's
@@ -97,16 +95,3 @@ def _nature(descriptor: int) -> tuple[bool, bool]:
     is_pipe = stat.S_ISFIFO(mode)
     only_writes = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
     return is_pipe and only_writes, is_pipe or stat.S_ISSOCK(mode) or os.isatty(descriptor)
-
-
-def visible(text: str) -> str:
-    """Return *text* on one line, every character that is not printable, and the backslash, as an escape.
-
-    Anybody in the database can send anything: it must neither look like two lines nor drive the terminal.
-    """
-    return printable(text.replace("\\", "\\\\"))
-
-
-def one_line(message: object) -> str:
-    """Return a message, of a server perhaps, on one line and without anything that drives the terminal."""
-    return printable(" ".join(str(message).split()))

@@ -10,9 +10,10 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
+from .._text import printable
 from ..errors import ConfigurationError
 from .hosts import DEFAULT_PORT, joined, places, socket_path
-from .keywords import KEYWORDS, integer, printable
+from .keywords import KEYWORDS, integer
 from .passfile import Content, look_up, read
 from .privatekey import is_encrypted
 from .sources import DEFAULT_SSLMODE, effective

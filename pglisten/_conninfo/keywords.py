@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .._text import printable
+
 __all__ = [
     "KEYWORDS",
     "SECRETS",
@@ -21,7 +23,6 @@ __all__ = [
     "Keyword",
     "integer",
     "is_numeric",
-    "printable",
     "swallowed",
     "what_else",
 ]
@@ -64,11 +65,6 @@ class Keyword(NamedTuple):
     variable: str | None
     """The environment variable that stands in for it, if there is one."""
     check: Check
-
-
-def printable(text: str) -> str:
-    """Return *text* on one line, with an escape for every character that cannot be printed."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def what_else(keyword: str) -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TypeAlias
 
-from .keywords import printable
+from .._text import printable
 
 __all__ = ["Content", "look_up", "read"]
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from .._text import printable
 from ..errors import ConfigurationError
-from .keywords import KEYWORDS, printable, what_else
+from .keywords import KEYWORDS, what_else
 
 __all__ = ["read_service"]
 

@@ -11,10 +11,11 @@ import pwd
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from .._text import printable
 from ..errors import ConfigurationError
 from .dsn import parse_dsn
 from .hosts import check_socket_path, joined, places
-from .keywords import KEYWORDS, TLS_VERSIONS, printable, swallowed
+from .keywords import KEYWORDS, TLS_VERSIONS, swallowed
 from .servicefile import read_service
 
 __all__ = ["DEFAULT_SSLMODE", "Effective", "effective"]

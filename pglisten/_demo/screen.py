@@ -8,7 +8,8 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 
-from .._cli.output import Output, one_line
+from .._cli.output import Output
+from .._text import one_line
 
 __all__ = ["Look", "Screen"]
 

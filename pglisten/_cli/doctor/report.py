@@ -6,7 +6,8 @@ import json
 import shutil
 import textwrap
 
-from ..output import Output, one_line
+from ..._text import one_line
+from ..output import Output
 from .verdicts import Status, Verdict
 
 __all__ = ["Report"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ..._cli.output import one_line
+from ..._text import one_line
 from ...errors import ListenerClosed
 from ...listener import ListenerEvent
 

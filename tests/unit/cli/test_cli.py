@@ -7,8 +7,8 @@ import pytest
 from pglisten import Notification
 from pglisten._cli.arguments import parser
 from pglisten._cli.main import _as_json, _as_text, main
-from pglisten._cli.output import one_line, visible
 from pglisten._demo.watcher import Tally
+from pglisten._text import one_line, visible
 
 
 def _nothing(arguments: object) -> None:
