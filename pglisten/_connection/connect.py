@@ -18,14 +18,11 @@ from .._threads import in_thread
 from ..backend import Backend, Session
 from ..errors import ConfigurationError, ConnectionFailed, ConnectionLost, Error, ServerError, told
 from .hints import with_remedy
+from .host_choice import Choice, ends_attempt, judge
 from .resolve import resolve
 from .server_state import NO_STATE, STATE_QUERY, ServerState
 
 logger = logging.getLogger("pglisten.listener")
-
-FINAL = ("28", "3D")
-"""Classes of SQLSTATE that end the attempt, as in libpq: a wrong password or database is wrong on each host,
-and further tries may lock the account. After any other error the next host is tried."""
 
 
 def dial(
@@ -108,7 +105,7 @@ class ConnectAttempt:
 
     def _walk(self) -> Iterator[Session]:
         wanted = self._conninfo.target_session_attrs
-        others: list[ConnInfo] = []
+        reserves: list[ConnInfo] = []
         for address in self._addresses():
             if self._owner.forked:
                 # This is the copy in a forked child: no caller waits for this attempt.
@@ -117,17 +114,18 @@ class ConnectAttempt:
             self._at = address
             session, state = self._try(address)
             if session is None:
-                if self._failures[-1].sqlstate is not None and self._failures[-1].sqlstate[:2] in FINAL:
+                if ends_attempt(self._failures[-1].sqlstate):
                     return
-            elif state is None or state.suits(wanted):
+            elif state is None or (choice := judge(state, wanted)) is Choice.TAKE:
                 yield session
             else:
                 session.close()
-                others.append(address)
-                if wanted != "prefer-standby":
+                if choice is Choice.RESERVE:
+                    reserves.append(address)
+                else:
                     self._failed(ConnectionFailed(f"{address.description}: {state.unsuitable(wanted)}"))
-        # No standby is suitable: take any other server.
-        for address in others if wanted == "prefer-standby" else ():
+        # No other server is suitable: take a reserve.
+        for address in reserves:
             self._at = address
             session, _ = self._try(address)
             if session is not None:

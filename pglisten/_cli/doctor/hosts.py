@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..._connection.connect import FINAL
 from ..._connection.hints import remedy
+from ..._connection.host_choice import Choice, ends_attempt, first_to_listen, judge
 from ..._connection.resolve import resolve
 from ..._connection.server_state import NO_STATE, STATE_QUERY, ServerState
 from ..._conninfo import ConnInfo
@@ -123,7 +123,7 @@ class _Visit:
             return
         wanted = address.target_session_attrs
         where = _place(address)
-        if not state.suits(wanted) and wanted != "prefer-standby":
+        if judge(state, wanted) is Choice.SKIP:
             # No failure: to be passed over is what the others of several hosts are there for.
             session.close()
             self.found.append(f"{where}: {state.unsuitable(wanted)}")
@@ -133,17 +133,19 @@ class _Visit:
         self.found.append(f"{where} is {_kind(state)}, connected in {milliseconds(took)}")
 
     def best(self) -> Chosen | None:
-        """Return the first that can LISTEN, else the first: what a listener ends up with."""
-        able = (candidate for candidate in self.candidates if not candidate.state.in_recovery)
-        return next(able, next(iter(self.candidates), None))
+        """Return the session that a listener would keep; ``None`` if there is none."""
+        if not self.candidates:
+            return None
+        wanted = self.candidates[0].address.target_session_attrs  # The same for all hosts.
+        servers = [(candidate, candidate.state) for candidate in self.candidates]
+        return first_to_listen(servers, wanted, ended=self.is_final)
 
     def _failed(self, text: str, sqlstate: str | None, password_source: str) -> None:
         self.failures += 1
         self.found.append(text)
         if advice := remedy(sqlstate, text, password_source):
             self.advice.append(advice)
-        # As in `ConnectAttempt`: tried elsewhere too, a wrong password may lock the account.
-        self.is_final = sqlstate is not None and sqlstate[:2] in FINAL
+        self.is_final = ends_attempt(sqlstate)
 
 
 def _kind(state: ServerState) -> str:
