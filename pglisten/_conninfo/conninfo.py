@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal
 
 from .._text import printable
-from ..errors import ConfigurationError
-from .hosts import DEFAULT_PORT, joined, places, socket_path
-from .keywords import KEYWORDS, integer
+from .hosts import PLACE_KEYWORDS, Place, read_places, write_places
+from .keywords import integer
 from .passfile import Content, look_up, read
-from .privatekey import is_encrypted
 from .sources import DEFAULT_SSLMODE, effective
+from .tlsfiles import TlsFile, check_files, check_key, find_file
 
 __all__ = ["ConnInfo"]
 
@@ -34,16 +32,6 @@ KEEPALIVES_INTERVAL = 10
 KEEPALIVES_COUNT = 3
 """Unanswered probes until the kernel gives the connection up: 30 + 3 * 10 seconds after the last sign."""
 
-TlsFile = Literal["sslrootcert", "sslcert", "sslkey", "sslcrl"]
-
-_TLS_DEFAULTS: Mapping[TlsFile, str] = {
-    "sslrootcert": "root.crt",
-    "sslcert": "postgresql.crt",
-    "sslkey": "postgresql.key",
-    "sslcrl": "root.crl",
-}
-_TLS_PATHS = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir")
-
 
 class ConnInfo:
     """Every libpq keyword with its effective value. Immutable.
@@ -55,16 +43,25 @@ class ConnInfo:
     `socket_path` where it leads; backends get targets alone.
     """
 
-    __slots__ = ("_home", "_password_source", "_values")
+    __slots__ = ("_home_directory", "_password_source", "_places", "_values")
 
-    def __init__(self, values: Mapping[str, str], *, home: str = "", password_source: str = "") -> None:
-        """Take checked *values* as they are; *home* is the user's home directory, ``""`` if there is none.
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        *,
+        places: tuple[Place, ...] | None = None,
+        home_directory: str = "",
+        password_source: str = "",
+    ) -> None:
+        """Take checked *values*; text from a user goes through `parse` instead.
 
-        *password_source* is what the property says, ``""`` for what is usual. Text from a user goes
-        through `parse` instead.
+        *places* take precedence over ``host``, ``hostaddr`` and ``port`` in *values*, and are read from these
+        if they are ``None``. *home_directory* is the user's, ``""`` if there is none. *password_source* is
+        what the property says, ``""`` for what is usual.
         """
-        self._values = dict(values)
-        self._home = home
+        self._places = read_places(values) if places is None else places
+        self._values = {keyword: value for keyword, value in values.items() if keyword not in PLACE_KEYWORDS}
+        self._home_directory = home_directory
         self._password_source = password_source
 
     @classmethod
@@ -76,13 +73,14 @@ class ConnInfo:
         line never holds the password, for whatever could not lead to a connection, missing certificate
         and service files included. The password file is not read yet: see `with_password`.
         """
-        values, home, password_source = effective(dsn, environ)
-        info = cls(values, home=home, password_source=password_source)
+        values, places, home_directory, password_source = effective(dsn, environ)
+        info = cls(values, places=places, home_directory=home_directory, password_source=password_source)
         info.check_files()
         return info
 
     def __getitem__(self, keyword: str) -> str:
-        return self._values.get(keyword, "")
+        values = write_places(self._places) if keyword in PLACE_KEYWORDS else self._values
+        return values.get(keyword, "")
 
     def __repr__(self) -> str:
         address = f" hostaddr={self.hostaddr}" if self.hostaddr and self.host else ""
@@ -96,28 +94,27 @@ class ConnInfo:
         passes over ``service``, ``passfile``, ``target_session_attrs`` and ``load_balance_hosts``: the core
         has seen to them.
         """
-        return dict(self._values)
+        return {**self._values, **write_places(self._places)}
 
     def targets(self) -> tuple[ConnInfo, ...]:
         """Return one for each host, in the order given; itself where there is but one.
 
         What is said of all hosts together (`target_session_attrs`, `load_balance`) is the same in each.
         """
-        found = places(self._values)
-        if len(found) == 1:
+        if len(self._places) == 1:
             return (self,)
-        return tuple(self._with(joined((place,))) for place in found)
+        return tuple(self._with(places=(place,)) for place in self._places)
 
     def at(self, hostaddr: str) -> ConnInfo:
         """Return a copy of a target that connects to *hostaddr*, a numeric address."""
-        return self._with({"hostaddr": hostaddr})
+        return self._with(places=(self._place._replace(hostaddr=hostaddr),))
 
     @property
     def passfile(self) -> str:
         """The password file to look into; ``""`` if a password was given, or there is no home directory."""
         if self.password:
             return ""
-        return self["passfile"] or (self._home and os.path.join(self._home, ".pgpass"))
+        return self["passfile"] or (self._home_directory and os.path.join(self._home_directory, ".pgpass"))
 
     def with_password(self, content: Content | None = None) -> ConnInfo:
         """Return a copy of a target with the password that the password file has for it, if none was given.
@@ -130,30 +127,40 @@ class ConnInfo:
             return self
         path = self.passfile
         if not path:
-            return self._with({}, "none: none was given, and there is no home directory with a .pgpass")
-        place = places(self._values)[0]
-        fields = (place.name_in_passfile, str(place.port), self.dbname, self.user)
+            source = "none: none was given, and there is no home directory with a .pgpass"
+            return self._with(password_source=source)
+        fields = (self._place.name_in_passfile, str(self.port), self.dbname, self.user)
         content = read(path) if content is None else content
         password, source = look_up(path, fields, content)
-        return self._with({"password": password} if password else {}, source)
+        return self._with(password=password, password_source=source)
 
-    def _with(self, changes: Mapping[str, str], password_source: str | None = None) -> ConnInfo:
-        source = self._password_source if password_source is None else password_source
-        return ConnInfo({**self._values, **changes}, home=self._home, password_source=source)
+    def _with(
+        self, *, places: tuple[Place, ...] | None = None, password: str = "", password_source: str = ""
+    ) -> ConnInfo:
+        return ConnInfo(
+            {**self._values, "password": password} if password else self._values,
+            places=places or self._places,
+            home_directory=self._home_directory,
+            password_source=password_source or self._password_source,
+        )
+
+    @property
+    def _place(self) -> Place:
+        return self._places[0]
 
     @property
     def host(self) -> str:
         """Host name, address, or directory of the Unix socket; ``""`` if only ``hostaddr`` was given."""
-        return self["host"]
+        return self._place.host
 
     @property
     def hostaddr(self) -> str:
-        """Numeric address to connect to, ``""`` as long as nobody resolved ``host``."""
-        return self["hostaddr"]
+        """Numeric address to connect to; ``""`` as long as ``host`` has not been resolved."""
+        return self._place.hostaddr
 
     @property
     def port(self) -> int:
-        return self._integer("port", DEFAULT_PORT)
+        return self._place.port
 
     @property
     def target_session_attrs(self) -> str:
@@ -190,17 +197,17 @@ class ConnInfo:
     @property
     def description(self) -> str:
         """Where this leads, for messages: ``db:5432/app``, or ``db1:5432,db2:5432/app``."""
-        return printable(f"{','.join(place.name for place in places(self._values))}/{self.dbname}")
+        return printable(f"{','.join(place.name for place in self._places)}/{self.dbname}")
 
     @property
     def is_unix(self) -> bool:
         """Whether this leads to a Unix socket."""
-        return self.host.startswith(("/", "@")) and not self.hostaddr
+        return self._place.is_unix
 
     @property
     def socket_path(self) -> str:
         """The Unix socket's address for ``socket.connect``; with NUL in front for a host with ``@`` there."""
-        return socket_path(self.host, self.port)
+        return self._place.socket_path
 
     @property
     def has_connect_timeout(self) -> bool:
@@ -266,42 +273,16 @@ class ConnInfo:
         ``""`` if there is none; ``"system"`` is possible for ``sslrootcert``. There is no key without a
         certificate, and neither with ``sslcertmode=disable``.
         """
-        if keyword in {"sslcert", "sslkey"} and self["sslcertmode"] == "disable":
-            return ""
-        if self[keyword]:
-            return self[keyword]
-        if (keyword == "sslkey" and not self.tls_file("sslcert")) or (
-            keyword == "sslcrl" and self["sslcrldir"]
-        ):
-            return ""
-        path = os.path.join(self._home, ".postgresql", _TLS_DEFAULTS[keyword])
-        return path if self._home and os.path.exists(path) else ""
+        return find_file(keyword, self._values, self._home_directory)
 
     def check_files(self) -> None:
         """Raise `ConfigurationError` if a TLS file that is named, or that ``sslmode`` needs, will not do."""
-        if all(target.effective_sslmode == "disable" for target in self.targets()):
-            return
-        self.check_key()
-        for keyword in _TLS_PATHS:
-            path = self[keyword]
-            if path and (keyword, path) != ("sslrootcert", "system") and not os.path.exists(path):
-                raise ConfigurationError(
-                    f"{keyword} (or {KEYWORDS[keyword].variable}) names '{printable(path)}', "
-                    "which does not exist or cannot be reached: correct it or leave it out"
-                )
-        if self.sslmode.startswith("verify-") and not self.tls_file("sslrootcert"):
-            raise ConfigurationError(
-                f"sslmode={self.sslmode} needs a root certificate: set sslrootcert (or PGSSLROOTCERT) to its "
-                "file or to system, or put it into ~/.postgresql/root.crt"
-            )
+        if any(target.effective_sslmode != "disable" for target in self.targets()):
+            check_files(self._values, self.sslmode, self._home_directory)
 
     def check_key(self) -> None:
         """Raise `ConfigurationError` if the private key is encrypted and there is no ``sslpassword``."""
-        key = self.tls_file("sslcert") and self.tls_file("sslkey")
-        if key and not self["sslpassword"] and is_encrypted(key):
-            raise ConfigurationError(
-                f"the private key '{printable(key)}' is encrypted: set sslpassword, or sslkey to another key"
-            )
+        check_key(self._values, self._home_directory)
 
     def _integer(self, keyword: str, default: int) -> int:
         number = integer(self[keyword])

@@ -13,7 +13,10 @@ from typing import NamedTuple
 from ..errors import ConfigurationError
 from .keywords import integer
 
-__all__ = ["DEFAULT_PORT", "Place", "check_socket_path", "default_host", "joined", "places", "socket_path"]
+__all__ = ["PLACE_KEYWORDS", "Place", "default_host", "read_places", "write_places"]
+
+PLACE_KEYWORDS = ("host", "hostaddr", "port")
+"""The keywords that say where to connect to; each is a list."""
 
 DEFAULT_PORT = 5432
 """PostgreSQL's registered port (DEF_PGPORT)."""
@@ -39,6 +42,15 @@ class Place(NamedTuple):
         return self.host.startswith(("/", "@")) and not self.hostaddr
 
     @property
+    def socket_path(self) -> str:
+        """The Unix socket's address for ``socket.connect``.
+
+        One of the abstract namespace, which libpq writes with ``@`` in front, begins with NUL.
+        """
+        path = f"{self.host}/.s.PGSQL.{self.port}"
+        return "\0" + path[1:] if path.startswith("@") else path
+
+    @property
     def name_in_passfile(self) -> str:
         """What stands for this in a password file: the host rather than the address."""
         return "localhost" if self.host == default_host() else self.host or self.hostaddr
@@ -50,12 +62,12 @@ class Place(NamedTuple):
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
-def places(values: Mapping[str, str]) -> tuple[Place, ...]:
+def read_places(values: Mapping[str, str]) -> tuple[Place, ...]:
     """Return the places that *values* name, in their order; there is one at least.
 
-    Raises `ConfigurationError` if the lists do not fit together.
+    Raises `ConfigurationError` if the lists do not fit together, or the path of a Unix socket is too long.
     """
-    hosts, addresses, ports = (_elements(values.get(key, "")) for key in ("host", "hostaddr", "port"))
+    hosts, addresses, ports = (_elements(values.get(keyword, "")) for keyword in PLACE_KEYWORDS)
     count = len(addresses or hosts or [""])
     if hosts and len(hosts) != count:
         raise ConfigurationError(
@@ -69,15 +81,18 @@ def places(values: Mapping[str, str]) -> tuple[Place, ...]:
         )
     if len(ports) <= 1:
         ports = (ports or [""]) * count
-    return tuple(map(_place, hosts or [""] * count, addresses or [""] * count, ports))
+    found = tuple(map(_place, hosts or [""] * count, addresses or [""] * count, ports))
+    for place in found:
+        _check_socket_path(place)
+    return found
 
 
-def joined(found: tuple[Place, ...]) -> dict[str, str]:
-    """Return the keywords of *found*, defaults filled in; `places` takes them apart again."""
+def write_places(places: tuple[Place, ...]) -> dict[str, str]:
+    """Return the keywords that `read_places` reads *places* from, defaults filled in."""
     return {
-        "host": _list([place.host for place in found]),
-        "hostaddr": _list([place.hostaddr for place in found]),
-        "port": _list([str(place.port) for place in found]),
+        "host": _list([place.host for place in places]),
+        "hostaddr": _list([place.hostaddr for place in places]),
+        "port": _list([str(place.port) for place in places]),
     }
 
 
@@ -86,18 +101,8 @@ def default_host() -> str:
     return next(filter(os.path.isdir, SOCKET_DIRECTORIES), SOCKET_DIRECTORIES[-1])
 
 
-def socket_path(host: str, port: int) -> str:
-    """Return the address of the Unix socket in directory *host*.
-
-    One of the abstract namespace, which libpq writes with ``@`` in front, begins with NUL.
-    """
-    path = f"{host}/.s.PGSQL.{port}"
-    return "\0" + path[1:] if path.startswith("@") else path
-
-
-def check_socket_path(place: Place) -> None:
-    """Raise `ConfigurationError` for a directory that is too long for the system."""
-    length = len(socket_path(place.host, place.port).encode()) if place.is_unix else 0
+def _check_socket_path(place: Place) -> None:
+    length = len(place.socket_path.encode()) if place.is_unix else 0
     if length > MAX_SOCKET_PATH:
         raise ConfigurationError(
             f"host is a directory whose Unix socket has a path of {length} bytes, "

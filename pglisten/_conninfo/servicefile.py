@@ -24,14 +24,15 @@ MAX_LINE = 1022
 _BLANK = b" \t\n\v\f\r"  # C's isspace()
 
 
-def read_service(name: str, environ: Mapping[str, str], home: str) -> tuple[dict[str, str], str]:
-    """Return what service *name* sets, and the file that says so; *home* is ``""`` if there is none.
+def read_service(name: str, environ: Mapping[str, str], home_directory: str) -> tuple[dict[str, str], str]:
+    """Return what service *name* sets, and the file that says so.
 
-    The first setting of a keyword counts. Raises `ConfigurationError` where libpq refuses: if the file
-    that ``PGSERVICEFILE`` names cannot be read, the service is in no file, or has a line that is wrong.
+    *home_directory* is the user's, ``""`` if there is none. The first setting of a keyword counts. Raises
+    `ConfigurationError` where libpq refuses: if the file that ``PGSERVICEFILE`` names cannot be read, if no
+    file has the service, or if a line of it is wrong.
     """
     looked: list[str] = []
-    for path in _files(environ, home):
+    for path in _files(environ, home_directory):
         values = _search(path, name)
         if values is not None:
             return values, path
@@ -45,11 +46,11 @@ def read_service(name: str, environ: Mapping[str, str], home: str) -> tuple[dict
     )
 
 
-def _files(environ: Mapping[str, str], home: str) -> Iterator[str]:
-    own = os.path.join(home, ".pg_service.conf")
+def _files(environ: Mapping[str, str], home_directory: str) -> Iterator[str]:
+    own = os.path.join(home_directory, ".pg_service.conf")
     if "PGSERVICEFILE" in environ:
         yield environ["PGSERVICEFILE"]
-    elif home and os.path.exists(own):
+    elif home_directory and os.path.exists(own):
         yield own
     directories = [environ["PGSYSCONFDIR"]] if "PGSYSCONFDIR" in environ else SYSTEM_DIRECTORIES
     paths = (os.path.join(directory, "pg_service.conf") for directory in directories)

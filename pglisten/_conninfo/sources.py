@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .._text import printable
 from ..errors import ConfigurationError
 from .dsn import parse_dsn
-from .hosts import check_socket_path, joined, places
+from .hosts import PLACE_KEYWORDS, Place, read_places
 from .keywords import KEYWORDS, TLS_VERSIONS, swallowed
 from .servicefile import read_service
 
@@ -31,8 +31,9 @@ class Effective(NamedTuple):
     """What counts in the end."""
 
     values: dict[str, str]
-    """Every keyword that is set, or has a default that is always needed."""
-    home: str
+    """Every keyword that is set, or has a default that is always needed; without those of the places."""
+    places: tuple[Place, ...]
+    home_directory: str
     """The user's home directory, ``""`` if there is none."""
     password_source: str
     """Where the password is from, for messages; ``""`` if there is none."""
@@ -56,8 +57,8 @@ def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
     Raises `ConfigurationError` for a *dsn* that is no string, and for whatever is wrong in a setting that
     counts.
     """
-    home = _home_directory(environ)
-    sources = _sources(_checked_text("the DSN", dsn, "dsn"), environ, home)
+    home_directory = _find_home_directory(environ)
+    sources = _sources(_checked_text("the DSN", dsn, "dsn"), environ, home_directory)
     values: dict[str, str] = {}
     password_source = ""
     for source in sources:
@@ -73,11 +74,14 @@ def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
     # Only checked: it is UTF8 always, and the backends see to that.
     values.pop("client_encoding", None)
     _fill_in(values)
+    places = read_places(values)
+    for keyword in PLACE_KEYWORDS:
+        values.pop(keyword, None)
     _check_together(values)
-    return Effective(values, home, password_source)
+    return Effective(values, places, home_directory, password_source)
 
 
-def _sources(dsn: str, environ: Mapping[str, str], home: str) -> list[_Source]:
+def _sources(dsn: str, environ: Mapping[str, str], home_directory: str) -> list[_Source]:
     """Return the places that set keywords, the strongest first."""
     # An empty value in the DSN or a service means the default where libpq takes it so, and is refused
     # where libpq refuses it: sslmode='' must not hide PGSSLMODE=verify-full.
@@ -91,7 +95,7 @@ def _sources(dsn: str, environ: Mapping[str, str], home: str) -> list[_Source]:
     if service is None:
         return [string, environment]
     _check("service", string if "service" in given else environment, service)
-    settings, path = read_service(service, environ, home)
+    settings, path = read_service(service, environ, home_directory)
     file = f"service file {printable(path)}"
     return [string, _Source(settings, f"{{keyword}} in {_literal(file)}", _literal(file)), environment]
 
@@ -104,7 +108,7 @@ def _named(keyword: str, naming: str) -> str:
     return naming.format(keyword=keyword, variable=KEYWORDS[keyword].variable)
 
 
-def _home_directory(environ: Mapping[str, str]) -> str:
+def _find_home_directory(environ: Mapping[str, str]) -> str:
     """Return the user's home directory as libpq finds it, ``""`` if there is none."""
     if home := environ.get("HOME"):
         return home
@@ -153,12 +157,6 @@ def _fill_in(values: dict[str, str]) -> None:
             )
         values["user"] = account.pw_name
     values["dbname"] = values.get("dbname") or values["user"]
-    found = places(values)
-    for place in found:
-        check_socket_path(place)
-    for keyword, value in joined(found).items():
-        if value or keyword in values:
-            values[keyword] = value
 
 
 def _check_together(values: Mapping[str, str]) -> None:

@@ -117,7 +117,7 @@ def test_lists_that_do_not_fit_together_are_refused(dsn: str, message: str) -> N
 
 
 def test_certificates_are_looked_for_if_any_of_the_hosts_may_speak_tls() -> None:
-    assert parse("host=/a,/b sslmode=require sslcert=/no/such").host == "/a,/b"
+    assert parse("host=/a,/b sslmode=require sslcert=/no/such")["host"] == "/a,/b"
     with pytest.raises(ConfigurationError, match=r"^sslcert"):
         parse("host=/a,b sslmode=require sslcert=/no/such")
 
