@@ -3,7 +3,7 @@
     python bench/broadcast.py [--subscribers 10000] [--rounds 5]
 
 Starts a server of its own (``pip install 'pglisten[demo]'``). "queued" is until a notification stands in the
-queue of every subscription while nobody waits; "taken" until as many greenlets, each waiting in ``get()``,
+queue of every subscription while nobody waits; "consumed" until as many greenlets, each waiting in ``get()``,
 have taken it; "floor" is what gevent itself takes to switch to as many waiting greenlets and back. All in
 one process, in turn.
 """
@@ -56,7 +56,7 @@ def queued(broadcaster: Broadcaster, made: list[Subscription]) -> float:
     return took
 
 
-def taken(broadcaster: Broadcaster, made: list[Subscription], rounds: int) -> list[float]:
+def consumed(broadcaster: Broadcaster, made: list[Subscription], rounds: int) -> list[float]:
     """Return the seconds until each of as many waiting greenlets has taken one notification."""
     count = 0
 
@@ -94,8 +94,8 @@ def floor(count: int, rounds: int) -> list[float]:
         due, waiters[:] = list(waiters), []
         run_callback = gevent.get_hub().loop.run_callback
         started = time.perf_counter()
-        for waiter in due:
-            run_callback(waiter.switch, None)
+        for greenlet in due:
+            run_callback(greenlet.switch, None)
         until(lambda: len(waiters) >= count)
         results.append(time.perf_counter() - started)
     gevent.killall(waiting)
@@ -120,7 +120,7 @@ def main() -> None:
     with PrivatePostgres() as postgres:
         print(f"{count} subscriptions, medians of {rounds}, microseconds for each")
         print(
-            f"{'':10}{'queued':>8}{'taken':>8}{'floor':>8}{'ratio':>8}{'bytes':>8}"
+            f"{'':10}{'queued':>8}{'consumed':>9}{'floor':>8}{'ratio':>8}{'bytes':>8}"
             f"{'distinct':>12}{'round trips':>14}"
         )
         for backend in pglisten.available_backends():
@@ -128,7 +128,7 @@ def main() -> None:
                 weight, made = bytes_each(broadcaster, count)
                 put = statistics.median(queued(broadcaster, made) for _ in range(rounds)) / count * 1e6
                 # Interleaved, and each ratio of one round.
-                pairs = [(taken(broadcaster, made, 1)[0], floor(count, 1)[0]) for _ in range(rounds)]
+                pairs = [(consumed(broadcaster, made, 1)[0], floor(count, 1)[0]) for _ in range(rounds)]
             with (
                 Proxy(("127.0.0.1", postgres.port)) as between,
                 Broadcaster(postgres.dsn(port=between.port), backend=backend) as broadcaster,

@@ -59,19 +59,19 @@ class _Lane:
         for (pid,) in self._cursor.fetchall():
             os.sched_setaffinity(pid, cores[:-1] or cores)
         os.kill(self._peer.pid, signal.SIGSTOP)
-        self._taken: list[float] = []
+        self._ages: list[float] = []
 
     def turn(self) -> None:
         """Send one after the other, each when the one before was taken."""
         os.kill(self._peer.pid, signal.SIGCONT)
         for _ in range(TURN):
             self._cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(time.time_ns())))
-            self._taken.append(self._peer.expect("latency")["latency"])
+            self._ages.append(self._peer.expect("latency")["latency"])
         os.kill(self._peer.pid, signal.SIGSTOP)
 
     def run(self) -> Run:
         """Return the figures."""
-        cuts = statistics.quantiles(self._taken[TURN:], n=100)
+        cuts = statistics.quantiles(self._ages[TURN:], n=100)
         return {f"p{percent}": cuts[percent - 1] for percent in (50, 90, 99)}
 
 
@@ -79,14 +79,14 @@ def _latency(
     name: str, title: str, cases: tuple[Case, ...] = CASES, *, tls: bool = False, busy: int = 0
 ) -> Benchmark:
     def in_turns(stage: Stage, cases: Sequence[Case]) -> Iterator[tuple[Case, Run]]:
-        cores, dice, count = sorted(os.sched_getaffinity(0)), random.Random(0), TURN + stage.scale.latency
+        cores, shuffler, count = sorted(os.sched_getaffinity(0)), random.Random(0), TURN + stage.scale.latency
         with ExitStack() as stack:
             stack.enter_context(_on(set(cores[:-1] or cores)))
             lanes = {
                 case: _Lane(stack, stage, case, cores, tls=tls, busy=busy, count=count) for case in cases
             }
             for _ in range(0, count, TURN):
-                for lane in dice.sample(list(lanes.values()), len(lanes)):
+                for lane in shuffler.sample(list(lanes.values()), len(lanes)):
                     lane.turn()
             yield from ((case, lane.run()) for case, lane in lanes.items())
 

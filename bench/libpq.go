@@ -59,14 +59,14 @@ func burst() {
 	listener := listening(nil)
 	last := <-listener.Notify
 	wall, used := time.Now(), cpu()
-	for taken := 1; taken < *count; taken++ {
+	for consumed := 1; consumed < *count; consumed++ {
 		last = <-listener.Notify
 	}
 	seconds, used := time.Since(wall).Seconds(), cpu()-used
 	if number := strings.Fields(last.Extra)[0]; number != strconv.Itoa(*count-1) {
 		log.Fatalf("the last of %d should not be %s", *count, number)
 	}
-	say(fields{"seconds": seconds, "cpu": used, "taken": *count})
+	say(fields{"seconds": seconds, "cpu": used, "consumed": *count})
 }
 
 func latency() {

@@ -37,13 +37,13 @@ def lose(stage: Stage) -> int:
 
 
 def _reconnect(stage: Stage, case: Case) -> Run:
-    taken: list[float] = []
+    durations: list[float] = []
     with stage.start(case, "losses", count=stage.scale.losses) as peer:
         peer.expect("ready")
         for _ in range(stage.scale.losses):
             began = lose(stage)
-            taken.append((peer.expect("back")["back"] - began) / 1e9)
-    return {"median": statistics.median(taken), "most": max(taken)}
+            durations.append((peer.expect("back")["back"] - began) / 1e9)
+    return {"median": statistics.median(durations), "most": max(durations)}
 
 
 def listen_and_lose(stage: Stage, peer: Process) -> tuple[Run, Run]:

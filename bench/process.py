@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds for a peer to say its next line."""
 
 
@@ -52,10 +52,10 @@ class Process:
         return said
 
     def _line(self) -> bytes:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while b"\n" not in self._received:
             if not select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise PeerFailed(f"{self._name()} said nothing for {PATIENCE:g} s")
+                raise PeerFailed(f"{self._name()} said nothing for {TIMEOUT:g} s")
             if not (data := self._stdout.read(65536)):
                 raise PeerFailed(
                     f"{self._name()} ended with status {self._popen.wait()}; see its stderr above"

@@ -36,7 +36,7 @@ from pglisten.testing.postgres.server import PrivatePostgres
 HERE = Path(__file__).parent
 REQUEST = b"GET /?channel=bench HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HOOKS = "from pglisten.gunicorn import post_fork, post_worker_init, worker_exit\n"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class Clients:
@@ -51,7 +51,7 @@ class Clients:
     def open(self, count: int) -> int:
         """Open *count*, or up to the first refusal; return how many there are once each has an answer."""
         for _ in range(count):
-            client = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE)
+            client = socket.create_connection(("127.0.0.1", self._port), timeout=TIMEOUT)
             client.sendall(REQUEST)
             head = b""
             while b"\n\n" not in head.partition(b"\r\n\r\n")[2]:
@@ -68,7 +68,7 @@ class Clients:
     def until_all(self, mark: bytes) -> list[float]:
         """Return when *mark* has come, for each client."""
         moments: dict[int, float] = {}
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while len(moments) < len(self.sockets) and time.monotonic() < deadline:
             for number, _ in self._epoll.poll(1.0):
                 if mark in self.sockets[number].recv(65536):
@@ -124,7 +124,7 @@ def gunicorn(application: str, dsn: str, backend: str, folder: Path) -> Generato
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             assert time.monotonic() < deadline, "gunicorn does not start"
             try:
@@ -172,7 +172,7 @@ def sessions(sender: pglisten.ListenerConnection) -> int:
         "SELECT pg_notify('count', count(*)::text) FROM pg_stat_activity "
         "WHERE query ILIKE 'listen%' AND pid <> pg_backend_pid()"
     )
-    return int(sender.get(PATIENCE).payload)
+    return int(sender.get(TIMEOUT).payload)
 
 
 def stop(worker: Worker, streams: int) -> None:

@@ -12,15 +12,15 @@ from bench.peers.script import CHANNEL, Burst, arrived, main, say
 
 async def take_burst(uri: str, count: int) -> None:
     done = asyncio.Event()
-    watch, taken = Burst(), 0
+    watch, consumed = Burst(), 0
 
     def take(connection: object, pid: int, channel: str, payload: str) -> None:
-        nonlocal taken, watch
-        if not taken:
+        nonlocal consumed, watch
+        if not consumed:
             watch = Burst()
-        taken += 1
-        if taken == count:
-            watch.done(taken, payload)
+        consumed += 1
+        if consumed == count:
+            watch.done(consumed, payload)
             done.set()
 
     connection = await asyncpg.connect(uri)
@@ -31,13 +31,13 @@ async def take_burst(uri: str, count: int) -> None:
 
 async def take_single(uri: str, count: int) -> None:
     done = asyncio.Event()
-    taken = 0
+    consumed = 0
 
     def take(connection: object, pid: int, channel: str, payload: str) -> None:
-        nonlocal taken
+        nonlocal consumed
         arrived(payload)
-        taken += 1
-        if taken == count:
+        consumed += 1
+        if consumed == count:
             done.set()
 
     connection = await asyncpg.connect(uri)

@@ -22,13 +22,13 @@ def burst(options: argparse.Namespace) -> None:
     conn = listening(options.uri)
     ticker = Ticker() if options.ticker else None
     wait(conn)
-    watch, taken = Burst(), 0
-    while taken < options.count:
+    watch, consumed = Burst(), 0
+    while consumed < options.count:
         wait(conn)
         items, conn.notifies = conn.notifies, []
         for _ in items:
-            taken += 1
-    watch.done(taken, items[-1].payload)
+            consumed += 1
+    watch.done(consumed, items[-1].payload)
     if ticker is not None:
         say(**ticker.lap())
 

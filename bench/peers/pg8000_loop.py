@@ -42,17 +42,17 @@ def wait(on: pg8000.native.Connection) -> None:
 def burst(options: argparse.Namespace) -> None:
     conn = listening(options.uri)
     wait(conn)
-    watch, taken = Burst(), 0
+    watch, consumed = Burst(), 0
     read, unpack, stream, handlers = pg8000.core._read, pg8000.core.ci_unpack, conn._sock, conn.message_types
     while True:
         code, length = unpack(read(stream, 5))
         handlers[code](read(stream, length - 4), None)
         items, conn.notifications = conn.notifications, []
         for _ in items:
-            taken += 1
-        if taken >= options.count:
+            consumed += 1
+        if consumed >= options.count:
             break
-    watch.done(taken, items[-1][2])
+    watch.done(consumed, items[-1][2])
 
 
 def latency(options: argparse.Namespace) -> None:

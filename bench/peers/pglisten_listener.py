@@ -50,17 +50,17 @@ def burst(options: argparse.Namespace) -> None:
         ticker = Ticker() if options.ticker else None
         items = iter(listener)
         next(items)
-        watch, taken = Burst(), 1
+        watch, consumed = Burst(), 1
         if options.style == "take":
             deque(islice(items, options.count - 2), maxlen=0)
-            item, taken = next(items), options.count
+            item, consumed = next(items), options.count
         else:
             for item in items:  # noqa: B007 - the last is looked at below
-                taken += 1
-                if taken == options.count:
+                consumed += 1
+                if consumed == options.count:
                     break
         assert item is not None
-        watch.done(taken, item.payload)
+        watch.done(consumed, item.payload)
         if ticker is not None:
             say(**ticker.lap())
 

@@ -21,12 +21,12 @@ def listening(uri: str) -> Iterator[Any]:
 def burst(options: argparse.Namespace) -> None:
     notifications = listening(options.uri)
     next(notifications)
-    watch, taken = Burst(), 1
+    watch, consumed = Burst(), 1
     for _ in notifications:
-        taken += 1
-        if taken == options.count:
+        consumed += 1
+        if consumed == options.count:
             break
-    watch.done(taken, None)
+    watch.done(consumed, None)
 
 
 def latency(options: argparse.Namespace) -> None:

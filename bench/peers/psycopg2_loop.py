@@ -30,19 +30,19 @@ def burst(options: argparse.Namespace) -> None:
     """Take a burst: ``--style count`` looks at lengths alone, ``each`` at every item."""
     conn = listening(options.uri)
     wait(conn)
-    watch, taken = Burst(), 0
+    watch, consumed = Burst(), 0
     each = options.style == "each"
     while True:
         wait(conn)
         items, conn.notifies = conn.notifies, []
         if each:
             for _ in items:
-                taken += 1
+                consumed += 1
         else:
-            taken += len(items)
-        if taken >= options.count:
+            consumed += len(items)
+        if consumed >= options.count:
             break
-    watch.done(taken, items[-1].payload)
+    watch.done(consumed, items[-1].payload)
 
 
 def latency(options: argparse.Namespace) -> None:

@@ -19,12 +19,12 @@ def listening(uri: str) -> psycopg.Connection:
 def burst(options: argparse.Namespace) -> None:
     notifies = listening(options.uri).notifies()
     next(notifies)
-    watch, taken = Burst(), 1
+    watch, consumed = Burst(), 1
     for item in notifies:  # noqa: B007 - the last is looked at below
-        taken += 1
-        if taken == options.count:
+        consumed += 1
+        if consumed == options.count:
             break
-    watch.done(taken, item.payload)
+    watch.done(consumed, item.payload)
 
 
 def latency(options: argparse.Namespace) -> None:

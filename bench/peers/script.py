@@ -46,14 +46,14 @@ class Burst:
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def done(self, taken: int, last: str | None) -> None:
-        """Say how long it took to take *taken*; *last* is the last payload, which holds its number."""
+    def done(self, consumed: int, last: str | None) -> None:
+        """Say how long it took to take *consumed*; *last* is the last payload, which holds its number."""
         seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        if last is not None and last.split()[0] != str(taken - 1):
+        if last is not None and last.split()[0] != str(consumed - 1):
             raise SystemExit(
-                f"the last of {taken} should not be {last[:20]!r}: lost, repeated or out of order"
+                f"the last of {consumed} should not be {last[:20]!r}: lost, repeated or out of order"
             )
-        say(seconds=seconds, cpu=cpu, taken=taken)
+        say(seconds=seconds, cpu=cpu, consumed=consumed)
 
 
 def arrived(payload: str) -> None:

@@ -58,23 +58,23 @@ class _FakeSession(Session):
             raise copy_for_raise(self._dead)
         # Until the reply is here: a kill in between leaves a session that can only be closed.
         self._dead = ConnectionLost("a query was given up: the session's state is unknown")
-        late = gevent.Timeout(timeout)
+        timer = gevent.Timeout(timeout)
         try:
-            with late:
+            with timer:
                 self._process.begin()
                 rows = self._server.run(self._process, sql)
         except ServerError:
-            self._answered()
+            self._end_query()
             raise
         except ConnectionLost as error:
             self._dead = copy_for_raise(error)
             raise
         except gevent.Timeout as error:
-            if error is not late:
+            if error is not timer:
                 raise
             self._dead = ConnectionLost(f"the server did not answer within {timeout} s")
             raise copy_for_raise(self._dead) from None
-        self._answered()
+        self._end_query()
         return rows
 
     def receive(self) -> list[Notification]:
@@ -87,7 +87,7 @@ class _FakeSession(Session):
         self._dead = self._dead or ConnectionLost("the session was closed")
         self._server.leave(self._process)
         self._process.end(self._dead)
-        self._process.vanish()
+        self._process.close()
 
     def abandon(self) -> None:
         self._dead = self._dead or ConnectionLost("the session was abandoned")
@@ -95,6 +95,6 @@ class _FakeSession(Session):
         self._server.leave(self._process)
         self._process.divert()
 
-    def _answered(self) -> None:
+    def _end_query(self) -> None:
         self._dead = None
         self._process.finish()

@@ -106,7 +106,7 @@ class FakeProcess:
             self._write_end.close()
         self._announced = True  # there is no pipe to write to any more
 
-    def vanish(self) -> None:
+    def close(self) -> None:
         """Close the descriptors. Idempotent."""
         self._read_end.close()
         self._write_end.close()

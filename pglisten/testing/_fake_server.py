@@ -75,7 +75,7 @@ class FakeServer:
 
     def __repr__(self) -> str:
         state = "refusing" if self.refuse else "running" if self._running.is_set() else "frozen"
-        return f"<FakeServer {state} sessions={len(self._mine())}>"
+        return f"<FakeServer {state} sessions={len(self._own_processes())}>"
 
     # What a test does to it.
 
@@ -90,13 +90,15 @@ class FakeServer:
         """Return the pids of the sessions that are open: with that application name, or all."""
         return frozenset(
             process.pid
-            for process in self._mine().values()
+            for process in self._own_processes().values()
             if application_name in (None, process.settings["application_name"])
         )
 
     def listeners(self, channel: str) -> frozenset[int]:
         """Return the pids of the sessions that listen to *channel*."""
-        return frozenset(process.pid for process in self._mine().values() if channel in process.channels)
+        return frozenset(
+            process.pid for process in self._own_processes().values() if channel in process.channels
+        )
 
     def wait_listened(self, channel: str, timeout: float | None = None) -> None:
         """Wait until some session listens to *channel*.
@@ -105,9 +107,9 @@ class FakeServer:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.listeners(channel):
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             self._listens.clear()
-            if not self._listens.wait(left):
+            if not self._listens.wait(remaining):
                 raise TimeoutError(f"nobody listened to {channel!r} within {timeout} s")
 
     def terminate(self, pid: int) -> bool:
@@ -116,12 +118,12 @@ class FakeServer:
 
     def cut(self) -> None:
         """End every session without a reason, as a network does."""
-        self._end(list(self._mine()), _cut())
+        self._end(list(self._own_processes()), _cut())
 
     def stop(self) -> None:
         """End every session with 57P01, as a fast shutdown does, and refuse new ones until `start`."""
         self.refuse = ConnectionFailed("connection refused")
-        self._end(list(self._mine()), _terminated())
+        self._end(list(self._own_processes()), _terminated())
 
     def start(self) -> None:
         """Accept sessions again."""
@@ -134,7 +136,7 @@ class FakeServer:
     def thaw(self) -> None:
         """Go on, with the queries and the notifications that came meanwhile."""
         self._running.set()
-        for process in list(self._mine().values()):
+        for process in list(self._own_processes().values()):
             process.flush()
 
     # What a session does with it.
@@ -158,7 +160,7 @@ class FakeServer:
             process = FakeProcess(next(self._pids), settings, self._running)
         except OSError as error:  # There is no descriptor left for its pipe.
             raise ConnectionFailed(f"no connection to the server in memory: {error.strerror}") from error
-        self._mine()[process.pid] = process
+        self._own_processes()[process.pid] = process
         return process
 
     def run(self, process: FakeProcess, sql: str) -> list[tuple[str | None, ...]]:
@@ -170,7 +172,7 @@ class FakeServer:
         self.queries.append(sql)
         transaction = FakeTransaction(
             process,
-            sessions=self._mine,
+            sessions=self._own_processes,
             terminate=self.terminate,
             refuse_listen=self.refuse_listen,
             in_recovery=self.in_recovery,
@@ -186,9 +188,9 @@ class FakeServer:
 
     def leave(self, process: FakeProcess) -> None:
         """Forget a session whose client has gone. Idempotent, and nothing in a forked child."""
-        self._mine().pop(process.pid, None)
+        self._own_processes().pop(process.pid, None)
 
-    def _mine(self) -> dict[int, FakeProcess]:
+    def _own_processes(self) -> dict[int, FakeProcess]:
         """Return the sessions by pid, without those of the process that this one was forked from."""
         if self._owner != os.getpid():
             # To write to their pipes would wake the parent, for nothing and for ever.
@@ -197,14 +199,14 @@ class FakeServer:
         return self._processes
 
     def _end(self, pids: Iterable[int], reason: ConnectionLost) -> int:
-        mine = self._mine()
-        ended = [mine.pop(pid) for pid in pids if pid in mine]
+        own = self._own_processes()
+        ended = [own.pop(pid) for pid in pids if pid in own]
         for process in ended:
             process.end(reason)
         return len(ended)
 
     def _publish(self, notifications: Iterable[Notification]) -> None:
         for notification in notifications:
-            for process in list(self._mine().values()):
+            for process in list(self._own_processes().values()):
                 if notification.channel in process.channels:
                     process.deliver(notification)

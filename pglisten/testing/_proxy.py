@@ -16,7 +16,7 @@ import gevent
 import gevent.event
 import gevent.socket
 
-from ._proxy_link import BOTH, DOWN, UP, Address, Direction, Ending, Flow, Link, Treatment
+from ._proxy_link import BOTH, DOWN, UP, Address, Direction, Ending, Flow, ProxiedConnection, Treatment
 
 __all__ = ["BOTH", "DOWN", "UP", "Address", "Direction", "Ending", "Proxy"]
 
@@ -39,9 +39,9 @@ class Proxy:
         """Kept over `refuse` and `accept`."""
         self.connections = 0
         """Accepted so far."""
-        self._flows = {UP: Flow(self._note), DOWN: Flow(self._note)}
-        self._links: set[Link] = set()
-        self._noted = gevent.event.Event()
+        self._flows = {UP: Flow(self._notice_change), DOWN: Flow(self._notice_change)}
+        self._open_connections: set[ProxiedConnection] = set()
+        self._changed = gevent.event.Event()
         self._acceptor: gevent.Greenlet[[], None] | None = None
         self._socket = self._bound()
         self.port = self._socket.getsockname()[1]
@@ -82,12 +82,16 @@ class Proxy:
 
     def held(self, direction: Direction = DOWN) -> bytes:
         """Return the bytes that `hold` keeps, of all connections."""
-        return b"".join(bytes(pump.held) for link in self._links for pump in link.pumps(direction))
+        return b"".join(
+            bytes(forwarder.held)
+            for connection in self._open_connections
+            for forwarder in connection.forwarders(direction)
+        )
 
     @property
     def links(self) -> int:
         """Connections that are open at this moment."""
-        return sum(not link.ended for link in self._links)
+        return sum(not connection.ended for connection in self._open_connections)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
         """Wait until *condition* is true, asking whenever something has come or a connection has changed.
@@ -96,8 +100,8 @@ class Proxy:
         """
         with gevent.Timeout(timeout, TimeoutError(f"not within {timeout:g} s: {self!r}")):
             while not condition():
-                self._noted.clear()
-                self._noted.wait()
+                self._changed.clear()
+                self._changed.wait()
 
     # The network.
 
@@ -116,8 +120,8 @@ class Proxy:
     def release(self, direction: Direction = BOTH) -> None:
         """Deliver what was held, and pass on what comes."""
         self._treat(direction, Treatment.PASS)
-        for link in list(self._links):
-            link.release(direction)
+        for connection in list(self._open_connections):
+            connection.release(direction)
 
     def delay(self, seconds: float, direction: Direction = BOTH) -> None:
         """Pass everything on only after so many seconds; 0 ends that."""
@@ -131,8 +135,8 @@ class Proxy:
 
     def cut(self, ending: Ending = "fin") -> None:
         """End all open connections, at the client by FIN or RST, at the server by FIN."""
-        for link in list(self._links):
-            link.end(ending)
+        for connection in list(self._open_connections):
+            connection.end(ending)
 
     def cut_after(self, size: int | None, ending: Ending = "fin", direction: Direction = DOWN) -> None:
         """Pass *size* more bytes, and `cut` in the middle of whatever comes then; ``None`` calls that off."""
@@ -173,27 +177,27 @@ class Proxy:
             self._acceptor.kill()
             self._acceptor = None
         self._socket.close()
-        for link in list(self._links):
-            link.close()
+        for connection in list(self._open_connections):
+            connection.close()
 
     def _accept_all(self) -> None:
         while True:
             client, _ = self._socket.accept()
             self.connections += 1
-            link = Link(client, self._server, self._flows, self._gone)
-            self._links.add(link)
-            self._note()
+            connection = ProxiedConnection(client, self._server, self._flows, self._closed)
+            self._open_connections.add(connection)
+            self._notice_change()
 
-    def _gone(self, link: Link) -> None:
-        self._links.discard(link)
-        self._note()
+    def _closed(self, connection: ProxiedConnection) -> None:
+        self._open_connections.discard(connection)
+        self._notice_change()
 
-    def _note(self) -> None:
-        self._noted.set()
+    def _notice_change(self) -> None:
+        self._changed.set()
 
     def _treat(self, direction: Direction, treatment: Treatment) -> None:
         for flow in self._select(direction):
             flow.treat(treatment)
 
     def _select(self, direction: Direction) -> list[Flow]:
-        return [flow for its, flow in self._flows.items() if its & direction]
+        return [flow for way, flow in self._flows.items() if way & direction]

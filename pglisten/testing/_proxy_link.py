@@ -21,7 +21,18 @@ from gevent.socket import socket
 from .._greenlet import let_others_run
 from ._proxy_wire import QueryCounter
 
-__all__ = ["BOTH", "DOWN", "UP", "Address", "Direction", "Ending", "Flow", "Link", "Pump", "Treatment"]
+__all__ = [
+    "BOTH",
+    "DOWN",
+    "UP",
+    "Address",
+    "Direction",
+    "Ending",
+    "Flow",
+    "Forwarder",
+    "ProxiedConnection",
+    "Treatment",
+]
 
 Address = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
@@ -54,15 +65,15 @@ class Treatment(enum.Enum):
 class Flow:
     """One direction of all connections: how it is treated, and what has come."""
 
-    def __init__(self, note: Callable[[], None]) -> None:
-        """Call *note* whenever something has come."""
+    def __init__(self, on_data: Callable[[], None]) -> None:
+        """Call *on_data* whenever something has come."""
         self.treatment = Treatment.PASS
         self.delay = 0.0
         self.piece: int | None = None
         self.cut_after: tuple[int, Ending] | None = None
         self.received = 0
         self.queries = 0
-        self.note = note
+        self.on_data = on_data
         # What pumps wait for: that they may read, and that they may pass on the end of a stream.
         self.reading = gevent.event.Event()
         self.passing = gevent.event.Event()
@@ -81,22 +92,22 @@ class Flow:
                 event.clear()
 
 
-class Pump:
+class Forwarder:
     """Moves one connection's bytes in one direction."""
 
     def __init__(
         self,
         flow: Flow,
-        sink: Callable[[], socket],
+        destination: Callable[[], socket],
         end: Callable[[Ending], None],
         count: Callable[[bytes], int],
     ) -> None:
-        """Send to the socket that *sink* returns; *count* tells the questions among bytes."""
+        """Send to the socket that *destination* returns; *count* tells the questions among bytes."""
         self.held = bytearray()
         self.stopped = False
         """No byte is sent any more."""
         self._flow = flow
-        self._sink = sink
+        self._destination = destination
         self._end = end
         self._count = count
         # Guards the order of what is sent: `Proxy.release` sends too.
@@ -118,7 +129,7 @@ class Pump:
             flow.reading.wait()
             if flow.treatment is not Treatment.DROP:
                 self.held += data
-            flow.note()
+            flow.on_data()
             self.flush()
             # Where neither socket makes it wait, a peer that never stops would keep others from running.
             let_others_run()
@@ -138,15 +149,15 @@ class Pump:
         flow = self._flow
         ending: Ending | None = None
         if flow.cut_after is not None:
-            left, ending = flow.cut_after
-            if len(data) >= left:
-                data, flow.cut_after = data[:left], None
+            remaining, ending = flow.cut_after
+            if len(data) >= remaining:
+                data, flow.cut_after = data[:remaining], None
             else:
-                flow.cut_after, ending = (left - len(data), ending), None
-        sink = self._sink()
+                flow.cut_after, ending = (remaining - len(data), ending), None
+        destination = self._destination()
         size = flow.piece or len(data) or 1
         for start in range(0, len(data), size):
-            sink.sendall(data[start : start + size])
+            destination.sendall(data[start : start + size])
             if flow.piece:
                 # Let a reader in this process see the piece before the next one joins it. sleep(0) would
                 # not: the loop runs such callbacks again and again before it looks at any socket.
@@ -155,21 +166,25 @@ class Pump:
             self._end(ending)
 
 
-class Link:
+class ProxiedConnection:
     """A client's connection and the one to the server that belongs to it."""
 
     def __init__(
-        self, client: socket, server: Address, flows: dict[Direction, Flow], gone: Callable[[Link], None]
+        self,
+        client: socket,
+        server: Address,
+        flows: dict[Direction, Flow],
+        on_closed: Callable[[ProxiedConnection], None],
     ) -> None:
-        """Start to pump; *gone* is called when nothing is left."""
+        """Start to forward; call *on_closed* when neither greenlets nor sockets are left."""
         self._client = client
         self._address = server
         self._server: socket | None = None
-        self._pumps = {
-            UP: Pump(flows[UP], self._connect, self.end, QueryCounter().feed),
-            DOWN: Pump(flows[DOWN], lambda: client, self.end, lambda data: 0),
+        self._forwarders = {
+            UP: Forwarder(flows[UP], self._connect, self.end, QueryCounter().feed),
+            DOWN: Forwarder(flows[DOWN], lambda: client, self.end, lambda data: 0),
         }
-        self._gone = gone
+        self._on_closed = on_closed
         self._ending: gevent.event.AsyncResult[Ending] = gevent.event.AsyncResult()
         # Small segments must leave at once, or pieces would be joined again.
         client.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
@@ -181,22 +196,22 @@ class Link:
         """Whether nothing passes any more, though the client may not have noticed."""
         return self._ending.ready()
 
-    def pumps(self, direction: Direction) -> list[Pump]:
+    def forwarders(self, direction: Direction) -> list[Forwarder]:
         """Return the pumps of a direction, or of both."""
-        return [pump for its, pump in self._pumps.items() if its & direction]
+        return [forwarder for way, forwarder in self._forwarders.items() if way & direction]
 
     def end(self, ending: Ending) -> None:
         """End the connection, for the client by FIN or RST; the first call decides."""
         if not self.ended:
-            for pump in self._pumps.values():
-                pump.stopped = True
+            for forwarder in self._forwarders.values():
+                forwarder.stopped = True
             self._ending.set(ending)
 
     def release(self, direction: Direction) -> None:
         """Send what was held."""
         try:
-            for pump in self.pumps(direction):
-                pump.flush()
+            for forwarder in self.forwarders(direction):
+                forwarder.flush()
         except OSError:
             self.end("rst")
 
@@ -205,7 +220,7 @@ class Link:
         gevent.killall([self._supervisor, *self._running])
         self._close_server()
         self._client.close()
-        self._gone(self)
+        self._on_closed(self)
 
     def _connect(self) -> socket:
         """Return the connection to the server, made now if there is none."""
@@ -226,7 +241,7 @@ class Link:
 
     def _run_up(self) -> None:
         try:
-            self._pumps[UP].run(self._client)
+            self._forwarders[UP].run(self._client)
             if self._server is None:
                 self.end("fin")
             else:
@@ -238,7 +253,7 @@ class Link:
 
     def _run_down(self) -> None:
         try:
-            self._pumps[DOWN].run(self._connect())
+            self._forwarders[DOWN].run(self._connect())
             self.end("fin")
         except OSError:
             self.end("rst")
@@ -258,7 +273,7 @@ class Link:
                 no_linger = struct.pack("ii", 1, 0)
                 self._client.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_LINGER, no_linger)
         self._client.close()
-        self._gone(self)
+        self._on_closed(self)
 
     def _close_server(self) -> None:
         if self._server is not None:

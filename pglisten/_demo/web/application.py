@@ -16,10 +16,10 @@ from ...broadcast import Broadcaster
 from ...errors import ListenerClosed, NotConnected, OperationTimeout, PayloadTooLong, ServerError
 from ...sse import HEADERS
 from .answers import FILES, SAFETY, Answer, Refusal, check_host, check_token, message_of, reply
-from .bulletin import Bulletin
 from .control import Request
 from .pages import Page
 from .settings import Settings
+from .state import StatePublisher
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -41,24 +41,24 @@ def make() -> Application:
     # Every failed attempt is on the page.
     logging.getLogger("pglisten.listener").setLevel(logging.ERROR)
     settings = Settings.read(os.environ)
-    bulletin = Bulletin()
+    publisher = StatePublisher()
     broadcaster = Broadcaster(
         settings.dsn,
         min_reconnect_interval=FIRST_RETRY,
         max_reconnect_interval=LONGEST_RETRY,
-        event_callback=bulletin.event,
+        event_callback=publisher.event,
     )
-    bulletin.server_pid = lambda: broadcaster.stats().server_pid
-    return Application(settings, broadcaster, bulletin)
+    publisher.server_pid = lambda: broadcaster.stats().server_pid
+    return Application(settings, broadcaster, publisher)
 
 
 class Application:
     """WSGI; one for each worker."""
 
-    def __init__(self, settings: Settings, broadcaster: Broadcaster, bulletin: Bulletin) -> None:
+    def __init__(self, settings: Settings, broadcaster: Broadcaster, publisher: StatePublisher) -> None:
         self._settings = settings
         self._broadcaster = broadcaster
-        self._bulletin = bulletin
+        self._publisher = publisher
         self._control: gevent.socket.socket | None = None
         self._watch: Greenlet | None = None
         self._posts: dict[str, Callable[[WSGIEnvironment], Answer]] = {
@@ -119,7 +119,7 @@ class Application:
         }
         return Page(
             self._broadcaster,
-            self._bulletin,
+            self._publisher,
             settings.channels.values(),
             worker=self._worker,
             hello=hello,

@@ -21,7 +21,7 @@ from ...backend import Notification
 from ...broadcast import Broadcaster
 from ...errors import ListenerClosed
 from ...sse import EventStream, stream
-from .bulletin import Bulletin, State
+from .state import State, StatePublisher
 
 __all__ = ["Page"]
 
@@ -42,7 +42,7 @@ class Page:
     def __init__(
         self,
         broadcaster: Broadcaster,
-        bulletin: Bulletin,
+        publisher: StatePublisher,
         channels: Iterable[str],
         *,
         worker: Mapping[str, object],
@@ -51,7 +51,7 @@ class Page:
     ) -> None:
         """Greet with *hello*, then go on for ever; *worker* goes along with each notification."""
         self._broadcaster = broadcaster
-        self._bulletin = bulletin
+        self._publisher = publisher
         self._channels = tuple(channels)
         self._worker = worker
         self._last_event_id = last_event_id
@@ -62,8 +62,8 @@ class Page:
         self._told = ""
         self._stream: EventStream | None = None
         self._sender = Sender(SEND_TIMEOUT)
-        bulletin.readers.add(self._tell)
-        self._pump = spawn("demo-page", self._run)
+        publisher.callbacks.add(self._tell)
+        self._greenlet = spawn("demo-page", self._run)
         streams.add(self)
 
     def __iter__(self) -> Page:
@@ -81,14 +81,14 @@ class Page:
     def close(self) -> None:
         """Release what it has. Idempotent."""
         self._sender.detach()
-        self._bulletin.readers.discard(self._tell)
-        self._pump.kill(block=False)
+        self._publisher.callbacks.discard(self._tell)
+        self._greenlet.kill(block=False)
         streams.remove(self)
 
     def end(self) -> None:
         """End it; once there is a stream, that is what ends. Never waits."""
         if self._stream is None:
-            self._pump.kill(block=False)
+            self._greenlet.kill(block=False)
             # Killed before it has begun, it does not.
             self._finish()
 
@@ -98,12 +98,12 @@ class Page:
 
     def _run(self) -> None:
         try:
-            if self._bulletin.state.name in ("connecting", "lost"):
-                self._tell(self._bulletin.state)
+            if self._publisher.state.name in ("connecting", "lost"):
+                self._tell(self._publisher.state)
             # Without a limit: it says how it stands while the database is away.
             subscription = self._broadcaster.subscribe(*self._channels)
             self._listening = True
-            state = self._bulletin.state
+            state = self._publisher.state
             # Else the event is still to come, and will be told.
             if state.name in ("connected", "back") and self._told in ("", "connecting"):
                 # That it is back is no news to a page that is new.
@@ -140,7 +140,7 @@ class Page:
             self._queue.put_nowait(_event("state", state.fields()))
         except Full:
             # It takes nothing: it may come again, and then it is told how it stands.
-            self._pump.kill(block=False)
+            self._greenlet.kill(block=False)
 
     def _encode(self, notification: Notification) -> str:
         return json.dumps({**notification._asdict(), **self._worker})

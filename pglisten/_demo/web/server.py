@@ -44,16 +44,16 @@ class WebServer:
         """Start it; *listener*'s place in the settings, and the control channel's, are filled in here."""
         ours, theirs = gevent.socket.socketpair()
         self._control = ours
-        self._arrived: deque[Request] = deque()
-        self._over = False
-        self._due = settings.workers
+        self._requests: deque[Request] = deque()
+        self._ended = False
+        self._starting = settings.workers
         """Workers that have not said that they are ready."""
         self._workers = settings.workers
         with theirs:
             descriptors = (listener.fileno(), theirs.fileno())
-            told = settings.at(*descriptors)
+            settings = settings.at(*descriptors)
             # Its own variable for arguments would go over the configuration.
-            environment = {**os.environ, **told.variable()}
+            environment = {**os.environ, **settings.variable()}
             environment.pop("GUNICORN_CMD_ARGS", None)
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [
@@ -81,35 +81,35 @@ class WebServer:
     @property
     def ready(self) -> bool:
         """Whether every worker has said that it is."""
-        return self._due == 0
+        return self._starting == 0
 
     def request(self) -> Request:
         """Wait for the next request of a worker; `WebServerError` once gunicorn has ended."""
-        while not self._arrived:
+        while not self._requests:
             self._receive()
-            if self._over:
+            if self._ended:
                 raise WebServerError(f"the web server has ended (exit status {self._process.wait()})")
-        request = self._arrived.popleft()
+        request = self._requests.popleft()
         if request is Request.READY:
-            self._due = max(0, self._due - 1)
+            self._starting = max(0, self._starting - 1)
         return request
 
-    def forget(self, request: Request) -> None:
+    def discard(self, request: Request) -> None:
         """Drop all of that kind that have come by now."""
         self._control.settimeout(0)
         try:
-            while not self._over:
+            while not self._ended:
                 self._receive()
         except BlockingIOError:
             pass
         finally:
             self._control.settimeout(None)
-        self._arrived = deque(each for each in self._arrived if each is not request)
+        self._requests = deque(each for each in self._requests if each is not request)
 
     def reload(self) -> None:
         """Have the workers replaced; nothing while that is still going on."""
         if self.ready:
-            self._due = self._workers
+            self._starting = self._workers
             self._process.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
@@ -117,15 +117,15 @@ class WebServer:
         if self._process.returncode is None:
             # Quick: after TERM its workers would look once a second whether they are to end.
             self._process.send_signal(signal.SIGQUIT)
-            gevent.with_timeout(STOP_TIMEOUT, self._wait_over, timeout_value=None)
-            if not self._over:
+            gevent.with_timeout(STOP_TIMEOUT, self._wait_ended, timeout_value=None)
+            if not self._ended:
                 os.killpg(self._process.pid, signal.SIGKILL)
             # The end of the stream was the end of every process; or it is the kernel's business now.
             self._process.wait()
         self._control.close()
 
-    def _wait_over(self) -> None:
-        while not self._over:
+    def _wait_ended(self) -> None:
+        while not self._ended:
             self._receive()
 
     def _receive(self) -> None:
@@ -134,5 +134,5 @@ class WebServer:
             data = self._control.recv(4096)
         except ConnectionResetError:
             data = b""
-        self._over = not data
-        self._arrived += [Request(bytes([byte])) for byte in data]
+        self._ended = not data
+        self._requests += [Request(bytes([byte])) for byte in data]

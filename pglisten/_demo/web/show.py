@@ -89,7 +89,7 @@ def _attend(screen: Screen, stage: Stage, server: WebServer, address: str) -> No
         if request is Request.RESTART:
             stage.interrupt()
             # Of those who pressed the button meanwhile, each has seen what there is to see.
-            server.forget(Request.RESTART)
+            server.discard(Request.RESTART)
         elif request is Request.RELOAD and server.ready:
             screen.tell("workers", "are replaced", Look.GOOD)
             server.reload()

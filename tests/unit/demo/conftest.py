@@ -1,4 +1,4 @@
-"""A bulletin, and a broadcaster on a server in memory that reports to it."""
+"""A publisher, and a broadcaster on a server in memory that reports to it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from pglisten import Broadcaster
-from pglisten._demo.web.bulletin import Bulletin
+from pglisten._demo.web.state import StatePublisher
 from pglisten.testing import FakeServer
 from support.broadcasters import make_fake
 
 
 @pytest.fixture
-def bulletin() -> Bulletin:
-    return Bulletin()
+def publisher() -> StatePublisher:
+    return StatePublisher()
 
 
 @pytest.fixture
-def broadcaster(server: FakeServer, bulletin: Bulletin) -> Iterator[Broadcaster]:
-    with make_fake(server, event_callback=bulletin.event) as made:
-        bulletin.server_pid = lambda: made.stats().server_pid
+def broadcaster(server: FakeServer, publisher: StatePublisher) -> Iterator[Broadcaster]:
+    with make_fake(server, event_callback=publisher.event) as made:
+        publisher.server_pid = lambda: made.stats().server_pid
         yield made

@@ -16,9 +16,9 @@ import pytest
 from pglisten import Broadcaster
 from pglisten._demo.web.answers import MAX_BODY
 from pglisten._demo.web.application import Application
-from pglisten._demo.web.bulletin import Bulletin
 from pglisten._demo.web.control import Request
 from pglisten._demo.web.settings import VARIABLE, Settings
+from pglisten._demo.web.state import StatePublisher
 from pglisten.testing import FakeServer
 from support.timeouts import TIMEOUT
 
@@ -39,8 +39,8 @@ Ask = Callable[..., tuple[int, dict[str, str], bytes]]
 
 
 @pytest.fixture
-def application(broadcaster: Broadcaster, bulletin: Bulletin) -> Application:
-    return Application(SETTINGS, broadcaster, bulletin)
+def application(broadcaster: Broadcaster, publisher: StatePublisher) -> Application:
+    return Application(SETTINGS, broadcaster, publisher)
 
 
 @pytest.fixture
@@ -114,12 +114,12 @@ def test_it_is_served_under_every_name_of_this_machine(ask: Ask, host: str) -> N
 
 
 def test_whoever_lets_other_machines_in_lets_them_use_any_name(
-    broadcaster: Broadcaster, bulletin: Bulletin
+    broadcaster: Broadcaster, publisher: StatePublisher
 ) -> None:
     settings = Settings.read(SETTINGS.variable() | {})
     assert settings == SETTINGS
     values = json.loads(SETTINGS.variable()[VARIABLE]) | {"any_host": True}
-    opened = Application(Settings.read({VARIABLE: json.dumps(values)}), broadcaster, bulletin)
+    opened = Application(Settings.read({VARIABLE: json.dumps(values)}), broadcaster, publisher)
     assert asking(opened)("GET", "/", HTTP_HOST="demo.example")[0] == 200
 
 
@@ -197,12 +197,12 @@ def test_without_a_connection_nothing_is_sent_and_that_is_said(
 
 
 def test_buttons_are_bytes_for_the_demo_and_too_many_are_none(
-    broadcaster: Broadcaster, bulletin: Bulletin
+    broadcaster: Broadcaster, publisher: StatePublisher
 ) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         settings = SETTINGS.at(-1, theirs.detach())
-        application = Application(settings, broadcaster, bulletin)
+        application = Application(settings, broadcaster, publisher)
         application.begin(master=-1)
         ask = asking(application)
         assert ask("POST", "/restart")[0] == 202

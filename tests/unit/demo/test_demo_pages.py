@@ -10,17 +10,17 @@ import pytest
 
 import pglisten
 from pglisten import Broadcaster, ListenerClosed, ListenerEvent
-from pglisten._demo.web.bulletin import Bulletin
 from pglisten._demo.web.pages import QUEUE_SIZE, Page
+from pglisten._demo.web.state import StatePublisher
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
 from support.timeouts import TIMEOUT
 
 
-def open_page(broadcaster: Broadcaster, bulletin: Bulletin) -> Page:
+def open_page(broadcaster: Broadcaster, publisher: StatePublisher) -> Page:
     return Page(
         broadcaster,
-        bulletin,
+        publisher,
         ["chat", "shop_orders"],
         worker={"worker": 1, "backend": "fake"},
         hello={"token": "secret"},
@@ -29,8 +29,8 @@ def open_page(broadcaster: Broadcaster, bulletin: Bulletin) -> Page:
 
 
 @pytest.fixture
-def page(broadcaster: Broadcaster, bulletin: Bulletin) -> Iterator[Page]:
-    made = open_page(broadcaster, bulletin)
+def page(broadcaster: Broadcaster, publisher: StatePublisher) -> Iterator[Page]:
+    made = open_page(broadcaster, publisher)
     yield made
     made.close()
 
@@ -71,16 +71,16 @@ def test_a_page_sees_a_loss_in_order(server: FakeServer, page: Page, broadcaster
 
 
 def test_a_page_that_comes_while_there_is_no_connection_says_how_it_stands(
-    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin
+    server: FakeServer, broadcaster: Broadcaster, publisher: StatePublisher
 ) -> None:
     server.stop()
-    first = open_page(broadcaster, bulletin)
+    first = open_page(broadcaster, publisher)
     up_to(first, '"name": "connecting", "attempts": 2')
     server.start()
     assert "back" not in up_to(first, '"name": "connected"')
     server.stop()
     up_to(first, '"name": "lost"')
-    second = open_page(broadcaster, bulletin)
+    second = open_page(broadcaster, publisher)
     assert '"name": "connected"' not in up_to(second, '"name": "lost"')
     server.start()
     up_to(second, '"name": "back"')
@@ -89,32 +89,32 @@ def test_a_page_that_comes_while_there_is_no_connection_says_how_it_stands(
 
 
 def test_a_page_that_is_new_is_not_told_of_what_was_before_it(
-    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+    server: FakeServer, broadcaster: Broadcaster, publisher: StatePublisher, page: Page
 ) -> None:
     up_to(page, '"name": "connected"')
     server.cut()
     up_to(page, "event: gap")
-    late = open_page(broadcaster, bulletin)
+    late = open_page(broadcaster, publisher)
     assert '"name": "back"' not in up_to(late, '"name": "connected"')
     late.close()
 
 
 def test_a_page_that_takes_nothing_costs_the_worker_nothing(
-    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+    server: FakeServer, broadcaster: Broadcaster, publisher: StatePublisher, page: Page
 ) -> None:
     up_to(page, '"name": "connected"')
     for _ in range(2 * QUEUE_SIZE):
-        bulletin.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, pglisten.ConnectionFailed("no"))
+        publisher.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, pglisten.ConnectionFailed("no"))
     with gevent.Timeout(TIMEOUT):
         # What had room is there, and then it ends: the browser comes again.
         assert len(list(page)) <= QUEUE_SIZE
-    assert bulletin.readers == set()
+    assert publisher.callbacks == set()
     while broadcaster.stats().subscriptions:
         gevent.sleep(0.001)
 
 
 def test_a_page_ends_with_its_worker_and_leaves_nothing(
-    broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+    broadcaster: Broadcaster, publisher: StatePublisher, page: Page
 ) -> None:
     up_to(page, '"name": "connected"')
     streams.end()
@@ -122,21 +122,21 @@ def test_a_page_ends_with_its_worker_and_leaves_nothing(
         with gevent.Timeout(TIMEOUT):
             list(page)
         assert streams.wait_closed(TIMEOUT)
-        assert bulletin.readers == set()
+        assert publisher.callbacks == set()
         assert broadcaster.stats().subscriptions == 0
     finally:
         streams.reset()
 
 
 def test_a_page_that_waits_for_the_database_ends_with_its_worker_too(
-    server: FakeServer, broadcaster: Broadcaster, bulletin: Bulletin
+    server: FakeServer, broadcaster: Broadcaster, publisher: StatePublisher
 ) -> None:
     server.stop()
-    waiting = open_page(broadcaster, bulletin)
+    waiting = open_page(broadcaster, publisher)
     up_to(waiting, '"attempts": 1')
     streams.end()
     try:
-        late = open_page(broadcaster, bulletin)
+        late = open_page(broadcaster, publisher)
         with gevent.Timeout(TIMEOUT):
             list(waiting)
             list(late)
@@ -147,29 +147,33 @@ def test_a_page_that_waits_for_the_database_ends_with_its_worker_too(
 
 
 def test_a_page_whose_browser_is_gone_gives_back_what_it_has(
-    broadcaster: Broadcaster, bulletin: Bulletin, page: Page
+    broadcaster: Broadcaster, publisher: StatePublisher, page: Page
 ) -> None:
     up_to(page, '"name": "connected"')
     assert broadcaster.channels == {"chat", "shop_orders"}
     page.close()
     while broadcaster.channels:
         gevent.sleep(0.001)
-    assert bulletin.readers == set()
+    assert publisher.callbacks == set()
 
 
-def test_the_end_of_the_listener_is_no_news(bulletin: Bulletin) -> None:
-    before = bulletin.state
-    bulletin.event(ListenerEvent.DISCONNECTED, ListenerClosed("closed"))
-    assert bulletin.state is before
+def test_the_end_of_the_listener_is_no_news(publisher: StatePublisher) -> None:
+    before = publisher.state
+    publisher.event(ListenerEvent.DISCONNECTED, ListenerClosed("closed"))
+    assert publisher.state is before
 
 
-def test_attempts_are_counted_from_the_loss(bulletin: Bulletin) -> None:
+def test_attempts_are_counted_from_the_loss(publisher: StatePublisher) -> None:
     failed = pglisten.ConnectionFailed("no\nway")
-    bulletin.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, failed)
-    assert (bulletin.state.name, bulletin.state.attempts, bulletin.state.error) == ("connecting", 1, "no way")
-    bulletin.event(ListenerEvent.CONNECTED, None)
-    bulletin.event(ListenerEvent.DISCONNECTED, pglisten.ConnectionLost("gone"))
-    assert (bulletin.state.name, bulletin.state.attempts, bulletin.state.error) == ("lost", 0, "gone")
-    bulletin.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, failed)
-    bulletin.event(ListenerEvent.RECONNECTED, None)
-    assert (bulletin.state.name, bulletin.state.attempts) == ("back", 1)
+    publisher.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, failed)
+    assert (publisher.state.name, publisher.state.attempts, publisher.state.error) == (
+        "connecting",
+        1,
+        "no way",
+    )
+    publisher.event(ListenerEvent.CONNECTED, None)
+    publisher.event(ListenerEvent.DISCONNECTED, pglisten.ConnectionLost("gone"))
+    assert (publisher.state.name, publisher.state.attempts, publisher.state.error) == ("lost", 0, "gone")
+    publisher.event(ListenerEvent.CONNECTION_ATTEMPT_FAILED, failed)
+    publisher.event(ListenerEvent.RECONNECTED, None)
+    assert (publisher.state.name, publisher.state.attempts) == ("back", 1)

@@ -10,7 +10,7 @@ from ..._text import one_line
 from ...errors import ListenerClosed
 from ...listener import ListenerEvent
 
-__all__ = ["Bulletin", "State"]
+__all__ = ["State", "StatePublisher"]
 
 Name = Literal["connecting", "connected", "lost", "back"]
 
@@ -32,12 +32,12 @@ class State:
         return asdict(self)
 
 
-class Bulletin:
+class StatePublisher:
     """The present state, and who wants to know of every new one."""
 
     def __init__(self) -> None:
         self.state = State()
-        self.readers: set[Callable[[State], None]] = set()
+        self.callbacks: set[Callable[[State], None]] = set()
         """Functions that never wait: the listener's stream goes on when all have returned."""
         self.server_pid: Callable[[], int | None] = lambda: None
         """Asked for the session's server process when there is a new one."""
@@ -56,5 +56,5 @@ class Bulletin:
         else:
             now = replace(now, attempts=now.attempts + 1, error=one_line(error))
         self.state = now
-        for reader in tuple(self.readers):
-            reader(now)
+        for callback in tuple(self.callbacks):
+            callback(now)
