@@ -1,4 +1,4 @@
-"""A backend without a driver: its server is in memory, and its descriptors are real."""
+"""A backend without a driver: its server is in memory, its descriptors are real."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["FakeBackend"]
 
 
 class FakeBackend(Backend):
-    """Sessions with a `FakeServer`; they pass the same contract as those with PostgreSQL.
+    """Connect to a `FakeServer`; its sessions pass the same contract as sessions with PostgreSQL.
 
-    ``server`` is a new one if none is given. Of a connection string it regards ``dbname`` and
-    ``application_name`` alone.
+    ``server`` is a new `FakeServer` if none is given. Only ``dbname`` and ``application_name`` of a
+    connection string have an effect.
     """
 
     name: ClassVar[str] = "fake"
@@ -37,7 +37,7 @@ class _FakeSession(Session):
         self._server = server
         self._process = process
         self._fileno = process.fileno()
-        # Why nothing can be executed any more; what has arrived can still be received.
+        # Why no query can run any more; notifications that have arrived can still be received.
         self._dead: ConnectionLost | None = None
 
     def fileno(self) -> int:
@@ -56,8 +56,8 @@ class _FakeSession(Session):
     def _run(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
         if self._dead is not None:
             raise copy_for_raise(self._dead)
-        # Until the reply is here: a kill in between leaves a session that can only be closed.
-        self._dead = ConnectionLost("a query was given up: the session's state is unknown")
+        # Until the reply arrives: if the greenlet is killed before, the session can only be closed.
+        self._dead = ConnectionLost("a query was abandoned: the session's state is unknown")
         timer = gevent.Timeout(timeout)
         try:
             with timer:
@@ -91,7 +91,7 @@ class _FakeSession(Session):
 
     def abandon(self) -> None:
         self._dead = self._dead or ConnectionLost("the session was abandoned")
-        # In a forked child the pipe is a copy, and the server has no sessions: nobody hears of it.
+        # In a forked child the pipe is a copy and the server has no sessions, so the parent is not affected.
         self._server.leave(self._process)
         self._process.divert()
 

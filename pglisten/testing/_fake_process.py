@@ -1,4 +1,4 @@
-"""One session of the fake server: what of it is at the server, and what is on its way to the client."""
+"""One session of the fake server: its state at the server, and what is on the way to the client."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["FakeProcess"]
 class FakeProcess:
     """The server process of one session, and the wire between it and its client.
 
-    The wire is a pipe, so that a client can wait for it as it waits for a socket. It holds one byte, or
-    none: one while something waits for an idle client, and for good once the session has ended.
-    What comes along with a reply is not announced on it, as a real driver reads that with the reply.
+    The wire is a pipe, so that a client can wait for it as for a socket. It holds at most one byte: while
+    something waits for an idle client, and forever after the session has ended. Notifications that come with
+    a reply are not announced on the pipe, because a real driver reads them with the reply.
     """
 
     def __init__(self, pid: int, settings: dict[str, str], running: Event) -> None:
@@ -27,7 +27,7 @@ class FakeProcess:
         self.settings = settings
         self.channels: dict[str, None] = {}
         self.reason: ConnectionLost | None = None
-        self._running = running  # the server's: not set while it is frozen
+        self._running = running  # the server's event: not set while it is frozen
         self._ended = Event()
         self._busy = False
         self._held: list[Notification] = []  # at the server: it sends to idle sessions only
@@ -44,13 +44,13 @@ class FakeProcess:
         self.flush()
 
     def flush(self) -> None:
-        """Send what was kept, if the session can have it now."""
+        """Send the kept notifications, if the session is idle and the server is not frozen."""
         if self._held and not self._busy and self._running.is_set():
             self._send_held()
             self._announce()
 
     def end(self, reason: ConnectionLost) -> None:
-        """End the session: the client learns *reason* after all that was sent before."""
+        """End the session: the client gets *reason* after everything that was sent before."""
         self.reason = self.reason or reason
         self._held.clear()
         self._ended.set()
@@ -63,7 +63,7 @@ class FakeProcess:
 
     def wait_running(self) -> None:
         """Wait until the server is not frozen. Raises `ConnectionLost` if the session ends meanwhile."""
-        gevent.sleep(0)  # no real server answers without a turn of the hub
+        gevent.sleep(0)  # a real server never answers within one turn of the hub
         if not self._running.is_set():
             gevent.wait([self._running, self._ended], count=1)
         self.check()
@@ -85,12 +85,12 @@ class FakeProcess:
         self._busy = True
 
     def finish(self) -> None:
-        """Mark the session as idle; the reply brings along what was kept meanwhile."""
+        """Mark the session as idle; the kept notifications arrive with the reply."""
         self._busy = False
         self._send_held()
 
     def take(self) -> list[Notification]:
-        """Return what has arrived. Raises `ConnectionLost` when there is nothing and never will be."""
+        """Return what has arrived. Raises `ConnectionLost` if that is nothing and the session has ended."""
         arrived, self._arrived = self._arrived, []
         if self._announced and self.reason is None and self._write_end.fileno() >= 0:
             os.read(self._read_end.fileno(), 1)
@@ -100,7 +100,7 @@ class FakeProcess:
         return arrived
 
     def divert(self) -> None:
-        """Let the client's descriptor lead nowhere, and keep its number open. Idempotent."""
+        """Point the client's descriptor at /dev/null, and keep its number open. Idempotent."""
         if self._write_end.fileno() >= 0:
             self._read_end.divert()
             self._write_end.close()
@@ -120,7 +120,7 @@ class FakeProcess:
         if not self._announced:
             self._announced = True
             descriptor = self._write_end.fileno()
-            # A signal handler may have closed the session a moment ago, or may close it while this is asked.
+            # A signal handler may have closed the session, or may close it between this check and the write.
             if descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.write(descriptor, b"!")

@@ -1,4 +1,4 @@
-"""A PostgreSQL in memory, as far as LISTEN and NOTIFY go: the far side of `FakeBackend`."""
+"""A server in memory that knows LISTEN and NOTIFY as PostgreSQL does; `FakeBackend` connects to it."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ def _cut() -> ConnectionLost:
 class FakeServer:
     """A server in memory, for tests without PostgreSQL: ``Listener(backend=FakeBackend(server))``.
 
-    It keeps PostgreSQL's rules on transactions (each query is one), names, lengths, duplicates and
-    order, and it can be made to misbehave: `stop` and `start`, `freeze` and `thaw`, `terminate`, `cut`,
-    and the attributes below. A forked child that uses it has an empty server of its own.
+    It keeps PostgreSQL's rules on transactions (each query is one), names, lengths, duplicates and order. A
+    test can make it fail with `stop` and `start`, `freeze` and `thaw`, `terminate`, `cut`, and the
+    attributes below. A forked child that uses it has an empty server of its own.
 
-    ``databases`` are the names that exist; ``None``: any. ``in_recovery`` and ``read_only`` are the
-    attributes of these names.
+    ``databases`` are the names that exist; ``None`` means any name. ``in_recovery`` and ``read_only`` set the
+    attributes of the same names.
     """
 
     in_recovery: bool
-    """Whether it is a standby: ``pg_is_in_recovery()``, and LISTEN and NOTIFY are refused with 25006."""
+    """Whether it is a standby: ``pg_is_in_recovery()`` is true, LISTEN and NOTIFY are refused with 25006."""
 
     read_only: bool
-    """Whether its transactions are read-only, as they are in recovery: no obstacle to LISTEN or NOTIFY."""
+    """Whether its transactions are read-only, as in recovery. LISTEN and NOTIFY are still allowed."""
 
     refuse: ConnectionFailed | None
-    """What every attempt to connect raises from now on; ``None``: nothing."""
+    """The error that every attempt to connect raises from now on; ``None``: connections are accepted."""
 
     refuse_listen: dict[str, ServerError]
-    """What LISTEN of a channel raises, by the channel's name."""
+    """The error that LISTEN raises, by the channel's name."""
 
     queries: list[str]
-    """Every query that arrived, in order: one round trip each."""
+    """Every query that arrived, in order; each is a round trip."""
 
     def __init__(
         self,
@@ -77,17 +77,17 @@ class FakeServer:
         state = "refusing" if self.refuse else "running" if self._running.is_set() else "frozen"
         return f"<FakeServer {state} sessions={len(self._own_processes())}>"
 
-    # What a test does to it.
+    # What a test calls.
 
     def notify(self, channel: str, payload: str = "", *, pid: int = 1000) -> None:
         """Deliver a notification to every session that listens to *channel*, as if *pid* had sent it.
 
-        A pid of a session's own is never 1000. Nothing is checked.
+        No session has the pid 1000. The arguments are not checked.
         """
         self._publish([Notification(pid, channel, payload)])
 
     def sessions(self, application_name: str | None = None) -> frozenset[int]:
-        """Return the pids of the sessions that are open: with that application name, or all."""
+        """Return the pids of the open sessions: those with that application name, or all (``None``)."""
         return frozenset(
             process.pid
             for process in self._own_processes().values()
@@ -101,16 +101,16 @@ class FakeServer:
         )
 
     def wait_listened(self, channel: str, timeout: float | None = None) -> None:
-        """Wait until some session listens to *channel*.
+        """Wait until a session listens to *channel*.
 
-        Raises ``TimeoutError`` after *timeout* seconds; ``None`` waits for ever.
+        Raises ``TimeoutError`` after *timeout* seconds; ``None`` waits forever.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.listeners(channel):
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             self._listens.clear()
             if not self._listens.wait(remaining):
-                raise TimeoutError(f"nobody listened to {channel!r} within {timeout} s")
+                raise TimeoutError(f"no session listened to {channel!r} within {timeout} s")
 
     def terminate(self, pid: int) -> bool:
         """End the session *pid* as ``pg_terminate_backend`` does; return whether there was one."""
@@ -130,19 +130,19 @@ class FakeServer:
         self.refuse = None
 
     def freeze(self) -> None:
-        """Answer nothing and deliver nothing, but keep every session, until `thaw`."""
+        """Keep every session, but answer and deliver nothing until `thaw`."""
         self._running.clear()
 
     def thaw(self) -> None:
-        """Go on, with the queries and the notifications that came meanwhile."""
+        """Continue, with the queries and the notifications that came meanwhile."""
         self._running.set()
         for process in list(self._own_processes().values()):
             process.flush()
 
-    # What a session does with it.
+    # What a session calls.
 
     def accept(self, conninfo: ConnInfo, timeout: float | None) -> FakeProcess:
-        """Return the process of a new session. Raises `ConnectionFailed`, after *timeout* seconds too."""
+        """Return the process of a new session. Raises `ConnectionFailed`, at the latest after *timeout* s."""
         gevent.sleep(0)  # no real server answers without a turn of the hub
         if self.refuse is not None:
             raise copy_for_raise(self.refuse)
@@ -158,7 +158,7 @@ class FakeServer:
         }
         try:
             process = FakeProcess(next(self._pids), settings, self._running)
-        except OSError as error:  # There is no descriptor left for its pipe.
+        except OSError as error:  # no descriptor is free for its pipe
             raise ConnectionFailed(f"no connection to the server in memory: {error.strerror}") from error
         self._own_processes()[process.pid] = process
         return process
@@ -166,7 +166,7 @@ class FakeServer:
     def run(self, process: FakeProcess, sql: str) -> list[tuple[str | None, ...]]:
         """Run one query in one transaction; return the rows of its last statement.
 
-        Raises `ServerError`; `ConnectionLost` if the session ends.
+        Raises `ServerError`, or `ConnectionLost` if the session ends.
         """
         process.wait_running()
         self.queries.append(sql)
@@ -180,20 +180,20 @@ class FakeServer:
         )
         for statement in parse(sql):
             transaction.run(statement)
-        # Only here, as at commit: whatever failed above has left no trace.
+        # As at a commit: a statement that failed above has changed nothing.
         process.channels = transaction.channels
         self._listens.set()
         self._publish(transaction.notifications)
         return transaction.rows
 
     def leave(self, process: FakeProcess) -> None:
-        """Forget a session whose client has gone. Idempotent, and nothing in a forked child."""
+        """Remove a session whose client has closed it. Idempotent; does nothing in a forked child."""
         self._own_processes().pop(process.pid, None)
 
     def _own_processes(self) -> dict[int, FakeProcess]:
-        """Return the sessions by pid, without those of the process that this one was forked from."""
+        """Return the sessions of this process by pid, without those of the process it was forked from."""
         if self._owner != os.getpid():
-            # To write to their pipes would wake the parent, for nothing and for ever.
+            # A byte written to an inherited pipe would wake the parent forever.
             self._processes = {}
             self._owner = os.getpid()
         return self._processes

@@ -1,4 +1,4 @@
-"""The SQL that the fake server understands, read the way PostgreSQL reads it.
+"""The SQL that the fake server understands, parsed by PostgreSQL's rules.
 
 ::
 
@@ -26,7 +26,7 @@ from ..errors import ServerError
 
 __all__ = ["Call", "Listen", "Notify", "Select", "Statement", "Unlisten", "Value", "parse"]
 
-# Of SQL's other commands these are the likely ones: refused as unknown to the fake, not as misspelt.
+# The most likely of SQL's other commands: the fake refuses them as unsupported, not as a syntax error.
 _UNSUPPORTED = re.compile(
     "abort|alter|analyze|begin|call|close|commit|copy|create|deallocate|declare|delete|discard|do|drop|end|"
     "execute|explain|fetch|grant|insert|lock|merge|prepare|reset|revoke|rollback|savepoint|set|start|"
@@ -83,16 +83,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Select:
-    """``SELECT value, value``: evaluated in order, for the row and for what the functions do.
+    """``SELECT value, value``: values are evaluated in order, because functions have effects.
 
-    ``VALUES`` has several rows, ``WHERE FALSE`` none; ``SHOW`` asks for a setting.
+    ``VALUES`` has several rows, ``WHERE FALSE`` has none; ``SHOW`` returns a setting.
     """
 
     rows: tuple[tuple[Value, ...], ...]
 
 
 Value = str | int | float | Call | None
-"""``None`` is NULL; a boolean is what its cast to text gives."""
+"""``None`` is NULL; a boolean is the text that its cast gives."""
 Statement = Listen | Unlisten | Notify | Select
 
 
@@ -105,8 +105,8 @@ class _Token(NamedTuple):
 def parse(sql: str) -> list[Statement]:
     """Return the statements of *sql*, without the empty ones.
 
-    Raises `ServerError` as PostgreSQL would: 42601 for a syntax error. What is SQL, but none that the
-    fake knows, is 0A000. How the library's own questions begin makes no difference here.
+    Raises `ServerError` as PostgreSQL would: 42601 for a syntax error. 0A000 for SQL that
+    the fake does not support. The prefix of the library's own queries is ignored.
     """
     return list(_Parser(sql.removeprefix(READ_COMMITTED)).statements())
 
@@ -191,7 +191,7 @@ class _Parser:
         if self._token.text == '""':
             raise ServerError('zero-length delimited identifier at or near """"', sqlstate="42601")
         name = self._take("name") if self._token.kind == "name" else self._take("word")
-        # Cut as the server does, with no more than a NOTICE, and never inside a character.
+        # Truncate as the server does: with a NOTICE only, and never within a character.
         return name.encode()[:MAX_CHANNEL].decode(errors="ignore")
 
     def _select(self) -> Select:

@@ -1,4 +1,4 @@
-"""What one query does at the fake server: nothing that anybody sees until it commits."""
+"""The effects of one query at the fake server, which no other session sees before the commit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _Result = str | int | float | None
 
 
 class FakeTransaction:
-    """The statements of one query; `channels` and `notifications` are what its commit will bring.
+    """Run the statements of one query; `channels` and `notifications` take effect at its commit.
 
-    ``rows`` are those of the last statement.
+    ``rows`` are the rows of the last statement.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class FakeTransaction:
     ) -> None:
         self.rows: list[tuple[str | None, ...]] = []
         self.channels = dict(process.channels)
-        self.notifications: dict[Notification, None] = {}  # in order, and a duplicate counts once
+        self.notifications: dict[Notification, None] = {}  # in order, without duplicates
         self._process = process
         self._sessions = sessions
         self._terminate = terminate
@@ -63,7 +63,7 @@ class FakeTransaction:
             self.rows = [tuple(map(self._text, row)) for row in statement.rows]
 
     def _refuse_in_recovery(self, command: str) -> None:
-        # UNLISTEN passes there, and a primary that is read-only listens and notifies (utility.c).
+        # A standby allows UNLISTEN, and a read-only primary allows LISTEN and NOTIFY (utility.c).
         if self._in_recovery:
             raise ServerError(f"cannot execute {command} during recovery", sqlstate="25006")
 
@@ -79,7 +79,7 @@ class FakeTransaction:
         self.notifications[Notification(self._process.pid, channel, payload)] = None
 
     def _pg_notify(self, channel: str, payload: str) -> None:
-        # Unlike NOTIFY, which cuts the name as it cuts every identifier.
+        # Unlike pg_notify, NOTIFY truncates the name, as every identifier.
         if not channel:
             raise ServerError("channel name cannot be empty", sqlstate="22023")
         if len(channel.encode()) > MAX_CHANNEL:
@@ -102,7 +102,7 @@ class FakeTransaction:
                 self._process.sleep(seconds)
             case "pg_terminate_backend", [int() as pid]:
                 result = "true" if self._terminate(pid) else "false"
-                self._process.check()  # it may have been this one
+                self._process.check()  # it may have been this session
             case "count", [int() as pid]:
                 result = int(pid in self._sessions())
             case "pg_backend_pid", []:
@@ -110,7 +110,7 @@ class FakeTransaction:
             case "pg_is_in_recovery", []:
                 result = "true" if self._in_recovery else "false"
             case "pg_notification_queue_usage", []:
-                result = 0  # nothing waits here for those that are slow to receive
+                result = 0  # no notification is queued for slow receivers
             case "repeat", [str() as text, int() as times]:
                 result = text * times
             case "current_setting", [str() as name, *missing_ok] if missing_ok in ([], ["true"]):

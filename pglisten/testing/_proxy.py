@@ -1,10 +1,10 @@
-"""A TCP proxy that loses the network, for tests of what runs over it.
+"""A TCP proxy that simulates a failing network, for tests.
 
-The two directions are set apart: ``UP`` is from client to server, ``DOWN`` from server to client. A
-fresh proxy passes everything on at once. It runs in greenlets of the process that made it.
+The two directions are controlled separately: ``UP`` is from client to server, ``DOWN`` from server to client.
+A new proxy passes everything on at once. It runs in greenlets of the process that made it.
 
-A proxy cannot lose packets: its own kernel acknowledges what it swallows. That makes the test the
-harder one, since TCP keepalive sees nothing wrong.
+A proxy cannot lose packets, because its kernel acknowledges even dropped bytes. The test is harder that way:
+TCP keepalive does not notice the loss.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from ._proxy_link import BOTH, DOWN, UP, Address, Direction, Ending, Flow, Proxi
 __all__ = ["BOTH", "DOWN", "UP", "Address", "Direction", "Ending", "Proxy"]
 
 _BACKLOG = 128
-"""Connections that may wait to be accepted; the usual limit of the kernel (net.core.somaxconn, long 128)."""
+"""Connections that may wait to be accepted; the traditional limit of the kernel (net.core.somaxconn)."""
 
 
 class Proxy:
     """Pass TCP connections to a server through a network that the test controls.
 
     *server* is a host and port, or the path of a Unix socket. The proxy listens from the start, on
-    127.0.0.1 and a *port* of its own (0: any). It connects to the server when a client's first bytes
-    are to be passed on: with ``hold(UP)`` or ``drop(UP)`` it accepts and stays mute. A context manager.
+    127.0.0.1 and *port* (0: any free port). It connects to the server only to pass on a client's first bytes:
+    with ``hold(UP)`` or ``drop(UP)`` it accepts the client and never connects. A context manager.
     """
 
     def __init__(self, server: Address, *, port: int = 0) -> None:
         self._server = server
         self.host = "127.0.0.1"
         self.port = port
-        """Kept over `refuse` and `accept`."""
+        """Does not change with `refuse` and `accept`."""
         self.connections = 0
         """Accepted so far."""
         self._flows = {UP: Flow(self._notice_change), DOWN: Flow(self._notice_change)}
@@ -60,28 +60,28 @@ class Proxy:
     ) -> None:
         self.close()
 
-    # What has gone through.
+    # What has passed.
 
     @property
     def queries(self) -> int:
-        """Questions clients have asked so far, each a round trip: simple queries and Syncs.
+        """Simple queries and Syncs of clients so far: each is a round trip.
 
-        Start-up and authentication do not count, and what is encrypted cannot be counted.
+        Start-up and authentication do not count. Encrypted queries cannot be counted.
         """
         return self._flows[UP].queries
 
     @property
     def bytes_up(self) -> int:
-        """Bytes that have come from clients, passed on or not."""
+        """Bytes received from clients, passed on or not."""
         return self._flows[UP].received
 
     @property
     def bytes_down(self) -> int:
-        """Bytes that have come from the server, passed on or not."""
+        """Bytes received from the server, passed on or not."""
         return self._flows[DOWN].received
 
     def held(self, direction: Direction = DOWN) -> bytes:
-        """Return the bytes that `hold` keeps, of all connections."""
+        """Return the bytes that `hold` has kept, of all connections."""
         return b"".join(
             bytes(forwarder.held)
             for connection in self._open_connections
@@ -90,13 +90,13 @@ class Proxy:
 
     @property
     def links(self) -> int:
-        """Connections that are open at this moment."""
+        """Connections that are open now."""
         return sum(not connection.ended for connection in self._open_connections)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
-        """Wait until *condition* is true, asking whenever something has come or a connection has changed.
+        """Wait until *condition* is true; call it whenever bytes arrive, or a connection opens or closes.
 
-        TimeoutError after *timeout* seconds.
+        Raises TimeoutError after *timeout* seconds.
         """
         with gevent.Timeout(timeout, TimeoutError(f"not within {timeout:g} s: {self!r}")):
             while not condition():
@@ -106,52 +106,52 @@ class Proxy:
     # The network.
 
     def hold(self, direction: Direction = BOTH) -> None:
-        """Keep what comes until `release`, which delivers it in one piece."""
+        """Keep arriving bytes until `release`, which delivers them in one piece."""
         self._treat(direction, Treatment.HOLD)
 
     def stall(self, direction: Direction = BOTH) -> None:
-        """Stop reading, until `release`: the sender's window closes, as behind a peer that is stuck."""
+        """Stop reading until `release`: the sender's TCP window closes, as if the receiver hung."""
         self._treat(direction, Treatment.STALL)
 
     def drop(self, direction: Direction = BOTH) -> None:
-        """Swallow what comes: a black hole. A direction of an open connection is useless after that."""
+        """Discard arriving bytes. Open connections cannot be used in that direction afterwards."""
         self._treat(direction, Treatment.DROP)
 
     def release(self, direction: Direction = BOTH) -> None:
-        """Deliver what was held, and pass on what comes."""
+        """Deliver the held bytes, and pass on what arrives."""
         self._treat(direction, Treatment.PASS)
         for connection in list(self._open_connections):
             connection.release(direction)
 
     def delay(self, seconds: float, direction: Direction = BOTH) -> None:
-        """Pass everything on only after so many seconds; 0 ends that."""
+        """Pass everything on after *seconds*; 0 ends the delay."""
         for flow in self._select(direction):
             flow.delay = seconds
 
     def split(self, size: int | None, direction: Direction = BOTH) -> None:
-        """Pass on at most *size* bytes at a time, each piece a segment of its own; ``None`` ends that."""
+        """Pass on at most *size* bytes at a time, each piece in a segment of its own; ``None`` ends that."""
         for flow in self._select(direction):
             flow.piece = size
 
     def cut(self, ending: Ending = "fin") -> None:
-        """End all open connections, at the client by FIN or RST, at the server by FIN."""
+        """End all open connections: for the client by FIN or RST, for the server by FIN."""
         for connection in list(self._open_connections):
             connection.end(ending)
 
     def cut_after(self, size: int | None, ending: Ending = "fin", direction: Direction = DOWN) -> None:
-        """Pass *size* more bytes, and `cut` in the middle of whatever comes then; ``None`` calls that off."""
+        """`cut` after *size* more bytes, even within a message; ``None`` cancels that."""
         for flow in self._select(direction):
             flow.cut_after = None if size is None else (size, ending)
 
     def refuse(self) -> None:
-        """Refuse new connections, until `accept`; open ones stay."""
+        """Refuse new connections until `accept`; open connections stay."""
         if self._acceptor is not None:
-            # The greenlet first: a descriptor closed under a waiting greenlet never wakes it.
+            # End the greenlet first: closing its descriptor would never wake it.
             self._acceptor.kill()
             self._acceptor = None
             self._socket.close()
-            # Bound without listening it refuses, and nobody else can be given the port meanwhile: not
-            # even a client that dials it, which would then be connected to itself.
+            # A socket that is bound and does not listen refuses connections and keeps the port. Otherwise a
+            # client could be given this port as its own, and connect to itself.
             self._socket = self._bound()
 
     def accept(self) -> None:
@@ -163,7 +163,7 @@ class Proxy:
     def _bound(self) -> gevent.socket.socket:
         bound = gevent.socket.socket()
         try:
-            # Connections of before may linger on the port.
+            # Earlier connections may still be in TIME_WAIT on the port.
             bound.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_REUSEADDR, 1)
             bound.bind((self.host, self.port))
         except BaseException:
@@ -172,7 +172,7 @@ class Proxy:
         return bound
 
     def close(self) -> None:
-        """End everything: no greenlet and no socket is left. Idempotent."""
+        """End all connections, greenlets and sockets. Idempotent."""
         if self._acceptor is not None:
             self._acceptor.kill()
             self._acceptor = None

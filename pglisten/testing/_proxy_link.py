@@ -1,7 +1,7 @@
-"""One connection through the proxy, and what is done to the bytes of each direction.
+"""One connection through the proxy, and how the bytes of each direction are treated.
 
-Sockets are closed in one order everywhere: first the greenlets that wait on them, then they. A
-descriptor closed under a waiting greenlet never wakes it.
+Sockets are closed in one order everywhere: end the greenlets that wait for a socket, then close it. Closing a
+descriptor never wakes the greenlet that waits for it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ UP, DOWN, BOTH = Direction.UP, Direction.DOWN, Direction.UP | Direction.DOWN
 
 
 class Treatment(enum.Enum):
-    """What happens to bytes that come."""
+    """What the proxy does with arriving bytes."""
 
     PASS = enum.auto()
     HOLD = enum.auto()
@@ -63,10 +63,10 @@ class Treatment(enum.Enum):
 
 
 class Flow:
-    """One direction of all connections: how it is treated, and what has come."""
+    """The state of one direction, shared by all connections: its treatment, and what has arrived."""
 
     def __init__(self, on_data: Callable[[], None]) -> None:
-        """Call *on_data* whenever something has come."""
+        """Call *on_data* whenever bytes have arrived."""
         self.treatment = Treatment.PASS
         self.delay = 0.0
         self.piece: int | None = None
@@ -74,13 +74,14 @@ class Flow:
         self.received = 0
         self.queries = 0
         self.on_data = on_data
-        # What pumps wait for: that they may read, and that they may pass on the end of a stream.
+        # Forwarders wait for `reading` before they read, and for `passing` before they pass on an end of
+        # stream.
         self.reading = gevent.event.Event()
         self.passing = gevent.event.Event()
         self.treat(Treatment.PASS)
 
     def treat(self, treatment: Treatment) -> None:
-        """Change the treatment of what comes from now on."""
+        """Change the treatment of bytes that arrive from now on."""
         self.treatment = treatment
         for event, is_set in (
             (self.reading, treatment is not Treatment.STALL),
@@ -102,19 +103,19 @@ class Forwarder:
         end: Callable[[Ending], None],
         count: Callable[[bytes], int],
     ) -> None:
-        """Send to the socket that *destination* returns; *count* tells the questions among bytes."""
+        """Send to the socket that *destination* returns; *count* counts the queries in some bytes."""
         self.held = bytearray()
         self.stopped = False
-        """No byte is sent any more."""
+        """Whether nothing may be sent any more."""
         self._flow = flow
         self._destination = destination
         self._end = end
         self._count = count
-        # Guards the order of what is sent: `Proxy.release` sends too.
+        # Guards the order of sent bytes, because `Proxy.release` sends too.
         self._sending = gevent.lock.BoundedSemaphore(1)
 
     def run(self, source: socket) -> None:
-        """Pass on what comes until the stream ends; OSError if either side breaks."""
+        """Pass on bytes until the stream ends. Raises OSError if either side fails."""
         flow = self._flow
         while True:
             flow.reading.wait()
@@ -125,20 +126,20 @@ class Forwarder:
             flow.queries += self._count(data)
             if flow.delay:
                 gevent.sleep(flow.delay)
-            # The read may have been under way when the stall began.
+            # The stall may have begun during the read.
             flow.reading.wait()
             if flow.treatment is not Treatment.DROP:
                 self.held += data
             flow.on_data()
             self.flush()
-            # Where neither socket makes it wait, a peer that never stops would keep others from running.
+            # If neither socket makes it wait, an endless sender would keep other greenlets from running.
             let_others_run()
-        # A network that passes no bytes passes no FIN either.
+        # A network that passes no bytes does not pass a FIN either.
         flow.passing.wait()
         self.flush()
 
     def flush(self) -> None:
-        """Send what is held, if the flow is passing."""
+        """Send the held bytes, if the flow passes bytes on."""
         with self._sending:
             while self._flow.treatment is Treatment.PASS and self.held and not self.stopped:
                 data = bytes(self.held)
@@ -159,15 +160,15 @@ class Forwarder:
         for start in range(0, len(data), size):
             destination.sendall(data[start : start + size])
             if flow.piece:
-                # Let a reader in this process see the piece before the next one joins it. sleep(0) would
-                # not: the loop runs such callbacks again and again before it looks at any socket.
+                # Let a reader in this process see the piece before the next one follows. sleep(0) is not
+                # enough: the loop runs such callbacks repeatedly before it polls any socket.
                 gevent.idle()
         if ending is not None:
             self._end(ending)
 
 
 class ProxiedConnection:
-    """A client's connection and the one to the server that belongs to it."""
+    """A client's connection, and the connection to the server that belongs to it."""
 
     def __init__(
         self,
@@ -186,18 +187,18 @@ class ProxiedConnection:
         }
         self._on_closed = on_closed
         self._ending: gevent.event.AsyncResult[Ending] = gevent.event.AsyncResult()
-        # Small segments must leave at once, or pieces would be joined again.
+        # Small segments must be sent at once; otherwise the kernel would join the pieces again.
         client.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
         self._running: list[gevent.Greenlet[[], None]] = [gevent.spawn(self._run_up)]
         self._supervisor: gevent.Greenlet[[], None] = gevent.spawn(self._supervise)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing passes any more, though the client may not have noticed."""
+        """Whether nothing passes any more, even if the client has not noticed yet."""
         return self._ending.ready()
 
     def forwarders(self, direction: Direction) -> list[Forwarder]:
-        """Return the pumps of a direction, or of both."""
+        """Return the forwarders of one direction, or of both."""
         return [forwarder for way, forwarder in self._forwarders.items() if way & direction]
 
     def end(self, ending: Ending) -> None:
@@ -208,7 +209,7 @@ class ProxiedConnection:
             self._ending.set(ending)
 
     def release(self, direction: Direction) -> None:
-        """Send what was held."""
+        """Send the held bytes."""
         try:
             for forwarder in self.forwarders(direction):
                 forwarder.flush()
@@ -216,14 +217,14 @@ class ProxiedConnection:
             self.end("rst")
 
     def close(self) -> None:
-        """Leave no greenlet and no socket."""
+        """End all greenlets and close both sockets."""
         gevent.killall([self._supervisor, *self._running])
         self._close_server()
         self._client.close()
         self._on_closed(self)
 
     def _connect(self) -> socket:
-        """Return the connection to the server, made now if there is none."""
+        """Return the connection to the server; connect if there is none."""
         if self._server is None:
             if isinstance(self._address, str):
                 server = socket(gevent.socket.AF_UNIX)
@@ -245,10 +246,10 @@ class ProxiedConnection:
             if self._server is None:
                 self.end("fin")
             else:
-                # The server may still have something to say; its own end then is the end.
+                # The server may still send; its end of stream then ends the connection.
                 self._server.shutdown(gevent.socket.SHUT_WR)
         except OSError:
-            # Whichever side broke, the connection is of no use to the other.
+            # After an error of either side, the other side cannot use the connection.
             self.end("rst")
 
     def _run_down(self) -> None:
@@ -262,14 +263,14 @@ class ProxiedConnection:
         ending = self._ending.get()
         gevent.killall(self._running)
         self._close_server()
-        with contextlib.suppress(OSError):  # the client may be gone
+        with contextlib.suppress(OSError):  # the client may have disconnected
             if ending == "fin":
-                # close() would send RST if something unread had come: so say FIN, and read it.
+                # close() would send RST if unread bytes had arrived: so send FIN, and read them.
                 self._client.shutdown(gevent.socket.SHUT_WR)
                 while self._client.recv(_CHUNK):
                     let_others_run()
             else:
-                # On, and no time to linger: what is unsent is thrown away and RST is sent.
+                # Linger for 0 s: the kernel discards unsent bytes and sends RST.
                 no_linger = struct.pack("ii", 1, 0)
                 self._client.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_LINGER, no_linger)
         self._client.close()

@@ -1,4 +1,4 @@
-"""What the proxy understands of PostgreSQL's protocol: where a client asks and waits for an answer."""
+"""The part of PostgreSQL's protocol that the proxy understands: messages whose reply a client waits for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _GSSENC_REQUEST = 80877104
 
 
 class QueryCounter:
-    """Count the questions in one client's stream: each costs a round trip.
+    """Count the queries in one client's stream: each costs a round trip.
 
-    Simple queries and Sync messages count; start-up and authentication do not. Once the stream is
-    encrypted nothing can be counted any more.
+    Simple queries and Sync messages count; start-up and authentication do not. An
+    encrypted stream cannot be counted.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class QueryCounter:
         self._opaque = False
 
     def feed(self, data: bytes) -> int:
-        """Take the next bytes, however they are cut; return how many questions began in them."""
+        """Take the next bytes, split anywhere; return how many queries began in them."""
         before = self.queries
         if not self._opaque:
             self._buffer += data
@@ -54,7 +54,7 @@ class QueryCounter:
             self._started = True
             self._drop(length)
         else:
-            # TLS, or a cancel request: nothing to count here.
+            # TLS or a cancel request: nothing can be counted.
             self._opaque = True
             self._buffer.clear()
             return False

@@ -1,10 +1,10 @@
 """Fixtures for the tests of applications.
 
-pytest loads them if a conftest.py asks for them::
+A ``conftest.py`` asks pytest for them::
 
     pytest_plugins = ["pglisten.testing.plugin"]
 
-Nothing is imported and no server is started for tests that do not use them.
+A test run that does not ask for them imports nothing. A server starts only for a test that uses it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["pglisten_dsn", "pglisten_fake_server", "pglisten_postgres"]
 def pglisten_postgres() -> Iterator[PrivatePostgres]:
     """Return a running `PrivatePostgres`, one for the whole test run.
 
-    A test that stops, kills or freezes it starts it again: the other tests use the same server. Raises
-    `PrivatePostgresError` if this machine has no PostgreSQL server programs.
+    A test that stops, kills or freezes it must start it again, because other tests use the same server.
+    Raises `PrivatePostgresError` if this machine has no PostgreSQL server programs.
     """
     with PrivatePostgres() as server:
         yield server

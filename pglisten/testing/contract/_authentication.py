@@ -18,7 +18,7 @@ _METHODS = ("scram-sha-256", "md5", "password")
 
 
 class AuthenticationContract(ContractFixtures):
-    """Passwords, right and wrong, by each method of PostgreSQL's that takes one."""
+    """Right and wrong passwords, with each of PostgreSQL's methods that take one."""
 
     @pytest.fixture
     def logins(self) -> Mapping[str, str]:

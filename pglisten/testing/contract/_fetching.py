@@ -31,7 +31,7 @@ _LONG = "SELECT pg_sleep(60)::text"  # longer than any test waits
 
 
 class FetchContract(ContractFixtures):
-    """Queries whose rows are wanted."""
+    """Queries that return rows."""
 
     def test_rows_are_tuples_of_text_in_the_servers_order(self, session: Session) -> None:
         rows = session.fetch("VALUES ('a', 1::text), ('b', 22::text), ('', 333::text)", PATIENCE)
@@ -178,5 +178,5 @@ class FetchContract(ContractFixtures):
 
 
 def _end(other: Session, session: Session) -> None:
-    """End *session* at the server, which would sleep on without its client."""
+    """End *session* at the server, which would otherwise continue to sleep without a client."""
     other.execute(f"SELECT pg_terminate_backend({session.pid})", PATIENCE)

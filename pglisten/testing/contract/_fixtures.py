@@ -1,4 +1,4 @@
-"""The fixtures that the suite's classes share; a backend's test file gives the first two."""
+"""The fixtures that the suite's classes share; a backend's test file defines the first two."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["Connect", "ContractFixtures", "answering"]
 
 
 class Connect(Protocol):
-    """Make a session that the test need not close; ``None``: with the fixture's own ``conninfo``."""
+    """Make a session that is closed after the test; ``None`` means the fixture's own ``conninfo``."""
 
     def __call__(self, conninfo: ConnInfo | None = None) -> Session: ...
 
 
 @contextlib.contextmanager
 def answering(conninfo: ConnInfo, reply: bytes) -> Generator[ConnInfo, None, None]:
-    """Lead to a server that answers the first bytes of every client with *reply*, and hangs up."""
+    """Return the way to a server that answers every client's first bytes with *reply*, then disconnects."""
 
     def serve(client: gevent.socket.socket, _address: object) -> None:
         client.recv(1_000)
@@ -47,7 +47,7 @@ def _on_this_machine(conninfo: ConnInfo, port: int) -> ConnInfo:
 
 
 class ContractFixtures:
-    """What every class of the suite builds on."""
+    """Base of every class of the suite."""
 
     @pytest.fixture
     def backend(self) -> Backend:
@@ -61,12 +61,12 @@ class ContractFixtures:
 
     @pytest.fixture
     def conninfo(self, dsn: str) -> ConnInfo:
-        """Return ``dsn`` as parsed with the environment of now."""
+        """Return ``dsn`` parsed with the current environment."""
         return ConnInfo.parse(dsn, os.environ)
 
     @pytest.fixture
     def connect(self, backend: Backend, conninfo: ConnInfo) -> Iterator[Connect]:
-        """Return a maker of sessions, which are closed after the test."""
+        """Return a function that makes sessions, which are closed after the test."""
         sessions: list[Session] = []
 
         own = conninfo
@@ -87,23 +87,23 @@ class ContractFixtures:
 
     @pytest.fixture
     def other(self, connect: Connect) -> Session:
-        """Return a second session, which sends and looks."""
+        """Return a second session, which sends notifications and observes the first."""
         return connect()
 
     @pytest.fixture
     def channel(self) -> str:
-        """Return a channel that nobody else uses."""
+        """Return a channel that no other test uses."""
         return f"contract_{secrets.token_hex(6)}"
 
     @pytest.fixture
     def refusing(self, conninfo: ConnInfo) -> Iterator[ConnInfo]:
-        """Return where connections are refused: a port that is taken, and does not listen."""
+        """Return an address that refuses connections: its port is bound but does not listen."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             yield _on_this_machine(conninfo, taken.getsockname()[1])
 
     @pytest.fixture
     def silent(self, conninfo: ConnInfo) -> Iterator[ConnInfo]:
-        """Return where connections are taken, by the kernel, and never answered."""
+        """Return an address whose connections the kernel accepts and no program answers."""
         with socket.create_server(("127.0.0.1", 0)) as mute:
             yield _on_this_machine(conninfo, mute.getsockname()[1])

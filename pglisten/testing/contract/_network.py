@@ -1,4 +1,4 @@
-"""What a backend promises while the network does its worst, in clear and over TLS alike."""
+"""What a backend promises on a failing network, both in clear and over TLS."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from ._observing import (
 __all__ = ["NetworkContract"]
 
 _MORE_THAN_THE_KERNEL_BUFFERS = 12_000_000
-"""Bytes that no pair of sockets takes in while the other end does not read: Linux's largest buffers, of
-6 MiB to receive and 4 MiB to send (tcp_rmem and tcp_wmem, tcp(7)), hold less."""
+"""More bytes than the buffers of two sockets hold while the receiver does not read. Linux's largest are
+6 MiB to receive and 4 MiB to send (tcp_rmem and tcp_wmem, tcp(7))."""
 
 
 class ProxyFixtures(ContractFixtures):
-    """Sessions that lead through a proxy, beside those that do not."""
+    """Fixtures for sessions through a proxy, beside direct sessions."""
 
     @pytest.fixture
     def proxy(self, conninfo: ConnInfo) -> Iterator[Proxy]:
@@ -46,7 +46,7 @@ class ProxyFixtures(ContractFixtures):
 
     @pytest.fixture
     def through(self, conninfo: ConnInfo, proxy: Proxy) -> ConnInfo:
-        """Return the way through the proxy."""
+        """Return the connection string that leads through the proxy."""
         host = "127.0.0.1" if conninfo.is_unix else conninfo.host
         return ConnInfo({**conninfo.values(), "host": host, "hostaddr": proxy.host, "port": str(proxy.port)})
 
@@ -101,7 +101,7 @@ class NetworkContract(ProxyFixtures):
         listen(direct, channel)
         for start in range(0, len(payloads), 500):
             notify(other, channel, *payloads[start : start + 500])
-        # The server cannot send on, so it does not read either, until somebody here receives.
+        # The server cannot send, and so it does not read, until this process receives.
         with Ticker() as ticker:
             direct.execute(f"SELECT 1 /* {'x' * _MORE_THAN_THE_KERNEL_BUFFERS} */", PATIENCE)
         assert ticker.count > 1

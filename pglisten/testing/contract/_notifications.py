@@ -38,7 +38,7 @@ _TEXTS = [
 
 
 class NotificationContract(ContractFixtures):
-    """Notifications: complete, in order, as sent, and never waited for."""
+    """Notifications arrive complete, unchanged and in order, and `receive` never waits."""
 
     def test_a_notification_has_the_senders_pid_the_channel_and_the_payload(
         self, session: Session, other: Session, channel: str
@@ -56,7 +56,7 @@ class NotificationContract(ContractFixtures):
 
     def test_receive_does_not_wait(self, session: Session, channel: str) -> None:
         listen(session, channel)
-        # A turn of the hub would raise it: nothing else here gives the hub one.
+        # A turn of the hub would raise it, and nothing else here switches to the hub.
         with gevent.Timeout(0):
             assert [session.receive() for _ in range(100)] == [[]] * 100
 
@@ -114,7 +114,7 @@ class NotificationContract(ContractFixtures):
     ) -> None:
         payloads = [str(number) for number in range(count)]
         listen(session, channel)
-        notify(other, channel, *payloads)  # all of it is on its way before anybody receives
+        notify(other, channel, *payloads)  # all is on the way before the session receives
         assert [notification.payload for notification in wait_for_notifications(session, count)] == payloads
         notify(other, channel, "fence")
         assert [notification.payload for notification in wait_for_notifications(session, 1)] == ["fence"]

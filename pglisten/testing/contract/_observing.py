@@ -1,4 +1,4 @@
-"""How the suite waits for a session, asks it, and looks at the process around it."""
+"""How the suite waits for a session, queries it, and observes the process."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 PATIENCE = 15.0
-"""Seconds to wait for what must happen: long enough for a loaded machine, and only a failure takes it."""
+"""Seconds to wait for what must happen; only a failing test waits so long, even on a loaded machine."""
 
 SHORT = 0.3
-"""Seconds of a timeout that must pass: short for the test's sake, long beside a turn of the hub."""
+"""Seconds of a timeout that must pass: short for fast tests, but long compared to a turn of the hub."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -55,7 +55,7 @@ def addresses(conninfo: ConnInfo) -> list[ConnInfo]:
 
 
 def connect_to(backend: Backend, conninfo: ConnInfo, timeout: float | None = PATIENCE) -> Session:
-    """Return a session at the first address that takes one, else raise the last `ConnectionFailed`."""
+    """Return a session with the first address that accepts one, or raise the last `ConnectionFailed`."""
     *others, last = addresses(conninfo)
     for candidate in others:
         with contextlib.suppress(ConnectionFailed):
@@ -83,7 +83,7 @@ def answer(session: Session, expression: str) -> str:
 
 
 def at_server(observer: Session, session: Session) -> bool:
-    """Return whether the server still has *session*, as *observer* sees it."""
+    """Return whether the server still has *session*, according to *observer*."""
     count = f"(SELECT count(*) FROM pg_stat_activity WHERE pid = {session.pid:d})::text"  # noqa: S608
     return answer(observer, count) == "1"
 
@@ -96,7 +96,7 @@ def background(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) 
 
 
 def drain(session: Session) -> list[Notification]:
-    """Receive until nothing is left, as a reader does before it waits."""
+    """Receive until nothing more has arrived, as a reader does before it waits."""
     received: list[Notification] = []
     while more := session.receive():
         received += more
@@ -109,7 +109,7 @@ def wait_readable(session: Session, timeout: float = PATIENCE) -> None:
 
 
 def wait_for_notifications(session: Session, count: int, timeout: float = PATIENCE) -> list[Notification]:
-    """Receive, and wait only when nothing is left, until *count* have come.
+    """Receive until *count* notifications have arrived; wait only when nothing has arrived.
 
     May return more. Raises `TimeoutError` after *timeout* seconds, which says how many came.
     """
@@ -144,7 +144,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def descriptors() -> int:
-    """Return how many descriptors this process has open, and one for the look at them."""
+    """Return how many descriptors this process has open, plus one that counting needs."""
     return len(os.listdir("/dev/fd"))
 
 
@@ -152,7 +152,7 @@ def descriptors() -> int:
 def every_descriptor_returned() -> Generator[None, None, None]:
     """Fail if more descriptors are open after the block than before it.
 
-    gevent puts off the close of a socket that was waited for until the hub has turned.
+    gevent closes a socket that a greenlet waited for only in the next turn of the hub.
     """
     before = descriptors()
     yield
@@ -183,7 +183,7 @@ class Ticker:
         self._greenlet.kill()
 
     def assert_ran(self, seconds: float) -> None:
-        """Assert a tenth of the ticks that *seconds* have room for; a blocked hub leaves one or two."""
+        """Assert at least a tenth of the ticks possible in *seconds*; a blocked hub allows one or two."""
         assert self.count >= seconds / self.PERIOD / 10, (
             f"the hub was blocked: {self.count} ticks in {seconds} s"
         )

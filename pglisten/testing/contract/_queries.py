@@ -29,7 +29,7 @@ _LONG = "SELECT pg_sleep(60)"  # longer than any test waits
 
 
 def _end(other: Session, session: Session) -> None:
-    """End *session* at the server, which would sleep on without its client."""
+    """End *session* at the server, which would otherwise continue to sleep without a client."""
     other.execute(f"SELECT pg_terminate_backend({session.pid})", PATIENCE)
 
 
@@ -73,7 +73,7 @@ class QueryContract(ContractFixtures):
         with pytest.raises(ServerError) as caught:
             session.execute(f"LISTEN {channel}; SELECT pg_notify('', 'x')", PATIENCE)
         assert caught.value.sqlstate == "22023"
-        notify(session, channel, "nobody listens")
+        notify(session, channel, "no session listens")
         listen(session, channel)
         notify(session, channel, "fence")
         assert [notification.payload for notification in drain(session)] == ["fence"]

@@ -123,7 +123,7 @@ class ConnectContract(ContractFixtures):
             with pytest.raises(ConnectionFailed):
                 backend.connect(silent, SHORT)
             connecting = background(backend.connect, silent, None)
-            gevent.sleep(0.05)  # not synchronisation: wherever the kill finds it must do
+            gevent.sleep(0.05)  # not synchronisation: the kill may hit any moment of the attempt
             connecting.kill(timeout=PATIENCE)
             assert connecting.dead
             with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(SHORT) as mine:
@@ -162,7 +162,7 @@ class EndContract(ContractFixtures):
         self, session: Session, other: Session, channel: str
     ) -> None:
         listen(session, channel)
-        # Few enough for one write of the server's (8 kB): when some are here, all are.
+        # Few enough for one write by the server (8 kB): if some have arrived, all have.
         notify(other, channel, *map(str, range(100)))
         wait_readable(session)
         assert at_server(other, session)
@@ -289,7 +289,9 @@ class EndContract(ContractFixtures):
             number, session = held[0].fileno(), held.pop()
             if first == "abandon":
                 session.abandon()
-            with open(os.devnull, "rb") as file:  # As of a daemon, which has closed all and opened others.
+            with open(
+                os.devnull, "rb"
+            ) as file:  # As a daemon does, which closes all descriptors and opens others.
                 os.dup2(file.fileno(), number)
                 session.close()
                 del session

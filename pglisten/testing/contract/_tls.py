@@ -37,16 +37,16 @@ _TLS_KEYWORDS = ("sslrootcert", "sslcert", "sslkey")
 
 @dataclass(frozen=True)
 class TlsSite:
-    """What the suite needs to know of the server's certificate, and files for the client; all PEM."""
+    """The server's certificate as the suite needs it, and files for the client; all files are PEM."""
 
     host: str
-    """A host name or address that the server's certificate is for, and that leads to the server."""
+    """A host name or address that the server's certificate names, and that leads to the server."""
     root: str
     """The authority that signed the server's certificate."""
     wrong_root: str
-    """An authority that did not."""
+    """Another authority, which did not sign it."""
     user: str
-    """A role that logs in by its certificate alone."""
+    """A role that logs in with its certificate only."""
     certificate: str
     """That role's certificate."""
     key: str
@@ -56,24 +56,24 @@ class TlsSite:
 class TlsContract(NetworkContract, EndContract, NotificationContract):
     """Everything about notifications and ends of sessions, over TLS; and who is trusted.
 
-    ``dsn`` leads to a PostgreSQL that takes connections with TLS and without, over TCP. Certificate files
-    in ``~/.postgresql`` would have a say in it: the role that runs the tests should have none.
+    ``dsn`` leads to a PostgreSQL that takes connections with TLS and without, over TCP. The user who
+    runs the tests should have no certificate files in ``~/.postgresql``: they would take effect.
     """
 
     @pytest.fixture
     def tls(self) -> TlsSite:
-        """Return what is known of the server's certificate."""
+        """Return the server's certificate and the files for the client."""
         raise NotImplementedError("define a fixture `tls` that returns a TlsSite")
 
     @pytest.fixture
     def reached(self, dsn: str, tls: TlsSite) -> ConnInfo:
-        """Return ``dsn`` with the host of the certificate, and nothing said about TLS."""
+        """Return ``dsn`` with the host of the certificate, without TLS options."""
         values = {
             keyword: value
             for keyword, value in ConnInfo.parse(dsn, {}).values().items()
             if keyword not in (*_TLS_KEYWORDS, "hostaddr")
         }
-        # Of several addresses one serves for all tests, that which takes connections.
+        # All tests use the first address that accepts connections.
         return ConnInfo({**values, "host": tls.host})
 
     @pytest.fixture
@@ -189,7 +189,7 @@ class TlsContract(NetworkContract, EndContract, NotificationContract):
     def test_what_comes_in_clear_behind_the_servers_consent_is_refused(
         self, backend: Backend, conninfo: ConnInfo
     ) -> None:
-        # Somebody in the middle may have put it there (CVE-2021-23222).
+        # A man in the middle may have inserted it (CVE-2021-23222).
         with answering(conninfo, b"SR\0\0\0\x08\0\0\0\0") as elsewhere, pytest.raises(ConnectionFailed):
             backend.connect(elsewhere, PATIENCE)
 

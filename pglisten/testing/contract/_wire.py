@@ -1,4 +1,4 @@
-"""What a backend promises about the bytes of a real server."""
+"""What a backend promises about the byte stream of a real server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _message_size(channel: str, payload: str) -> int:
 
 
 class WireContract(NetworkContract):
-    """A backend and the bytes of a real server, in clear, delayed, split, joined and cut.
+    """The bytes of a real server without TLS, delayed, split, joined and cut.
 
     ``dsn`` leads to a PostgreSQL that accepts connections without TLS.
     """

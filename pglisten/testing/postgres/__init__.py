@@ -4,7 +4,7 @@
   removes the server and its files even if this process is killed.
 * `JanitorProcess` owns several servers, which then share the work of ``initdb``.
 
-Everything waits as gevent waits and works the same in monkey-patched processes and in others.
+All functions wait cooperatively, in monkey-patched processes and in others.
 """
 
 from __future__ import annotations

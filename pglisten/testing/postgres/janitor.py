@@ -1,8 +1,8 @@
-"""The process that owns private servers: it starts them, and cleans up whatever becomes of its owner.
+"""The process that owns private servers: it starts them, and removes them however its owner ends.
 
-It is a process of its own for two reasons. It outlives an owner that is killed, and then stops the
-servers and removes their folders. And it may block, so that the owner need not: the owner asks over
-a socket and waits as gevent waits, alike in patched and unpatched processes, and has no child whose
+It is a separate process for two reasons. First, it outlives an owner that is killed, and then stops the
+servers and removes their folders. Second, it may block. The owner asks over a socket and waits
+cooperatively, in monkey-patched processes and in others. So the owner has no child processes whose exit
 status gevent's and the standard library's subprocess modules could take from one another.
 
 Requests and replies are lines of JSON, one reply for each request, in order::
@@ -10,7 +10,7 @@ Requests and replies are lines of JSON, one reply for each request, in order::
     {"id": 1, "do": "create", "with": {...}}  ->
     {"id": 1, "value": {...}} or {"id": 1, "error": "..."}
 
-The end of the stream means: clean up and go.
+The end of the stream is the request to clean up and exit.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ main(int(sys.argv[2]))
 """What the janitor's interpreter runs: this folder under another name, so that gevent is not imported."""
 
 _PORT_ATTEMPTS = 5
-"""Ports to try: between our finding one free and the server's taking it, somebody else may."""
+"""Ports to try: another program may take a free port before the server does."""
 
 
 class Janitor:
     """All servers of one owner, and their folders."""
 
     def __init__(self) -> None:
-        """Find a user to run servers as and a place for them; OSError if there is none."""
+        """Find a user to run servers as, and a place for their folders. Raises OSError if there is none."""
         user = server_user()
         self._folders = Folders(user)
         self._folder = self._folders.make(roomy_directory())
@@ -98,10 +98,10 @@ class Janitor:
     def clean_up(self) -> None:
         """Stop every server at once and remove every folder."""
         for cluster in self._clusters:
-            # Whatever goes wrong with one must not keep the others from being stopped.
+            # An error of one server must not prevent the stop of the others.
             with contextlib.suppress(ClusterError, OSError):
                 cluster.stop("immediate")
-        # Orphans of a postmaster that somebody else has killed: they have become our children.
+        # Orphans of a postmaster that another program has killed are children of this process now.
         signal_all(wait_gone(children(os.getpid()), STOP_TIMEOUT), signal.SIGKILL)
         self._folders.remove()
 
@@ -115,7 +115,7 @@ class Janitor:
         files: dict[str, str],
         standby_of: int | None = None,
     ) -> dict[str, object]:
-        """Make a cluster, start it, and describe it; a standby takes its data, *hba* and *files* over."""
+        """Make a cluster, start it, and return its description; a standby copies data, *hba* and *files*."""
         installation = self._installation([Binaries(**candidate) for candidate in candidates], ssl=ssl)
         folder = self._folder / str(next(self._numbers))
         folder.mkdir(mode=0o700)
@@ -132,7 +132,7 @@ class Janitor:
             files = files | {"pg_hba.conf": "\n".join(hba) + "\n"}
         for name, text in files.items():
             path = cluster.data / name
-            # The mode before the content: a key must never be readable by others.
+            # Set the mode before the content: other users must never be able to read a key.
             path.touch(mode=0o600)
             path.write_text(text, encoding="utf-8")
             self._folders.give(path)
@@ -149,7 +149,7 @@ class Janitor:
         }
 
     def _installation(self, candidates: list[Binaries], *, ssl: bool) -> Installation:
-        """Return the programs to use; chosen once, since choosing may mean copying."""
+        """Return the programs to use; chosen once, because the choice may copy them."""
         suitable = tuple(candidate for candidate in candidates if not ssl or candidate.has_ssl)
         if not suitable:
             raise ClusterError(
@@ -162,9 +162,9 @@ class Janitor:
         return self._installations[suitable]
 
     def _follow(self, cluster: Cluster, primary: Cluster) -> None:
-        """Start a server anew, whatever it is doing, as a standby of *primary* and with a copy of its data.
+        """Restart a server in any state as a standby of *primary*, with a copy of its data.
 
-        A fresh copy and not pg_rewind, which wants a clean shutdown: this one may have been killed.
+        Not with pg_rewind, which needs a clean shutdown: the server may have been killed.
         """
         cluster.kill()
         shutil.rmtree(cluster.data, ignore_errors=True)
@@ -172,7 +172,7 @@ class Janitor:
         cluster.start()
 
     def _copy(self, primary: Cluster, standby: Cluster) -> None:
-        """Give *standby* the data of a running primary, and have it follow."""
+        """Copy the data of a running primary to *standby*, and configure it to follow."""
         address = f"host=127.0.0.1 port={primary.port} user=postgres"
         installation = self._made_with[standby]
         program: list[str | Path] = [
@@ -184,10 +184,10 @@ class Janitor:
         ]
         installation.run(
             [*program, "--checkpoint=fast", "--no-sync", "--no-password"],
-            # Not in the arguments, which every user of the machine can read.
+            # Not in the arguments: every user of the machine can read them.
             PGPASSWORD=self._password,
         )
-        # Not --write-recovery-conf, which writes where later settings of ours would have no effect.
+        # Not --write-recovery-conf: settings that are appended later would have no effect.
         standby.configure({"primary_conninfo": f"{address} password={self._password}"})
         signal_file = standby.data / "standby.signal"
         signal_file.touch(mode=0o600)
@@ -201,7 +201,7 @@ class Janitor:
 
 
 def _start_somewhere(cluster: Cluster) -> None:
-    """Start a new cluster, on another port if somebody was quicker to take the one it has."""
+    """Start a new cluster; choose another port if another program has taken the first one."""
     for _ in range(_PORT_ATTEMPTS - 1):
         try:
             return cluster.start()
@@ -213,10 +213,10 @@ def _start_somewhere(cluster: Cluster) -> None:
 
 
 def _requests(control: socket.socket, owner: int) -> Iterator[dict[str, Any]]:
-    """Yield requests until the stream ends or the owner is gone."""
+    """Yield requests until the stream ends or the owner has ended."""
     with contextlib.ExitStack() as stack:
         watched: list[Any] = [control]
-        # A forked child of the owner may hold the stream open when the owner is long dead.
+        # A forked child of the owner may keep the stream open after the owner has ended.
         with contextlib.suppress(AttributeError, OSError):  # Linux 5.3 and Python built for it
             descriptor = os.pidfd_open(owner)
             stack.callback(os.close, descriptor)
@@ -230,32 +230,32 @@ def _requests(control: socket.socket, owner: int) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, lines)
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit
 
 
-def _stay(number: int, frame: FrameType | None) -> None:
-    # Not SIG_IGN: what is ignored stays ignored in the programs that are started.
+def _ignore(number: int, frame: FrameType | None) -> None:
+    # Not SIG_IGN: a started program would inherit that.
     pass
 
 
 def main(owner: int) -> None:
     """Serve the owner, process *owner*, over the socket that is descriptor 0."""
     adopt_orphans()
-    signal.signal(signal.SIGINT, _stay)
-    signal.signal(signal.SIGHUP, _stay)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGHUP, _ignore)
+    signal.signal(signal.SIGTERM, _exit)
     control = socket.socket(fileno=0)
     control.setblocking(True)
-    # Made at the first request, so that there is somebody to tell if it cannot be.
+    # Made at the first request, so that the reply can report an error.
     made: list[Janitor] = []
     try:
         for request in _requests(control, owner):
             control.sendall(json.dumps({"id": request["id"]} | _reply(made, request)).encode() + b"\n")
     except OSError:
-        pass  # the owner went away while we answered: the same as its leaving
+        pass  # the owner ended while it was answered: the same as the end of the stream
     finally:
-        signal.signal(signal.SIGTERM, _stay)
+        signal.signal(signal.SIGTERM, _ignore)
         for janitor in made:
             janitor.clean_up()
 
@@ -267,5 +267,5 @@ def _reply(made: list[Janitor], request: Mapping[str, Any]) -> dict[str, object]
         return {"value": made[0].perform(request)}
     except (ClusterError, OSError) as error:
         return {"error": str(error)}
-    except Exception:  # noqa: BLE001 - a bug: this process has no other way to show it
+    except Exception:  # noqa: BLE001 - a bug: the reply is the only way to report it
         return {"error": traceback.format_exc()}

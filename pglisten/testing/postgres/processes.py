@@ -1,6 +1,6 @@
 """What the janitor asks of the operating system: processes, a user, folders, a port.
 
-Everything here blocks. It runs in the janitor's process, where nothing else is to be done meanwhile.
+Everything here blocks. It runs in the janitor's process, which has nothing else to do meanwhile.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 ROOM = 512 * 1024 * 1024
-"""Bytes free before a folder is made in /dev/shm: Docker gives it 64 MB, and a server needs 60 MB."""
+"""Free bytes that /dev/shm must have to be used: a server needs 60 MB, and Docker gives /dev/shm 64 MB."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 """From linux/prctl.h."""
@@ -50,15 +50,15 @@ _USUAL_EPHEMERAL_START = 32_768
 def adopt_orphans() -> None:
     """Become the parent of every orphan below this process, on Linux; elsewhere do nothing.
 
-    The children of a killed postmaster would otherwise go to process 1, which in a container may be
-    any program, and stay there as zombies.
+    Otherwise the children of a killed postmaster would become children of process 1. In a container process 1
+    may be any program, and they would stay zombies.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def server_user() -> dict[str, Any]:
-    """Return the keywords that make Popen run PostgreSQL, which refuses root, as somebody else."""
+    """Return the keywords that make Popen run PostgreSQL as another user than root, which it refuses."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -70,7 +70,7 @@ def server_user() -> dict[str, Any]:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return this process's environment without ``PG*``, with English messages and *home* as HOME."""
+    """Return this process's environment without ``PG*``, with English messages and with *home* as HOME."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     for name in [name for name in environment if name == "LANG" or name.startswith("LC_")]:
         del environment[name]
@@ -78,9 +78,9 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 def roomy_directory() -> str:
-    """Return where to make folders: /dev/shm if it has room, else the folder for temporary files."""
+    """Return where to make folders: /dev/shm if it has room, otherwise the folder for temporary files."""
     with contextlib.suppress(OSError):
-        if shutil.disk_usage("/dev/shm").free >= ROOM and os.access("/dev/shm", os.W_OK):  # noqa: S108 - asked for
+        if shutil.disk_usage("/dev/shm").free >= ROOM and os.access("/dev/shm", os.W_OK):  # noqa: S108 - checked
             return "/dev/shm"  # noqa: S108
     return tempfile.gettempdir()
 
@@ -88,14 +88,14 @@ def roomy_directory() -> str:
 def free_port() -> int:
     """Return a free port of 127.0.0.1 below the ephemeral ones.
 
-    A client that keeps dialling a dead port of that range is given the same number as its own port
-    some day, and connects to itself.
+    A client that retries an ephemeral port on which no server listens will at some time get the same number
+    as its own port, and connect to itself.
     """
     end = _ephemeral_start()
     for _ in range(1000):
         port = random.randrange(_LOWEST_PORT, end)  # noqa: S311 - no secret
         with socket.socket() as probe, contextlib.suppress(OSError):
-            # PostgreSQL sets it too; without it a port in TIME_WAIT would seem taken.
+            # PostgreSQL sets it too; without it a port in TIME_WAIT would seem to be in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
@@ -107,7 +107,7 @@ def _ephemeral_start() -> int:
         start = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError):
         return _USUAL_EPHEMERAL_START
-    # Some machines make nearly all ports ephemeral; then there is nothing below to choose from.
+    # Some machines make nearly all ports ephemeral, and then too few ports are below them.
     return start if start > _LOWEST_PORT + 1000 else _USUAL_EPHEMERAL_START
 
 
@@ -145,11 +145,11 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
 
 
 def wait_gone(pids: list[int], timeout: float) -> list[int]:
-    """Wait until processes are gone, at most *timeout* seconds; return those that are not."""
+    """Wait until processes have ended, at most *timeout* seconds; return those that have not."""
     deadline = time.monotonic() + timeout
-    while (left := [pid for pid in pids if _exists(pid)]) and time.monotonic() < deadline:
-        time.sleep(0.005)  # there is no portable event for the end of somebody else's child
-    return left
+    while (remaining := [pid for pid in pids if _exists(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.005)  # there is no portable event for the end of another process's child
+    return remaining
 
 
 def _exists(pid: int) -> bool:
@@ -163,5 +163,5 @@ def _exists(pid: int) -> bool:
 
 
 def remove_shared_memory(identifier: int) -> None:
-    """Remove a System V segment that a killed server has left, if it still is there."""
+    """Remove a System V segment of a killed server, if it still exists."""
     ctypes.CDLL(None).shmctl(identifier, _IPC_RMID, None)

@@ -1,7 +1,7 @@
-"""A private PostgreSQL server: started from programs found on this machine, gone without a trace.
+"""A private PostgreSQL server, started from programs on this machine and removed without a trace.
 
-A `JanitorProcess` does all that blocks; this module asks it over a socket, and waits as gevent waits.
-So it works alike in patched and unpatched processes and never holds up the hub.
+A `JanitorProcess` does everything that blocks. This module asks it over a socket and waits cooperatively, so
+that it never blocks the hub, in monkey-patched processes and in others.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _REQUEST_TIMEOUT = 120.0
 
 
 class PrivatePostgresError(Exception):
-    """A private server could not be had; the message says what is missing, or ends with the server's log."""
+    """A private server cannot be started; the message says what is missing, or ends with the server's log."""
 
 
 class JanitorProcess:
-    """The process that starts servers, and cleans up after them when this process has ended.
+    """The process that starts servers, and removes them and their files when this process has ended.
 
-    Several servers may share one, and then share the work of initdb.
+    Several servers may share one janitor, and then share the work of initdb.
     """
 
     def __init__(self) -> None:
-        """Start the process; it answers once it has been asked something."""
+        """Start the process, without waiting for it."""
         ours, theirs = gevent.socket.socketpair()
         package = str(Path(__file__).parent)
         with theirs:
-            # A session of its own, so that Ctrl-C at the terminal reaches the owner alone.
+            # A session of its own, so that Ctrl-C at the terminal reaches the owner only.
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, "-I", "-S", "-c", BOOTSTRAP, package, str(os.getpid())],
                 stdin=theirs.fileno(),
@@ -70,7 +70,7 @@ class JanitorProcess:
         self.close()
 
     def ask(self, action: str, **arguments: object) -> Any:
-        """Have the janitor do something and return its answer; `PrivatePostgresError` if it cannot."""
+        """Ask the janitor for *action* and return its answer. Raises `PrivatePostgresError` if it fails."""
         with self._lock:
             self._number += 1
             request = {"id": self._number, "do": action, "with": arguments}
@@ -87,12 +87,13 @@ class JanitorProcess:
         return reply["value"]
 
     def close(self) -> None:
-        """Stop every server, remove every folder, end the process. Idempotent; nothing in a forked child."""
+        """Stop all servers, remove all folders, end the process. Idempotent; no effect in a forked child."""
         if os.getpid() != self._owner or self._process.returncode is not None:
             return
         with self._lock:
             try:
-                # The end of our stream is the request to clean up, and the end of its stream is its end.
+                # The end of this stream is the request to clean up; the janitor ends its stream when it
+                # exits.
                 with contextlib.suppress(OSError):  # it has ended already
                     self._socket.shutdown(gevent.socket.SHUT_WR)
                 while self._socket.recv(65536):
@@ -117,11 +118,11 @@ class PrivatePostgres:
     """One server on 127.0.0.1 and on a Unix socket, with the superuser ``postgres``."""
 
     version = ""
-    """``17.10``, for instance; empty before the first start."""
+    """For example ``17.10``; empty before the first start."""
     has_ssl = False
     """Whether this build can do TLS; false before the first start."""
     origin = ""
-    """The wheel or the folder that the programs come from; empty before the first start."""
+    """The wheel or the folder of the programs; empty before the first start."""
     port = 0
     """Chosen at the first start, and kept."""
     socket_directory = ""
@@ -137,12 +138,12 @@ class PrivatePostgres:
         files: Mapping[str, str] | None = None,
         janitor: JanitorProcess | None = None,
     ) -> None:
-        """Describe the server; `start` starts it.
+        """Describe the server, without starting it; `start` starts it.
 
-        *prefer* says where to look for programs, in which order; *ssl* asks for a build that can do
-        TLS; *settings* go to postgresql.conf; *hba* are the lines of pg_hba.conf (none: everybody
-        needs a password); *files* are further files of the data directory, by name. Without *janitor*
-        it has one of its own.
+        *prefer* says where to look for programs, and in which order. *ssl* asks for a build with TLS.
+        *settings* go to postgresql.conf. *hba* are the lines of pg_hba.conf; if there are none, every
+        connection needs a password. *files* are further files of the data directory, by name. ``None``
+        as *janitor* means a janitor of its own.
         """
         self._own_janitor = janitor is None
         self._janitor = janitor
@@ -163,7 +164,7 @@ class PrivatePostgres:
         try:
             self.start()
         except BaseException:
-            # __exit__ will not be called, and a half-made server must not stay.
+            # __exit__ is not called after an error here, and no part of a server may stay.
             self.close()
             raise
         return self
@@ -179,7 +180,7 @@ class PrivatePostgres:
         return self._server is not None and bool(self._ask("running"))
 
     def start(self) -> None:
-        """Start the server, and return when it takes connections; again on the same port and data."""
+        """Start the server, and return when it accepts connections; a second start keeps port and data."""
         if self._server is not None:
             self._ask("start")
             return
@@ -191,9 +192,9 @@ class PrivatePostgres:
         self.version, self.has_ssl, self.origin = made["version"], made["has_ssl"], made["origin"]
 
     def standby(self) -> PrivatePostgres:
-        """Describe a streaming standby of this server, which must have been started; its `start` makes it.
+        """Return a streaming standby of this server, which must have been started; `start` makes the standby.
 
-        Its data are a copy. Close it before this one.
+        The standby has a copy of the data. Close it before this server.
         """
         if self._janitor is None or self._server is None:
             raise PrivatePostgresError("a standby needs a primary that was started")
@@ -202,14 +203,14 @@ class PrivatePostgres:
         return made
 
     def follow(self, primary: PrivatePostgres) -> None:
-        """Come back, whatever it is doing, as a standby of *primary* and with a fresh copy of its data.
+        """Restart from any state as a standby of *primary*, with a fresh copy of its data.
 
-        Both belong to one janitor, and the port stays.
+        Both servers must have the same janitor. The port stays.
         """
         self._ask("follow", primary=primary._server)
 
     def stop(self, mode: ShutdownMode = "fast") -> None:
-        """Shut the server down; its data stays for the next `start`. Nothing if it is down."""
+        """Shut the server down, and keep its data for the next `start`; do nothing if it is down."""
         self._ask("stop", mode=mode)
 
     def restart(self, mode: ShutdownMode = "fast") -> None:
@@ -218,15 +219,15 @@ class PrivatePostgres:
         self.start()
 
     def kill(self) -> None:
-        """SIGKILL the postmaster, and return when its children are gone too."""
+        """SIGKILL the postmaster, and return when its children have ended too."""
         self._ask("kill")
 
     def freeze(self) -> None:
-        """Stop all its processes: connections stay open and silent, new ones are accepted and ignored."""
+        """SIGSTOP all processes: connections stay open and silent, new ones are never answered."""
         self._ask("freeze")
 
     def thaw(self) -> None:
-        """Let them go on."""
+        """Continue all processes."""
         self._ask("thaw")
 
     def log(self) -> str:
@@ -244,7 +245,7 @@ class PrivatePostgres:
             janitor.ask("remove", server=server)
 
     def dsn(self, **keywords: object) -> str:
-        """Return a connection string, key=value; *keywords* add, replace, or with ``None`` leave out."""
+        """Return a connection string, key=value; *keywords* add or replace; ``None`` leaves one out."""
         standard = {
             "host": "127.0.0.1",
             "port": self.port,
@@ -261,7 +262,7 @@ class PrivatePostgres:
 
 
 def keyword_string(keywords: Mapping[str, object]) -> str:
-    """Return libpq's key=value form; keywords whose value is ``None`` are left out."""
+    """Return libpq's key=value form, without the keywords whose value is ``None``."""
     return " ".join(f"{key}={_quoted(str(value))}" for key, value in keywords.items() if value is not None)
 
 
