@@ -2,8 +2,8 @@
 
     python -m bench [--quick] [--only NAME] [--rounds N] [--count N] [--output FOLDER]
 
-Starts a PostgreSQL of its own, and every peer that is installed in a process of its own. The cases of a
-benchmark take turns, so that what else the machine does hits all alike. docs/benchmarks.md says what is
+Starts a private PostgreSQL, and each installed peer in a process of its own. The cases of a benchmark take
+turns, so that other load on the machine affects all of them equally. docs/benchmarks.md explains what is
 measured and how to read it.
 """
 

@@ -1,4 +1,4 @@
-"""What a benchmark is, and how its rounds are run."""
+"""A benchmark, and how its rounds run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from bench.server import DATABASE, Server
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything."""
+    """The size of a run."""
 
     rounds: int
     burst: int
-    """Notifications of 60 bytes in a burst; of the large ones a tenth."""
+    """Notifications of 60 bytes in a burst; a tenth as many large ones."""
     latency: int
     """Notifications one at a time."""
     losses: int
     channels: int
     idle: float
-    """Seconds in which nothing happens."""
+    """Seconds without notifications."""
 
 
 FULL = Scale(rounds=7, burst=200_000, latency=3000, losses=20, channels=10_000, idle=10.0)
@@ -33,7 +33,7 @@ QUICK = Scale(rounds=1, burst=20_000, latency=300, losses=5, channels=1000, idle
 
 @dataclass(frozen=True)
 class Stage:
-    """What all runs have in common."""
+    """What all runs share."""
 
     server: Server
     go: Path | None
@@ -51,7 +51,7 @@ Round = Callable[[Stage, Sequence[Case]], Iterable[tuple[Case, Run | PeerFailed]
 
 
 def one_by_one(measure: Callable[[Stage, Case], Run]) -> Round:
-    """Make a round of what measures one case; who fails does not keep the others from their turn."""
+    """Make a round from a function that measures one case; a failing case does not stop the others."""
 
     def measure_each(stage: Stage, cases: Sequence[Case]) -> Iterator[tuple[Case, Run | PeerFailed]]:
         for case in cases:
@@ -65,7 +65,7 @@ def one_by_one(measure: Callable[[Stage, Case], Run]) -> Round:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Cases that take turns, and what is measured about each."""
+    """Cases that take turns, and what is measured for each."""
 
     name: str
     title: str
@@ -73,12 +73,12 @@ class Benchmark:
     metrics: tuple[Metric, ...]
     measure: Round
     reference: Case
-    """What the others are divided by."""
+    """The case that the others are divided by."""
     tls: bool = False
     """Whether it needs a server with TLS."""
 
     def run(self, stage: Stage, progress: Callable[[str], None]) -> Results:
-        """Run every case once, and all of it again for each round."""
+        """Run every case once in each round."""
         results = Results()
         for case in self.cases:
             if self.tls and not stage.server.tls:

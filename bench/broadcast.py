@@ -1,11 +1,11 @@
-"""What one notification costs for each subscriber, what an idle one weighs, and how fast many come.
+"""The cost of a notification per subscriber, the memory of an idle one, and how fast many subscribe.
 
     python bench/broadcast.py [--subscribers 10000] [--rounds 5]
 
-Starts a server of its own (``pip install 'pglisten[demo]'``). "queued" is until a notification stands in the
-queue of every subscription while nobody waits; "consumed" until as many greenlets, each waiting in ``get()``,
-have taken it; "floor" is what gevent itself takes to switch to as many waiting greenlets and back. All in
-one process, in turn.
+Starts a private server (``pip install 'pglisten[demo]'``). "queued" is the time until a notification is in
+the queue of every subscription, without waiting consumers. "consumed" is the time until as many greenlets,
+each waiting in ``get()``, have received it. "floor" is the time that gevent itself needs to switch to as
+many waiting greenlets and back. All run in one process, in turn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def bytes_each(broadcaster: Broadcaster, count: int) -> tuple[float, list[Subscription]]:
-    """Subscribe *count* times to one channel; return what each takes."""
+    """Subscribe *count* times to one channel; return the bytes of each subscription."""
     broadcaster.subscribe("x").close()
     gc.collect()
     tracemalloc.start()
@@ -46,10 +46,10 @@ def bytes_each(broadcaster: Broadcaster, count: int) -> tuple[float, list[Subscr
 
 def queued(broadcaster: Broadcaster, made: list[Subscription]) -> float:
     """Return the seconds until one notification stands in every queue."""
-    inboxes = [subscription._inbox for subscription in made]
+    queues = [subscription._inbox for subscription in made]
     started = time.perf_counter()
     broadcaster.notify("x", "queued")
-    until(lambda: bool(inboxes[-1].items))
+    until(lambda: bool(queues[-1].items))
     took = time.perf_counter() - started
     for subscription in made:
         subscription.get(0)
@@ -57,7 +57,7 @@ def queued(broadcaster: Broadcaster, made: list[Subscription]) -> float:
 
 
 def consumed(broadcaster: Broadcaster, made: list[Subscription], rounds: int) -> list[float]:
-    """Return the seconds until each of as many waiting greenlets has taken one notification."""
+    """Return the seconds until each of as many waiting greenlets has received one notification."""
     count = 0
 
     def consume(subscription: Subscription) -> None:
@@ -79,7 +79,7 @@ def consumed(broadcaster: Broadcaster, made: list[Subscription], rounds: int) ->
 
 
 def floor(count: int, rounds: int) -> list[float]:
-    """Return the seconds in which gevent switches to *count* waiting greenlets, and they wait again."""
+    """Return the seconds that gevent needs to switch to *count* waiting greenlets until they wait again."""
     waiters: list[Waiter[None]] = []
 
     def wait() -> None:
@@ -103,7 +103,7 @@ def floor(count: int, rounds: int) -> list[float]:
 
 
 def distinct(broadcaster: Broadcaster, count: int, between: Proxy) -> tuple[float, int]:
-    """Subscribe *count* greenlets to a channel each, at once; return seconds and round trips."""
+    """Subscribe *count* greenlets to a channel each, concurrently; return seconds and round trips."""
     broadcaster.wait_connected(20)
     before, started = between.queries, time.perf_counter()
     made = [gevent.spawn(broadcaster.subscribe, f"channel {number}") for number in range(count)]
@@ -127,7 +127,7 @@ def main() -> None:
             with Broadcaster(postgres.dsn(), backend=backend) as broadcaster:
                 weight, made = bytes_each(broadcaster, count)
                 put = statistics.median(queued(broadcaster, made) for _ in range(rounds)) / count * 1e6
-                # Interleaved, and each ratio of one round.
+                # Interleaved, so that each ratio is of one round.
                 pairs = [(consumed(broadcaster, made, 1)[0], floor(count, 1)[0]) for _ in range(rounds)]
             with (
                 Proxy(("127.0.0.1", postgres.port)) as between,

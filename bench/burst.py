@@ -1,8 +1,8 @@
-"""How fast a burst comes through, and what a notification costs.
+"""The rate of a burst, and the cost of a notification.
 
-The sender is a process beside the one that is measured, and sends as fast as the server takes it. In
-"burst" the two run at the same time, and with few cores compete for them. In "backlog" the listener stands
-still until all has been sent: then nothing but the server's process for this session runs beside it.
+The sender is another process and sends as fast as the server accepts. In "burst" sender and listener run at
+the same time, and compete for the cores if there are few. In "backlog" the listener is stopped until
+everything has been sent: then only the server's process for its session runs beside it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def _burst(name: str, title: str, *, size: int, held: bool = False, tls: bool = 
 
 
 def send(stage: Stage, peer: Process, count: int, size: int, *, held: bool) -> None:
-    """Send *count* notifications from a process beside *peer*, which stands still meanwhile if *held*."""
+    """Send *count* notifications from another process than *peer*, which is stopped meanwhile if *held*."""
     if held:
         os.kill(peer.pid, signal.SIGSTOP)
-    # Of the sender nothing is measured, and so it may have its connection in clear.
+    # The sender is not measured, and so needs no TLS.
     command = [sys.executable, "-m", "bench.sender", stage.server.uri(tls=False), str(count), str(size)]
     try:
         subprocess.run(command, cwd=ROOT, env=environment(), check=True)

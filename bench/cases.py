@@ -1,4 +1,4 @@
-"""What is measured, by the names that the tables give it, and how to start it."""
+"""The programs that are measured, their names in the tables, and how to start them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import golang
 
 LIBPQ = "libpq"
-"""The program that is not one of the modules in ``bench.peers``."""
+"""The program in Go, which is not a module of ``bench.peers``."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Case:
     """The package to import; empty for the program in Go."""
     options: tuple[str, ...] = ()
     share: float = 1.0
-    """The part of a burst that is enough, and does not take for ever."""
+    """The fraction of a burst that this case runs: a full burst would take too long."""
 
     def missing(self, go: Path | None) -> str:
-        """Return what is not installed; empty if nothing is. *go* is the program in Go."""
+        """Return what is not installed; empty if nothing is missing. *go* is the program in Go."""
         if self.program == LIBPQ:
             return "" if go else golang.missing() or "a compiler that takes libpq.go"
         return "" if importlib.util.find_spec(self.needs) else self.needs
 
     def command(self, task: str, uri: str, go: Path | None, **options: object) -> list[str]:
-        """Return what to run. *go* is the program in Go; options that are empty are left out."""
+        """Return the command to run, without empty options. *go* is the program in Go."""
         words = [str(go)] if self.program == LIBPQ else [sys.executable, "-m", f"bench.peers.{self.program}"]
         given = [
             word
@@ -49,7 +49,7 @@ GEVENT = Case("psycopg2 loop under gevent", "gevent_loop", "psycopg2")
 PG8000 = Case("pg8000 loop", "pg8000_loop", "pg8000")
 PSYCOPG3 = Case("psycopg 3 notifies()", "psycopg3_generator", "psycopg")
 ASYNCPG = Case("asyncpg add_listener()", "asyncpg_callback", "asyncpg")
-# It calls its log twice for each notification, whether anybody wants to know or not.
+# It calls its log function twice for each notification, even if logging is off.
 PGNOTIFY = Case("pgnotify", "pgnotify_generator", "pgnotify", share=0.05)
 LIB_PQ = Case("lib/pq Listener (Go)", LIBPQ)
 OURS_2 = Case("pglisten, psycopg2", "pglisten_listener", "psycopg2", ("--backend", "psycopg2"))

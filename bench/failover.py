@@ -1,11 +1,10 @@
-"""How long after a promotion a listener is back.
+"""The time from a promotion to a listener's RECONNECTED.
 
     python bench/failover.py [--rounds 5]
 
-Starts a primary and a streaming standby of its own (``pip install 'pglisten[demo]'``), kills the primary and
-promotes the standby. A promotion takes the server its time, which ends when a connection beside the listener,
-that tries LISTEN all the time, is not refused any more. What counts is how much later the listener's
-RECONNECTED comes.
+Starts a private primary and streaming standby (``pip install 'pglisten[demo]'``), kills the primary and
+promotes the standby. The promotion has ended when the server accepts LISTEN from another connection, which
+retries all the time. The result is how much later the listener's RECONNECTED comes.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres
 
 
 class Result(NamedTuple):
-    """Milliseconds: from the kill to DISCONNECTED; the promotion's own time; from its end to RECONNECTED."""
+    """Milliseconds from the kill to DISCONNECTED, of the promotion, and from its end to RECONNECTED."""
 
     noticed: float
     promotion: float

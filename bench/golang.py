@@ -1,4 +1,4 @@
-"""Build the Go program from what the distribution has installed, without a network."""
+"""Build the Go program from the distribution's packages, without a network."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("libpq.go")
 
 GOPATH = Path("/usr/share/gocode")
-"""Where Debian's packages of Go libraries put them."""
+"""The folder of Debian's packages of Go libraries."""
 
 
 def missing() -> str:
-    """Return what is not installed; empty if nothing is."""
+    """Return what is not installed; empty if nothing is missing."""
     if shutil.which("go") is None:
         return "golang-go"
     if not (GOPATH / "src/github.com/lib/pq").is_dir():
@@ -23,7 +23,7 @@ def missing() -> str:
 
 
 def build(folder: Path) -> Path | None:
-    """Build the program in *folder*; return ``None`` if something is missing, or the compiler refuses."""
+    """Build the program in *folder*; return ``None`` if a package is missing, or the compiler fails."""
     if missing():
         return None
     program = folder / "libpq"

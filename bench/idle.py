@@ -1,8 +1,9 @@
-"""What a hundred listeners cost to whom nothing comes: CPU, and how often their process wakes up.
+"""The cost of a hundred idle listeners: CPU, and how often their process wakes up.
 
-Asked of the kernel, for all threads of the process (proc(5): schedstat, and voluntary context switches: each
-is a wait that began, and so one that had ended). It begins when all are connected. In "idle" nobody has a
-heartbeat; in "heartbeat" it is the default, and each listener's comes once in the whole of a full run.
+The kernel counts both for all threads of the process (proc(5): schedstat, and voluntary context switches,
+each of which begins a wait after another has ended). Counting begins when all listeners are connected.
+"idle" is without heartbeats; "heartbeat" is with the default interval, in which each listener has one
+heartbeat per full run.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from bench.results import Metric, Run
 
 LISTENERS = 100
 SETTLED = 1.0
-"""Seconds until what the start has left behind is done."""
+"""Seconds until the work that follows the start has ended."""
 
 PERIOD = 3
-"""Times as long as without: in a full run a heartbeat's default interval, so that each has exactly one."""
+"""Factor of the duration with heartbeats: a full run then lasts one default interval."""
 
 
 def used(pid: int) -> tuple[float, int]:
-    """Return the seconds of CPU that a process has used, and how often it began to wait."""
+    """Return the seconds of CPU that a process has used, and how often it has begun to wait."""
     cpu = waits = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         cpu += int((thread / "schedstat").read_text().split()[0])

@@ -1,12 +1,13 @@
-"""How old a notification is when it is taken, one at a time.
+"""The age of a notification when the consumer receives it, one at a time.
 
-This process notes the time, sends, and waits until the listener has said how old it was; then comes the next.
-It is the time of sending, of the server, and of the listener's waking up. The cases take turns every few
-milliseconds, in an order that is drawn: how fast a machine wakes a process up changes within a second, and
-with what ran before, by more than what is to be seen here. Whose turn it is not stands still, since not all
-are quiet when nothing comes. Each has a database of its own, for the server wakes every listener in one. And
-all listeners run on one core that nothing else here runs on: where the kernel puts a process, and leaves it,
-makes a difference of half as much again.
+This process notes the time, sends, and waits until the listener has reported the age; then it sends the
+next. The age includes sending, the server, and the wake-up of the listener.
+
+The cases take turns every few milliseconds, in random order. How fast a machine wakes a process up changes
+within a second, and with what ran before, by more than the cases differ. The listeners that wait for their
+turn are stopped, because some are active without notifications. Each has a database of its own, because the
+server wakes every listener of a database. All listeners run on one core that nothing else of the benchmark
+uses: the core that the kernel chooses changes the result by half.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from bench.results import Metric, Run
 CASES = (PSYCOPG2, GEVENT, PG8000, PSYCOPG3, ASYNCPG, PGNOTIFY, LIB_PQ, OURS_2, OURS_8)
 METRICS = tuple(Metric(f"p{percent}", f"p{percent}, µs", 1e6) for percent in (50, 90, 99))
 TURN = 50
-"""Notifications in a row; before the first that counts there is one turn more."""
+"""Notifications in a turn; the first turn is not counted."""
 
 BUSY = 100
 
 
 @contextmanager
 def _on(cores: set[int]) -> Iterator[None]:
-    """Have this process run on *cores*, and what it starts meanwhile for as long as it lives."""
+    """Run this process on *cores* during the block; programs that it starts meanwhile stay there."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -45,7 +46,7 @@ def _on(cores: set[int]) -> Iterator[None]:
 
 
 class _Lane:
-    """A listener, on a core of its own, and a connection to send to it, on the others."""
+    """A listener on the listeners' core, and a connection on the other cores that sends to it."""
 
     def __init__(self, stack: ExitStack, stage: Stage, case: Case, cores: list[int], **options: Any) -> None:
         database = f"{case.program}_{'_'.join(case.options)}".replace("-", "")
@@ -62,7 +63,7 @@ class _Lane:
         self._ages: list[float] = []
 
     def turn(self) -> None:
-        """Send one after the other, each when the one before was taken."""
+        """Send notifications one at a time, each when the listener has received the one before."""
         os.kill(self._peer.pid, signal.SIGCONT)
         for _ in range(TURN):
             self._cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(time.time_ns())))
@@ -90,17 +91,17 @@ def _latency(
                     lane.turn()
             yield from ((case, lane.run()) for case, lane in lanes.items())
 
-    # Busy ones at the same time would be busy with each other.
+    # Busy cases at the same time would compete with one another.
     alone = one_by_one(lambda stage, case: dict(in_turns(stage, [case]))[case])
     return Benchmark(name, title, cases, METRICS, alone if busy else in_turns, cases[0], tls)
 
 
 BENCHMARKS = (
-    _latency("latency", "age of a notification when it is taken, one at a time"),
-    _latency("latency-tls", "age of a notification when it is taken, one at a time, over TLS", tls=True),
+    _latency("latency", "age of a notification when it is received, one at a time"),
+    _latency("latency-tls", "age of a notification when it is received, one at a time, over TLS", tls=True),
     _latency(
         "latency-busy",
-        f"age of a notification when it is taken, one at a time, beside {BUSY} busy greenlets",
+        f"age of a notification when it is received, one at a time, beside {BUSY} busy greenlets",
         (GEVENT, OURS_2, OURS_8),
         busy=BUSY,
     ),

@@ -1,7 +1,7 @@
-"""How long it takes to be back after a loss: from before the session is terminated to RECONNECTED.
+"""The time to recover from a loss: from before the session is terminated to RECONNECTED.
 
-The listener was connected for longer than its shortest interval, and so may dial at once. With ten thousand
-channels, back is who listens to all of them again.
+The listener was connected for longer than its shortest interval, and so may connect at once. With ten
+thousand channels, it has recovered when it listens to all of them again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from bench.results import Metric, Run
 from bench.server import APPLICATION
 
 AGE = "100 milliseconds"
-"""That a session has before it is terminated: ten times the shortest interval."""
+"""Age of a session before it is terminated: ten times the shortest interval."""
 
 
 def lose(stage: Stage) -> int:
-    """Terminate the session of the one listener there is, once it is old enough; return when, in ns."""
+    """Terminate the session of the only listener once it is old enough; return the time of that in ns."""
     found: list[tuple[object, ...]] = []
     while not found:
-        # Not before it is the only one: a listener may be back while the process of its last session still
-        # ends, and who terminated that once more would wait for a loss that never comes.
+        # Wait until it is the only session. A listener may be back while the process of its last session
+        # still ends; to terminate that one again would cause no loss.
         found = stage.server.query(
             "SELECT min(pid) FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()"
             " HAVING count(*) = 1 AND min(backend_start) < clock_timestamp() - %s::interval",
@@ -47,7 +47,7 @@ def _reconnect(stage: Stage, case: Case) -> Run:
 
 
 def listen_and_lose(stage: Stage, peer: Process) -> tuple[Run, Run]:
-    """Return what a peer says of listening to many channels, and of doing it again."""
+    """Return what a peer reports about listening to many channels, at first and after a loss."""
     peer.expect("ready")
     first = peer.expect("seconds", "cpu")
     began = lose(stage)

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine and the software of the measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DISTRIBUTIONS = ("pglisten", "gevent", "psycopg2-binary", "pg8000", "psycopg", "
 
 
 def description(server_version: str) -> dict[str, str]:
-    """Return names and versions of what matters."""
+    """Return names and versions of machine, system and packages."""
     versions = {"PostgreSQL": server_version, "Python": platform.python_version()}
     for name in DISTRIBUTIONS:
         try:

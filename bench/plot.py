@@ -1,4 +1,4 @@
-"""A picture of each benchmark: every round is a dot, the median a bar."""
+"""A plot for each benchmark: every round is a dot, the median a bar."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.results import Metric, Results
 OURS, OTHERS = "#2a6fbb", "#b8b8b8"
 
 ACROSS = 5
-"""Panels beside each other."""
+"""Panels in a row."""
 
 FAR = 14
-"""How many times the usual a bar has to be so that it is cut: the others could not be told apart."""
+"""A bar this many times as long as usual is cut; otherwise the other bars could not be compared."""
 
-# Text as text: a tenth of the size, and it can be searched.
+# Text stays text: a tenth of the size, and searchable.
 rcParams["svg.fonttype"] = "none"
 # The same figures give the same file.
 rcParams["svg.hashsalt"] = "pglisten"

@@ -1,4 +1,4 @@
-"""The process of a peer: started, listened to, ended."""
+"""The process of a peer: start it, read its output, end it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 TIMEOUT = 120.0
-"""Seconds for a peer to say its next line."""
+"""Seconds for a peer to print its next line."""
 
 
 class PeerFailed(Exception):
-    """A peer ended, or said nothing, where it should have said something."""
+    """A peer ended or printed nothing when a line was expected."""
 
 
 def environment() -> dict[str, str]:
-    """Return what peers inherit: nothing that would tell a driver where to connect, or slow Python down."""
+    """Return the environment of peers, without variables that configure a driver or slow Python down."""
     unwanted = ("PG", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONTRACEMALLOC", "GEVENT")
     return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
 
 
 class Process:
-    """A peer's program, running. A context manager: at the end it is killed, if it has not ended."""
+    """A running peer. A context manager: at the end, a peer that has not ended is killed."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
@@ -65,7 +65,7 @@ class Process:
         return line
 
     def _name(self) -> str:
-        # Without the connection string, which has a password.
+        # Without the connection string, which contains a password.
         return " ".join(word for word in self._command if "://" not in word)
 
     def __enter__(self) -> Process:

@@ -1,4 +1,4 @@
-"""What came out: a run's figures, and what can be said about several rounds of them."""
+"""The results: the figures of a run, and statistics of several rounds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Metric:
 
     name: str
     title: str
-    """With the unit."""
+    """Includes the unit."""
     scale: float = 1.0
-    """By what to multiply for that unit."""
+    """Factor for that unit."""
     decimals: int = 0
 
 
 class Spread(NamedTuple):
-    """The median of several rounds, and the least and the most of them."""
+    """Median, minimum and maximum of several rounds."""
 
     median: float
     least: float
@@ -42,16 +42,16 @@ class Results:
     rounds: list[dict[str, Run]] = field(default_factory=list)
     """Label of the case to its run, for each round."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Label of the case to why it did not run, or not to the end."""
+    """Label of the case to the reason why it did not run, or not to the end."""
 
     def values(self, label: str, metric: str) -> list[float]:
-        """Return a figure of each round in which there is one."""
+        """Return a figure of each round that has it."""
         return [runs[label][metric] for runs in self.rounds if metric in runs.get(label, {})]
 
     def ratios(self, label: str, reference: str, metric: str) -> list[float]:
-        """Return a figure divided by the reference's of the same round, for each round.
+        """Return the ratio of a figure to the reference's in the same round, for each round.
 
-        What else the machine did hit both alike; dividing medians would compare different moments.
+        Other load on the machine affects both equally; a ratio of medians would compare different moments.
         """
         return [
             runs[label][metric] / runs[reference][metric]

@@ -1,8 +1,8 @@
-"""Sends a burst of numbered notifications, 10,000 to a transaction.
+"""Sends a burst of numbered notifications, 10,000 per transaction.
 
     python -m bench.sender URI COUNT SIZE
 
-No rows come back for them, so that the sender costs next to nothing beside the server and who listens.
+The statements return no rows, so that the sender costs almost nothing beside the server and the listener.
 """
 
 from __future__ import annotations

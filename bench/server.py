@@ -1,4 +1,4 @@
-"""The server that is measured against: a private one, with TLS if there is a build that can do it."""
+"""The private server of the benchmarks, with TLS if a build with TLS is installed."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pglisten.testing.postgres.binaries import Kind, find_binaries
 from pglisten.testing.postgres.server import PrivatePostgres
 
 APPLICATION = "bench-peer"
-"""The ``application_name`` of what is measured, by which its sessions are found."""
+"""The ``application_name`` of the measured sessions, by which they are found."""
 
 DATABASE = "postgres"
 
 KINDS: tuple[Kind, ...] = ("wheel", "local")
-"""Where to look for a server's programs: a wheel has a newer version than most distributions."""
+"""Where to look for server programs: a wheel has a newer version than most distributions."""
 
 SETTINGS = {"max_connections": "250"}
 """Room for 100 idle listeners twice over."""
 
 
 class Server:
-    """A running server, and a connection to give orders with."""
+    """A running server, and a connection for administration."""
 
     def __init__(self, postgres: PrivatePostgres, *, tls: bool) -> None:
         self.tls = tls
         self.version = postgres.version
         self._port = postgres.port
-        # The password is in nothing else that is public.
+        # The password is in no other public attribute.
         self._password = psycopg2.extensions.parse_dsn(postgres.dsn())["password"]
         self.control = self.connect()
 
@@ -52,7 +52,7 @@ class Server:
         return made
 
     def execute(self, sql: str, *values: object) -> None:
-        """Run one statement on the connection that gives orders."""
+        """Run one statement on the connection for administration."""
         with self.control.cursor() as cursor:
             cursor.execute(sql, values or None)
 
@@ -77,7 +77,7 @@ def running() -> Generator[Server, None, None]:
 
 
 def _certificate() -> dict[str, str]:
-    """Make a certificate that nobody trusts, and its key."""
+    """Make a certificate without a trusted issuer, and its key."""
     with tempfile.TemporaryDirectory() as folder:
         key, certificate = Path(folder, "server.key"), Path(folder, "server.crt")
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]

@@ -1,8 +1,8 @@
-"""How long other greenlets have to wait, at the worst, while a listener is busy.
+"""The longest time that other greenlets wait while a listener is busy.
 
-A greenlet would like to run every millisecond, and notes how late it was: by the clock, to which other
-processes add, and by the CPU that its own thread used meanwhile. The plain loop has bursts only: it neither
-comes back nor has many channels.
+A greenlet is due every millisecond, and records how late it ran: by the clock, which includes other
+processes, and by the CPU that its thread used meanwhile. The plain loop is measured in bursts only, because
+it neither reconnects nor has many channels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two ways to stream notifications to browsers that `streams.py` compares, as WSGI applications."""
+"""The two WSGI applications that `streams.py` compares: they stream notifications to browsers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ one_for_all = sse.app(broadcaster, lambda environ, channel: channel == CHANNEL)
 
 
 def one_each(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Stream over a psycopg2 connection of the request's own, as is often done."""
+    """Stream over one psycopg2 connection per request, as applications often do."""
     import psycopg2  # noqa: PLC0415 - the other application does without
 
     import pglisten_psycopg2  # noqa: PLC0415

@@ -1,13 +1,13 @@
-"""Open event streams on one gunicorn gevent worker: latency, what the worker takes, and how it stops.
+"""Event streams on one gunicorn gevent worker: latency, CPU and memory of the worker, and how it stops.
 
     python bench/streams.py [--streams 2000] [--rounds 20] [--backend psycopg2]
 
-Starts a PostgreSQL of its own, and gunicorn with one worker (``pip install 'pglisten[demo,psycopg2]' psutil
+Starts a private PostgreSQL, and gunicorn with one worker (``pip install 'pglisten[demo,psycopg2]' psutil
 gunicorn``). "one for all" is `pglisten.sse.app` over one connection. "one each" opens a psycopg2 connection
-per stream, with as many streams as the server's max_connections allows. Latency is from before NOTIFY to the
-byte at each client, which this process reads with epoll, on the other core if there is one; CPU is the
-worker's, for each notification at each client. Then as many streams as ``--stopped`` are open while the
-worker is asked to stop.
+per stream, with as many streams as the server's max_connections allows. Latency is from before NOTIFY to
+the byte at each client. This process reads with epoll, on the other core if there is one. CPU is the
+worker's, for each notification at each client. Then the worker is asked to stop while ``--stopped`` streams
+are open.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Clients:
         self.tails: dict[int, bytes] = {}
 
     def open(self, count: int) -> int:
-        """Open *count*, or up to the first refusal; return how many there are once each has an answer."""
+        """Open *count* streams, or up to the first refusal; return how many have got an answer."""
         for _ in range(count):
             client = socket.create_connection(("127.0.0.1", self._port), timeout=TIMEOUT)
             client.sendall(REQUEST)
@@ -66,7 +66,7 @@ class Clients:
         return len(self.sockets)
 
     def until_all(self, mark: bytes) -> list[float]:
-        """Return when *mark* has come, for each client."""
+        """Return the time when *mark* has arrived, for each client."""
         moments: dict[int, float] = {}
         deadline = time.monotonic() + TIMEOUT
         while len(moments) < len(self.sockets) and time.monotonic() < deadline:
@@ -77,7 +77,7 @@ class Clients:
         return list(moments.values())
 
     def until_ended(self) -> tuple[int, int]:
-        """Wait until each has ended; return how many did so with the last chunk, and how many not."""
+        """Wait until each has ended; return how many ended with the last chunk, and how many without."""
         clean = broken = 0
         tails: dict[int, bytes] = {}
         while clean + broken < len(self.sockets):
@@ -104,7 +104,7 @@ class Clients:
 
 
 class Worker(NamedTuple):
-    """A gunicorn of one worker."""
+    """gunicorn with one worker."""
 
     master: subprocess.Popen[bytes]
     process: psutil.Process
@@ -144,7 +144,7 @@ def measure(name: str, worker: Worker, dsn: str, streams: int, rounds: int) -> N
     """Print one line of figures."""
     clients = Clients(worker.port)
     empty = worker.process.memory_info().rss
-    # First: the others may leave no room for it.
+    # First, because the streams may use all connections.
     with pglisten.ListenerConnection(dsn) as sender:
         count = clients.open(streams)
         rows = sessions(sender)

@@ -1,4 +1,4 @@
-"""Tables in Markdown, aligned so that they can be read as they are."""
+"""Tables in Markdown, aligned so that the source can be read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.results import Results, Spread
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a table whose first column is text and whose others are numbers."""
+    """Return a table with text in the first column and numbers in the others."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [
@@ -20,7 +20,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def benchmark_table(benchmark: Benchmark, results: Results) -> str:
-    """Show medians with least and most, each beside its ratio to the reference."""
+    """Return medians with minimum and maximum, each beside its ratio to the reference."""
     header = [""]
     for metric in benchmark.metrics:
         header += [metric.title, "ratio"]
@@ -37,7 +37,7 @@ def benchmark_table(benchmark: Benchmark, results: Results) -> str:
 
 
 def target_table(judged: Sequence[dict[str, object]]) -> str:
-    """Show what was reached of what is to be reached."""
+    """Return a table of targets and results."""
     rows = [
         [str(row["target"]), f"{row['reached']:.2f}", "met" if row["met"] else "not met"] for row in judged
     ]

@@ -1,4 +1,4 @@
-"""What is to be reached, and whether it is."""
+"""The targets, and whether the results meet them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Target:
     sense: Literal[">=", "<="]
     limit: float
     scale: float = 1.0
-    """By what to multiply an absolute figure for the limit's unit."""
+    """Factor of an absolute figure for the unit of the limit."""
     unit: str = ""
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ TARGETS = (
 
 
 def judged(results: Mapping[str, Results]) -> list[dict[str, object]]:
-    """Return every target that was measured, with what was reached."""
+    """Return every target that was measured, with its result."""
     return [
         {"target": str(target), "reached": reached, "met": target.met(reached)}
         for target in TARGETS

@@ -1,4 +1,4 @@
-"""What else a process that listens does: other greenlets that work, and one that sees how late the hub is."""
+"""Other greenlets of a process that listens: some that work, and one that measures how late the hub is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import gevent
 
 WORK = 50e-6
-"""Seconds that a busy greenlet works in one go: a small step of a request."""
+"""Seconds that a busy greenlet works without a pause: a small step of a request."""
 
 PAUSE = 0.01
 """Seconds that it then sleeps. 100 of them take about half of a core."""
@@ -19,7 +19,7 @@ TICK = 0.001
 
 @contextmanager
 def busy_greenlets(count: int) -> Iterator[None]:
-    """Have as many greenlets work, each for `WORK` every `PAUSE` seconds."""
+    """Run as many greenlets, each busy for `WORK` every `PAUSE` seconds."""
 
     def work() -> None:
         while True:
@@ -34,7 +34,7 @@ def busy_greenlets(count: int) -> Iterator[None]:
 
 
 class Ticker:
-    """A greenlet that would like to run every millisecond, and notes how late it was."""
+    """A greenlet that is due every millisecond, and records how late it ran."""
 
     def __init__(self) -> None:
         self.worst = self.worst_cpu = 0.0
@@ -49,7 +49,7 @@ class Ticker:
             self.worst_cpu = max(self.worst_cpu, time.thread_time() - cpu)
 
     def lap(self) -> dict[str, float]:
-        """Return what it has noted since the last time."""
+        """Return what it has recorded since the last call."""
         noted = {"stall": self.worst, "stall_cpu": self.worst_cpu}
         self.worst = self.worst_cpu = 0.0
         return noted

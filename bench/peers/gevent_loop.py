@@ -1,4 +1,4 @@
-"""psycopg2 under gevent, with nothing between: the least that a listener in a greenlet can cost."""
+"""A plain psycopg2 loop under gevent: the lowest possible cost of a listener in a greenlet."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """pg8000's own message loop, with its own parser of notifications.
 
-pg8000 reads only while a query runs, and keeps no more than 100 notifications. So the loop is the one of
-`CoreConnection.handle_messages`, and the list is unlimited.
+pg8000 reads only while a query runs, and keeps at most 100 notifications. So this loop does what
+`CoreConnection.handle_messages` does, with an unlimited list.
 """
 
 from __future__ import annotations

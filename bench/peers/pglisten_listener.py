@@ -45,7 +45,7 @@ class Back:
 
 
 def burst(options: argparse.Namespace) -> None:
-    """Take a burst: ``--style each`` has a loop with a counter in it, ``take`` is a loop in C with none."""
+    """Receive a burst: ``--style each`` counts in a loop, ``take`` is a loop in C without a counter."""
     with listening(options) as listener:
         ticker = Ticker() if options.ticker else None
         items = iter(listener)
@@ -87,9 +87,9 @@ def losses(options: argparse.Namespace) -> None:
 
 
 def channels(options: argparse.Namespace) -> None:
-    """Listen to many channels, from as many greenlets; and again after a loss."""
+    """Listen to many channels from as many greenlets, and again after a loss."""
     back = Back()
-    # It ticks before the first greenlet is started: starting 10,000 holds the hub up as well.
+    # The ticker runs before the first greenlet starts: starting 10,000 of them blocks the hub too.
     ticker = Ticker() if options.ticker else None
     with connecting(options, event_callback=back, **back.quick) as listener:
         listener.wait_connected()
@@ -106,7 +106,7 @@ def channels(options: argparse.Namespace) -> None:
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Listen to many channels, one after the other; tell what that adds to the memory in use."""
+    """Listen to many channels one after the other; report how much memory that adds."""
     with listening(options) as listener:
         gc.collect()
         before = resident()
@@ -117,7 +117,7 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def idle(options: argparse.Namespace) -> None:
-    """Have many listeners, each with a consumer, and nothing come."""
+    """Run many listeners, each with a consumer, without any notification."""
     more = {"heartbeat_interval": None} if options.mute else {}
     listeners = [connecting(options, **more) for _ in range(options.count)]
     for listener in listeners:

@@ -1,4 +1,4 @@
-"""pgnotify: `await_pg_notifications`. What comes together it delivers in reverse order."""
+"""pgnotify: `await_pg_notifications`. It delivers notifications of one read in reverse order."""
 
 from __future__ import annotations
 

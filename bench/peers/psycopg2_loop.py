@@ -1,4 +1,4 @@
-"""psycopg2 as its documentation has it: `select` and `poll` in a loop."""
+"""psycopg2 as in its documentation: `select` and `poll` in a loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def wait(on: connection) -> None:
 
 
 def burst(options: argparse.Namespace) -> None:
-    """Take a burst: ``--style count`` looks at lengths alone, ``each`` at every item."""
+    """Receive a burst: ``--style count`` adds up lengths only, ``each`` reads every item."""
     conn = listening(options.uri)
     wait(conn)
     watch, consumed = Burst(), 0

@@ -1,9 +1,9 @@
-"""The command line and the output that all peers have in common.
+"""The command line and the output that all peers share.
 
     python -m bench.peers.NAME TASK URI [--count N] ...
 
-A peer says on stdout, an object on each line, that it is ready, then what the task measures. It measures
-itself, by the clocks of the whole machine and of its own process: whoever started it only waits.
+A peer reports on stdout, one JSON object per line, that it is ready, then what the task measures. It measures
+itself with the clocks of the machine and of its own process; the process that started it only waits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 CHANNEL = "bench"
 
 LONG = 3600.0
-"""Seconds after which whoever started a peer has ended it."""
+"""Seconds after which the process that started a peer has ended it."""
 
 
 def main(**tasks: Callable[[argparse.Namespace], None]) -> None:
-    """Do what the command line asks for."""
+    """Run the task on the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=tasks)
     parser.add_argument("uri")
@@ -41,13 +41,13 @@ def say(**fields: object) -> None:
 
 
 class Burst:
-    """The wall and CPU time of this process, from the first notification on."""
+    """The wall and CPU time of this process since the first notification."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def done(self, consumed: int, last: str | None) -> None:
-        """Say how long it took to take *consumed*; *last* is the last payload, which holds its number."""
+        """Report the time for *consumed* notifications; *last* is the last payload, with its number."""
         seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         if last is not None and last.split()[0] != str(consumed - 1):
             raise SystemExit(
@@ -57,7 +57,7 @@ class Burst:
 
 
 def arrived(payload: str) -> None:
-    """Say how old a notification is, whose payload is its time: nanoseconds of the machine's clock."""
+    """Report the age of a notification, whose payload is its time in ns of the machine's clock."""
     say(latency=(time.time_ns() - int(payload)) / 1e9)
 
 

@@ -1,4 +1,4 @@
-"""What the demo was asked for on the command line, checked before anything is started."""
+"""Check the demo's command line before anything is started."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .web import show as web
 __all__ = ["Plan", "plan"]
 
 TERMINAL_SECONDS = 15.0
-"""How long the demo in the terminal takes, unless it is told."""
+"""Default length of the demo in the terminal."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A demo that can be performed."""
+    """A demo that is ready to run."""
 
     backends: tuple[str, ...]
-    """Names of those it shows."""
+    """Names of the backends that it shows."""
     perform: Callable[[Screen], None]
-    """Performs it, until its end or until its greenlet is killed."""
+    """Runs the demo until its end, or until its greenlet is killed."""
 
 
 def plan(arguments: argparse.Namespace) -> Plan:
-    """Return what *arguments* ask for; `ConfigurationError` for what cannot be."""
+    """Return the demo that *arguments* ask for. Raises `ConfigurationError` if it is impossible."""
     given: str | None = arguments.backend
     names = available_backends() if given is None else (load_backend(given).name,)
     if not names:
-        load_backend()  # raises: it knows best what to install
+        load_backend()  # raises an error that says what to install
     dsn: str | None = arguments.dsn
     if dsn is not None:
         for name in names:

@@ -1,4 +1,4 @@
-"""How the demo looks: a line for each thing that happens, in three columns."""
+"""The demo's output in the terminal: one line for each event, in three columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Look", "Screen"]
 
 
 class Look(enum.Enum):
-    """What kind of thing happened; the value is its colour, in the parameters of SGR (ECMA-48, 8.3.117)."""
+    """The kind of an event; the value is its colour, as parameters of SGR (ECMA-48, 8.3.117)."""
 
     PLAIN = ""
     QUIET = "2"
@@ -25,14 +25,14 @@ class Look(enum.Enum):
 
 
 _WHO = ("36", "35", "34")
-"""Cyan, magenta, blue: one for each backend, and none that means good or bad."""
+"""Cyan, magenta, blue for the backends: no colour that means good or bad."""
 
 _OTHERS = ("server", "sender")
-"""Who has lines beside the backends."""
+"""The other names in the second column, beside the backends."""
 
 
 class Screen:
-    """Prints the time since *restart_clock*, who, and what; *names* are the backends."""
+    """Prints the time since `restart_clock`, a name and a text; *names* are the backends."""
 
     def __init__(
         self,
@@ -50,11 +50,11 @@ class Screen:
         self._colours = {name: _WHO[number % len(_WHO)] for number, name in enumerate(names)}
 
     def restart_clock(self) -> None:
-        """Let the times that are shown begin now."""
+        """Start the shown time at zero."""
         self._start = self._clock()
 
     def tell(self, who: str, what: str, look: Look = Look.PLAIN) -> None:
-        """Print one line, or as many as *what* needs on a narrow terminal. Waits for a slow reader."""
+        """Print *what*, in several lines on a narrow terminal. Waits for a slow reader."""
         elapsed = max(0.0, self._clock() - self._start)
         self.lines(f"{elapsed:6.2f} s  ", who, one_line(what), look)
 
@@ -68,12 +68,12 @@ class Screen:
             self._output.line(" " * indent + self._paint(part, look.value))
 
     def title(self, text: str) -> None:
-        """Print a line of its own."""
+        """Print a line without columns."""
         for part in self._wrapped(text, 0):
             self._output.line(self._paint(part, "1"))
 
     def _wrapped(self, text: str, indent: int) -> list[str]:
-        # A file or a pipe gets whole lines: grep finds in them what it looks for.
+        # Lines in a file or a pipe are not wrapped, so that grep finds their text.
         room = max(20, shutil.get_terminal_size().columns - indent) if self._coloured else len(text)
         return textwrap.wrap(text, max(1, room)) or [""]
 

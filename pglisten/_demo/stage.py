@@ -1,4 +1,4 @@
-"""Where the demo takes place: a private server that can be restarted, or the user's own server."""
+"""The server that the demo uses: a private one that can be restarted, or the user's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .shop import Shop
 __all__ = ["CHANNELS", "Stage", "open_stage"]
 
 CHANNELS = ("orders", "chat", "alerts")
-"""What the page calls the channels; the first is the shop's."""
+"""The page's labels of the channels; the shop sends to the first."""
 
 PACE = 0.3
 """Seconds for an order to reach the listeners before the server stops: a stopping server may not send it."""
@@ -42,9 +42,9 @@ class Stage:
     dsn: str
     """For the listeners."""
     server: str
-    """What the page calls it."""
+    """The page's name of the server."""
     channels: Mapping[str, str]
-    """What the page calls each, and its name."""
+    """The page's label of each channel, and its name."""
     shop: Shop
     restarts: bool
     """Whether `interrupt` restarts the server."""
@@ -55,7 +55,7 @@ class Stage:
 def open_stage(screen: Screen, dsn: str | None, backend: str) -> AbstractContextManager[Stage]:
     """Use the server at *dsn*, or a private one (None) that is removed afterwards.
 
-    Entering raises `PrivatePostgresError` if there is no private server to be had, and `Error` if *dsn*
+    Entering raises `PrivatePostgresError` if no private server can be started, and `Error` if *dsn*
     leads nowhere.
     """
     return _private_stage(screen, backend) if dsn is None else _given_stage(screen, dsn, backend)
@@ -63,7 +63,7 @@ def open_stage(screen: Screen, dsn: str | None, backend: str) -> AbstractContext
 
 @contextmanager
 def _private_stage(screen: Screen, backend: str) -> Generator[Stage, None, None]:
-    # They are about another server; PGOPTIONS or PGSSLMODE would break the connections to this one.
+    # The variables are meant for another server; PGOPTIONS or PGSSLMODE would break connections to this one.
     for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGLISTEN_")]:
         del os.environ[name]
     screen.title("Starting a private PostgreSQL ...")
@@ -80,7 +80,7 @@ def _private_stage(screen: Screen, backend: str) -> Generator[Stage, None, None]
             server.stop()
             gevent.sleep(DOWNTIME)
             server.start()
-            # At this moment the listeners have not found out yet.
+            # At this moment the listeners have not reconnected yet.
             shop.send(AWAY)
             shop.send(AWAY)
             screen.tell("server", "is up again", Look.GOOD)
@@ -92,7 +92,7 @@ def _private_stage(screen: Screen, backend: str) -> Generator[Stage, None, None]
 
 @contextmanager
 def _given_stage(screen: Screen, dsn: str, backend: str) -> Generator[Stage, None, None]:
-    # Others may use the server, for this demo too.
+    # Other programs may use the server, including a second demo.
     prefix = f"pglisten_demo_{secrets.token_hex(4)}"
     channels = {name: f"{prefix}_{name}" for name in CHANNELS}
     conninfo = ConnInfo.parse(dsn, os.environ)

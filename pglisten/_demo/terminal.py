@@ -21,14 +21,14 @@ LAST_ORDER_TIMEOUT = 2.0
 """Seconds for the last order to arrive; milliseconds are usual."""
 
 SUMMARY_TIMEOUT = 1.0
-"""Seconds for the last lines to be taken after Ctrl-C: the reader may be gone by then."""
+"""Seconds for the last lines to be written after Ctrl-C: the reader may have gone."""
 
 
 def perform(screen: Screen, names: Sequence[str], *, dsn: str | None, seconds: float) -> None:
     """Show the backends called *names* for *seconds*, on the server at *dsn* or on a private one.
 
     The interruption begins after a third of *seconds*. The show ends early, and in order, when its greenlet
-    is killed. Raises `PrivatePostgresError` if there is no private server to be had, and `Error` if *dsn*
+    is killed. Raises `PrivatePostgresError` if no private server can be started, and `Error` if *dsn*
     leads nowhere.
     """
     watchers: list[Watcher] = []

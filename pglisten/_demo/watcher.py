@@ -1,4 +1,4 @@
-"""One backend's part in the demo: its listener, and a tally of what became of it."""
+"""The listener of one backend in the demo, and the count of what it received."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from .shop import order_number, order_text
 __all__ = ["Tally", "Watcher"]
 
 FIRST_RETRY = 0.25
-"""Seconds. Short, so that several attempts fail in the second that the server is away."""
+"""Seconds. Short, so that several attempts fail while the server is away."""
 
 LONGEST_RETRY = 0.5
-"""Seconds; see above. Programs should leave both to the defaults."""
+"""Seconds; short for the same reason. Programs should use the defaults of both."""
 
 LISTEN_TIMEOUT = 10.0
-"""Seconds for the first LISTEN; the sender has reached the server just before."""
+"""Seconds for the first LISTEN; the server has just accepted another connection."""
 
 
 class Tally:
-    """Which of the numbered notifications came, which did not, and whether a gap marker said so."""
+    """Counts the numbered notifications that came, those that did not, and the gap markers."""
 
     def __init__(self) -> None:
         self.received = 0
         self.missed = 0
         self.unannounced = 0
-        """How many of the missed had no gap marker in their place: 0, or pglisten is broken."""
+        """Missed notifications without a gap marker in their place: more than 0 is a bug in pglisten."""
         self.gaps = 0
         self._newest = 0
         self._gap_since = False
 
     def notification(self, number: int) -> None:
-        """Count a notification; they are numbered from 1."""
+        """Count a notification; numbers start at 1."""
         missed = number - self._newest - 1
         self.received += 1
         self.missed += missed
@@ -51,10 +51,10 @@ class Tally:
 
 
 class Watcher:
-    """Listens to *channel* with one backend and tells what it sees, until it has seen the last order."""
+    """Listens to *channel* with one backend and prints what it receives, until the last order."""
 
     def __init__(self, screen: Screen, dsn: str, name: str, channel: str) -> None:
-        """Connect and listen; returns when the server has acknowledged it."""
+        """Connect and listen; return when the server has acknowledged LISTEN."""
         self.name = name
         self.tally = Tally()
         self._screen = screen
@@ -68,10 +68,10 @@ class Watcher:
         )
         try:
             self.listener.listen(channel, LISTEN_TIMEOUT)
-            # The event's greenlet prints that; the first order comes after it.
+            # Wait until the event's greenlet has printed its line: the first order must come after it.
             self._connected.wait()
         except BaseException:
-            # Nobody else knows it yet.
+            # No caller can close it yet.
             self.listener.close()
             raise
         self.last_order: int | None = None
@@ -79,17 +79,17 @@ class Watcher:
         self._consumer = spawn(f"demo-{name}", self._consume)
 
     def wait_for_last(self, timeout: float) -> None:
-        """Wait until the last order was seen, *timeout* seconds at most."""
+        """Wait until the last order has arrived, *timeout* seconds at most."""
         self._consumer.join(timeout)
 
     def close(self) -> None:
-        """End the listener, and with it the consumer's loop."""
+        """Close the listener, which ends the consumer's loop."""
         self.listener.close()
-        # Not joined: where nobody reads, it waits to print.
+        # Not joined: it may wait for a reader of standard output that has gone.
         self._consumer.kill()
 
     def summary(self) -> str:
-        """Return the tally in one line."""
+        """Return the counts in one line."""
         tally, stats = self.tally, self.listener.stats()
         missed = f"{tally.missed} missed"
         if tally.unannounced:

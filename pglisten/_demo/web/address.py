@@ -1,4 +1,4 @@
-"""The socket that takes the browsers' connections. gunicorn inherits it, so that the port is known before."""
+"""The socket that accepts browsers. gunicorn inherits it, so that its port is known beforehand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...errors import ConfigurationError
 __all__ = ["is_loopback", "listen", "url"]
 
 BACKLOG = 128
-"""Connections that may wait for a worker."""
+"""Connections that the kernel queues for the workers."""
 
 
 def listen(host: str, port: int) -> gevent.socket.socket:
-    """Return a socket that listens on *host*, and *port* or one that is free (0).
+    """Return a socket that listens on *host* and *port* (0: any free port).
 
-    Raises `ConfigurationError` if that cannot be.
+    Raises `ConfigurationError` if that is impossible.
     """
     try:
         family, kind, protocol, _, address = gevent.socket.getaddrinfo(
@@ -28,7 +28,7 @@ def listen(host: str, port: int) -> gevent.socket.socket:
         raise ConfigurationError(f"--host {host!r} is no address of this machine: {error.strerror}") from None
     made = gevent.socket.socket(family, kind, protocol)
     try:
-        # A port that was just in use can be had again at once.
+        # A port in TIME_WAIT can be used again at once.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
         made.listen(BACKLOG)
@@ -41,12 +41,12 @@ def listen(host: str, port: int) -> gevent.socket.socket:
 
 
 def is_loopback(listener: gevent.socket.socket) -> bool:
-    """Whether only this machine can connect."""
+    """Return whether only this machine can connect."""
     return ip_address(listener.getsockname()[0]).is_loopback
 
 
 def url(listener: gevent.socket.socket) -> str:
-    """Return what to open in a browser on this machine."""
+    """Return the address to open in a browser on this machine."""
     host, port = listener.getsockname()[:2]
     if ip_address(host).is_unspecified:
         host = "localhost"

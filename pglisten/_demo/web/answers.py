@@ -1,4 +1,4 @@
-"""What the web application answers with, and what it refuses."""
+"""The responses of the web application, and its checks of requests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["FILES", "SAFETY", "Answer", "Refusal", "check_host", "check_token", "message_of", "reply"]
 
 MAX_BODY = 65536
-"""Bytes of a request's body: a payload has 7999 at most, and JSON may need six for one."""
+"""Longest body of a request in bytes: a payload has at most 7999, and JSON may need six for one."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
-"""Payloads come from anybody: should the page ever take one for markup, this keeps it from doing anything."""
+"""Any program may send a payload: if the page ever took one for markup, this policy would disarm it."""
 
 SAFETY = (
     ("Content-Security-Policy", POLICY),
@@ -45,7 +45,7 @@ class Answer:
 
 
 class Refusal(Exception):
-    """A request that gets an error: one line for whoever is at the page."""
+    """A request that is refused; the message is one line for the user of the page."""
 
     def __init__(self, status: str, text: str, *headers: tuple[str, str]) -> None:
         super().__init__(text)
@@ -75,13 +75,13 @@ def _files() -> dict[str, Answer]:
 
 
 FILES = _files()
-"""The page and what it is made of, by path."""
+"""The page and its files, by path."""
 
 
 def check_host(environ: WSGIEnvironment, *, any_host: bool) -> None:
-    """Refuse a request that calls this machine by a name which is not its own.
+    """Refuse a request whose Host is not a loopback name of this machine.
 
-    Some other site's name may lead here, and its scripts could then read the page as theirs.
+    Another site's name may resolve to this machine; its scripts could then read the page.
     """
     host: str = environ.get("HTTP_HOST", "").lower()
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
@@ -96,7 +96,7 @@ def check_host(environ: WSGIEnvironment, *, any_host: bool) -> None:
 
 
 def check_token(environ: WSGIEnvironment, token: str) -> None:
-    """Refuse a request that does not come from the page: any site can have a browser send one."""
+    """Refuse a request that does not come from the page: any site can make a browser send one."""
     if not hmac.compare_digest(environ.get("HTTP_X_DEMO_TOKEN", "").encode("latin-1"), token.encode()):
         raise Refusal("403 Forbidden", "this is for the page alone: reload it")
 
@@ -116,7 +116,7 @@ def message_of(environ: WSGIEnvironment) -> tuple[str, str]:
         raise Refusal("400 Bad Request", "that is not what the page sends") from None
     if not all(isinstance(each, str) for each in (channel, name, text)):
         raise Refusal("400 Bad Request", "that is not what the page sends")
-    # As it is, and not as escapes: other listeners can read it, and more of it fits. What UTF-8 lacks, half
-    # of a surrogate pair, becomes a question mark.
+    # Without escapes, other listeners can read the text, and more of it fits. UTF-8 cannot encode half of a
+    # surrogate pair, which becomes a question mark.
     payload = json.dumps({"name": name, "text": text}, ensure_ascii=False)
     return channel, payload.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""The web application: the page, its event stream, and what its buttons do."""
+"""The web application: the page, its event stream, and the actions of its buttons."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["Application", "make"]
 
 FIRST_RETRY = 0.25
-"""Seconds. Short, so that several attempts fail in the seconds that the server is away."""
+"""Seconds. Short, so that several attempts fail while the server is away."""
 
 LONGEST_RETRY = 0.5
-"""Seconds; see above. Programs should leave both to the defaults."""
+"""Seconds; short for the same reason. Programs should use the defaults of both."""
 
 NOTIFY_TIMEOUT = 10.0
-"""Seconds for a notification to be committed; somebody waits for it."""
+"""Seconds for a notification to be committed; the user of the page waits for it."""
 
 
 def make() -> Application:
-    """Return the application of a worker, whose backend is in its variable by now."""
-    # Every failed attempt is on the page.
+    """Return the application of a worker. `post_fork` has set the variable that chooses its backend."""
+    # The page shows every failed attempt.
     logging.getLogger("pglisten.listener").setLevel(logging.ERROR)
     settings = Settings.read(os.environ)
     publisher = StatePublisher()
@@ -53,7 +53,7 @@ def make() -> Application:
 
 
 class Application:
-    """WSGI; one for each worker."""
+    """A WSGI application; one for each worker."""
 
     def __init__(self, settings: Settings, broadcaster: Broadcaster, publisher: StatePublisher) -> None:
         self._settings = settings
@@ -68,9 +68,9 @@ class Application:
         }
 
     def begin(self, master: int) -> None:
-        """Say that the worker is ready, and end *master*, gunicorn's process, when the demo is gone."""
+        """Report that the worker is ready; end *master*, gunicorn's process, when the demo has ended."""
         control = self._control = gevent.socket.socket(fileno=self._settings.control)
-        # Nobody reads while the database restarts, and then there are requests enough.
+        # The demo does not read while the database restarts; a full socket already holds enough requests.
         control.settimeout(0)
         self._watch = spawn("demo-watch", _end_with, control, master)
         self._tell(Request.READY)
@@ -109,7 +109,7 @@ class Application:
         settings = self._settings
         again = environ.get("HTTP_LAST_EVENT_ID")
         if environ.get("QUERY_STRING") == "again":
-            # The page has opened a stream anew, after one that the browser gave up.
+            # The page has opened a new stream after the browser stopped retrying the old one.
             again = again or ""
         hello = {
             "server": settings.server,
@@ -148,15 +148,15 @@ class Application:
 
     def _tell(self, request: Request) -> None:
         assert self._control is not None
-        # There are requests enough, or nobody is left.
+        # The socket is full of requests, or the demo has ended.
         with contextlib.suppress(OSError):
             self._control.send(request.value)
 
 
 def _end_with(control: gevent.socket.socket, master: int) -> None:
-    """Wait until the demo is gone, and have gunicorn end."""
+    """Wait until the demo has ended, then end gunicorn."""
     gevent.socket.wait_read(control.fileno())
-    # Nothing is ever sent this way: it is the end. Where the master is gone too, the worker notices that by
-    # itself, and its parent now is somebody else.
+    # The demo never sends here, so a readable socket means its end. If the master has ended too, the worker
+    # has another parent, and gunicorn ends the worker by itself.
     if os.getppid() == master:
         os.kill(master, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""gunicorn's configuration: a ``gunicorn.conf.py`` with pglisten's hooks, and what the demo adds to them."""
+"""gunicorn's configuration: a ``gunicorn.conf.py`` with pglisten's hooks and the demo's additions."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ bind = [f"fd://{_settings.listener}"]
 worker_class = "gevent"
 workers = _settings.workers
 graceful_timeout = 10
-"""Seconds; event streams end at once, and nothing else here takes long."""
+"""Seconds; event streams end at once, and other requests are short."""
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - its files have no names
 control_socket_disable = True
-"""It would be a file in the user's home directory."""
+"""The socket would be a file in the user's home directory."""
 loglevel = "warning"
 proc_name = "pglisten demo"
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the next worker the backend that the fewest have: its predecessor's, if one has died."""
+    """Give the next worker the backend that the fewest workers have: after a death, the dead worker's."""
     there = Counter(each.demo_backend for each in server.WORKERS.values())
     worker.demo_backend = min(_settings.backends, key=lambda name: there[name])
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Choose the backend as a user would, by its variable, before the application is imported."""
+    """Choose the backend by its environment variable, before the application is imported."""
     hooks.post_fork(server, worker)
     os.environ[BACKEND_VARIABLE] = worker.demo_backend
 
 
 def post_worker_init(worker: Any) -> None:
-    """Have streams end with the worker, and the worker with the demo."""
+    """End streams when the worker ends, and the worker when the demo ends."""
     hooks.post_worker_init(worker)
     worker.wsgi.begin(worker.ppid)

@@ -1,8 +1,8 @@
 """The channel between the workers and the process that owns the database: bytes on a stream socket.
 
-All workers share one end, inherited from gunicorn, and so each request is a single byte: nothing can come
-between the parts of one. The other way nothing is sent, but either end tells when the other is gone,
-whatever has killed it.
+All workers share one end, inherited from gunicorn. So each request is a single byte, which cannot be split
+by another worker's. The demo sends nothing to the workers, but each side sees when the other has ended,
+even if it was killed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ __all__ = ["Request"]
 
 
 class Request(Enum):
-    """What a worker may say."""
+    """A request of a worker."""
 
     READY = b"y"
-    """It is about to answer requests."""
+    """The worker is about to answer requests."""
     RESTART = b"r"
-    """Somebody wants to see the database go away and come back."""
+    """A user wants to restart the database."""
     RELOAD = b"l"
-    """Somebody wants to see the workers replaced."""
+    """A user wants to replace the workers."""

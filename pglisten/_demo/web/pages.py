@@ -1,9 +1,9 @@
-"""One open page: the notifications and what becomes of the connection, in one event stream.
+"""One open page: notifications and states of the connection, in one event stream.
 
-`pglisten.sse.stream` makes the notifications' events. Where nothing but notifications is wanted it is the
-body of the response itself, and `pglisten.sse.app` the whole application. Here events of another kind come
-in between, also while the database is away: so a greenlet (owned by `Page.close`) takes the chunks and
-queues them, and the state's events go into the same queue.
+`pglisten.sse.stream` makes the events of notifications. If a page needs only notifications, its iterator is
+the body of the response, and `pglisten.sse.app` the whole application. This page also has events of another
+kind, even while the database is away. So a greenlet (ended by `Page.close`) queues the stream's chunks, and
+the state's events go into the same queue.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .state import State, StatePublisher
 __all__ = ["Page"]
 
 QUEUE_SIZE = 16
-"""Chunks that may wait for a browser. For one that takes nothing the stream waits, and drops the oldest
-notifications; of the states it is told the newest when it comes again."""
+"""Chunks that may wait for a browser. While a browser takes nothing, the stream drops the oldest
+notifications. When the browser reconnects, it gets the newest state."""
 
 SEND_TIMEOUT = 60.0
 """Seconds that a browser has for a chunk."""
 
 RETRY = 1.0
-"""Seconds until a browser comes again; somebody watches it."""
+"""Seconds until a browser reconnects: short, because a user watches."""
 
 
 class Page:
@@ -49,14 +49,14 @@ class Page:
         hello: Mapping[str, object],
         last_event_id: str | None,
     ) -> None:
-        """Greet with *hello*, then go on for ever; *worker* goes along with each notification."""
+        """Send *hello* first, then events forever; each notification has the fields of *worker*."""
         self._broadcaster = broadcaster
         self._publisher = publisher
         self._channels = tuple(channels)
         self._worker = worker
         self._last_event_id = last_event_id
         self._queue: Queue[bytes | None] = Queue(QUEUE_SIZE)
-        # With an id, by which a browser remembers that it was here: the stream comes behind it.
+        # The id makes a browser that reconnects send Last-Event-ID. The stream follows it.
         self._queue.put_nowait(b"id: hello\n" + _event("hello", {**worker, **hello}))
         self._listening = False
         self._told = ""
@@ -79,34 +79,34 @@ class Page:
         return chunk
 
     def close(self) -> None:
-        """Release what it has. Idempotent."""
+        """End the greenlet, and leave the publisher and the registry. Idempotent."""
         self._sender.detach()
         self._publisher.callbacks.discard(self._tell)
         self._greenlet.kill(block=False)
         streams.remove(self)
 
     def end(self) -> None:
-        """End it; once there is a stream, that is what ends. Never waits."""
+        """End the page. Once it has a stream, the stream's own end ends it. Never waits."""
         if self._stream is None:
             self._greenlet.kill(block=False)
-            # Killed before it has begun, it does not.
+            # A greenlet that is killed before its start does not finish by itself.
             self._finish()
 
     def abort(self) -> None:
-        """End the send of the greenlet that is at it, if one is. Never waits."""
+        """End a send that is under way. Never waits."""
         self._sender.abort()
 
     def _run(self) -> None:
         try:
             if self._publisher.state.name in ("connecting", "lost"):
                 self._tell(self._publisher.state)
-            # Without a limit: it says how it stands while the database is away.
+            # Without a timeout: the page shows the state while the database is away.
             subscription = self._broadcaster.subscribe(*self._channels)
             self._listening = True
             state = self._publisher.state
-            # Else the event is still to come, and will be told.
+            # Otherwise the event is still to come.
             if state.name in ("connected", "back") and self._told in ("", "connecting"):
-                # That it is back is no news to a page that is new.
+                # A new page has not seen a loss: it is connected, not back.
                 self._tell(replace(state, name="connected"))
             self._stream = stream(
                 subscription,
@@ -118,14 +118,14 @@ class Page:
             for chunk in self._stream:
                 self._queue.put(chunk)
         except (ListenerClosed, BrokenPipeError):
-            pass  # the worker ends, or the browser takes nothing: no room in the queue for too long
+            pass  # the worker ends, or the browser took nothing for too long
         finally:
             if self._stream is not None:
                 self._stream.close()
             self._finish()
 
     def _finish(self) -> None:
-        """Let the response end behind what is queued."""
+        """End the response after the queued chunks, or instead of the oldest if the queue is full."""
         while True:
             try:
                 return self._queue.put_nowait(None)
@@ -134,12 +134,12 @@ class Page:
 
     def _tell(self, state: State) -> None:
         if state.name == "connected" and not self._listening:
-            return  # to be told when that is true of this page's channels
+            return  # sent when this page's channels are acknowledged
         self._told = state.name
         try:
             self._queue.put_nowait(_event("state", state.fields()))
         except Full:
-            # It takes nothing: it may come again, and then it is told how it stands.
+            # The browser takes nothing: if it reconnects, it gets the state.
             self._greenlet.kill(block=False)
 
     def _encode(self, notification: Notification) -> str:
@@ -147,5 +147,5 @@ class Page:
 
 
 def _event(name: str, data: Mapping[str, object]) -> bytes:
-    # JSON has no line breaks, and is ASCII here.
+    # json.dumps() returns ASCII without line breaks.
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()

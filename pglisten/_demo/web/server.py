@@ -1,4 +1,4 @@
-"""gunicorn, as a child of this process that ends with it, whatever ends it."""
+"""gunicorn as a child process, which ends with this process however that ends."""
 
 from __future__ import annotations
 
@@ -25,34 +25,33 @@ sys.path[:] = json.loads(sys.argv.pop(1))
 from gunicorn.app.wsgiapp import run
 run()
 """
-"""What its interpreter runs: gunicorn's command, with the modules that this process would import and not what
-happens to be in the current folder."""
+"""The child's program: gunicorn's command with this process's import path, without the current folder."""
 
 STOP_TIMEOUT = 0.5
-"""Seconds for it to end by itself, before it is killed: Ctrl-C ends the demo within a second, and ending the
-database takes time as well."""
+"""Seconds for gunicorn to end before it is killed. Ctrl-C must end the demo within a second, and stopping the
+database takes time too."""
 
 
 class WebServerError(Error):
-    """It has ended and should not have; why, it has written on standard error."""
+    """gunicorn has ended unexpectedly, and has written the reason on standard error."""
 
 
 class WebServer:
-    """A running gunicorn, and this process's end of the control channel."""
+    """A running gunicorn, and this process's end of the control socket."""
 
     def __init__(self, settings: Settings, listener: gevent.socket.socket) -> None:
-        """Start it; *listener*'s place in the settings, and the control channel's, are filled in here."""
+        """Start gunicorn with *settings*; the descriptors of *listener* and the control socket are added."""
         ours, theirs = gevent.socket.socketpair()
         self._control = ours
         self._requests: deque[Request] = deque()
         self._ended = False
         self._starting = settings.workers
-        """Workers that have not said that they are ready."""
+        """Workers that have not reported that they are ready."""
         self._workers = settings.workers
         with theirs:
             descriptors = (listener.fileno(), theirs.fileno())
             settings = settings.at(*descriptors)
-            # Its own variable for arguments would go over the configuration.
+            # The arguments in this variable would override the configuration.
             environment = {**os.environ, **settings.variable()}
             environment.pop("GUNICORN_CMD_ARGS", None)
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
@@ -65,8 +64,8 @@ class WebServer:
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # A session of its own: Ctrl-C at the terminal reaches this process alone, and the end of that
-                # one is an orderly one.
+                # A session of its own: Ctrl-C at the terminal reaches this process only, which then closes
+                # gunicorn in order.
                 start_new_session=True,
             )
 
@@ -80,11 +79,11 @@ class WebServer:
 
     @property
     def ready(self) -> bool:
-        """Whether every worker has said that it is."""
+        """Whether every worker has reported that it is ready."""
         return self._starting == 0
 
     def request(self) -> Request:
-        """Wait for the next request of a worker; `WebServerError` once gunicorn has ended."""
+        """Return the next request of a worker; wait for it. Raises `WebServerError` if gunicorn has ended."""
         while not self._requests:
             self._receive()
             if self._ended:
@@ -95,7 +94,7 @@ class WebServer:
         return request
 
     def discard(self, request: Request) -> None:
-        """Drop all of that kind that have come by now."""
+        """Discard all requests of that kind that have arrived."""
         self._control.settimeout(0)
         try:
             while not self._ended:
@@ -107,20 +106,20 @@ class WebServer:
         self._requests = deque(each for each in self._requests if each is not request)
 
     def reload(self) -> None:
-        """Have the workers replaced; nothing while that is still going on."""
+        """Replace the workers; do nothing while they are being replaced."""
         if self.ready:
             self._starting = self._workers
             self._process.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
-        """End it; return when none of its processes is left. Idempotent."""
+        """End gunicorn; return when all of its processes have ended. Idempotent."""
         if self._process.returncode is None:
-            # Quick: after TERM its workers would look once a second whether they are to end.
+            # QUIT is quick: after TERM, workers check only once a second whether to end.
             self._process.send_signal(signal.SIGQUIT)
             gevent.with_timeout(STOP_TIMEOUT, self._wait_ended, timeout_value=None)
             if not self._ended:
                 os.killpg(self._process.pid, signal.SIGKILL)
-            # The end of the stream was the end of every process; or it is the kernel's business now.
+            # The stream ends when every process has ended; after SIGKILL the kernel ends them.
             self._process.wait()
         self._control.close()
 
@@ -129,7 +128,7 @@ class WebServer:
             self._receive()
 
     def _receive(self) -> None:
-        """Wait for something, or for the end of the last process that holds the other end."""
+        """Wait for requests, or for the end of the last process that has the other end."""
         try:
             data = self._control.recv(4096)
         except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""What the demo tells its web server, in one environment variable."""
+"""The settings of the demo's web server, passed in one environment variable."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from dataclasses import asdict, dataclass, replace
 __all__ = ["VARIABLE", "Settings"]
 
 VARIABLE = "PGLISTEN_DEMO_SETTINGS"
-"""Holds the settings, as JSON. Not an argument, which every user of the machine can read: there is a
-password in them."""
+"""Holds the settings as JSON. They contain a password: every user of the machine can read a program's
+arguments, but not its environment."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the web server has to know."""
+    """The settings that the web server needs."""
 
     dsn: str
     server: str
-    """What the page calls the database."""
+    """The page's name of the database."""
     backends: tuple[str, ...]
-    """Names; workers take turns."""
+    """Names of the backends, distributed over the workers."""
     channels: Mapping[str, str]
-    """What the page calls each, and its name."""
+    """The page's label of each channel, and its name."""
     restarts: bool
-    """Whether the database can be restarted; else the workers' sessions can be ended."""
+    """Whether the database can be restarted; otherwise the workers' sessions can be ended."""
     token: str
-    """What every POST must have with it: other sites can send one, and cannot read this."""
+    """The token that every POST must have: another site can send a POST, but cannot read the token."""
     any_host: bool
-    """Whether to answer by whatever name the server is called, and not just as this machine's loopback."""
+    """Whether to answer requests with any Host, and not only with this machine's loopback names."""
     workers: int
     listener: int = -1
-    """Descriptor of the socket that takes connections."""
+    """Descriptor of the socket that accepts connections."""
     control: int = -1
-    """Descriptor of the workers' end of the control channel; see `pglisten._demo.web.control`."""
+    """Descriptor of the workers' end of the control socket; see `pglisten._demo.web.control`."""
 
     def at(self, listener: int, control: int) -> Settings:
         """Return a copy with the descriptors."""
         return replace(self, listener=listener, control=control)
 
     def variable(self) -> dict[str, str]:
-        """Return the environment variable, to add to others."""
+        """Return the environment variable and its value."""
         return {VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
-        """Return those of a process that was started with the variable."""
+        """Return the settings in the environment of a process."""
         values = json.loads(environ[VARIABLE])
         return cls(**values | {"backends": tuple(values["backends"])})

@@ -1,4 +1,4 @@
-"""The demo itself: a database, a web server, and somebody who looks at the page."""
+"""The demo on a web page: a database, and a web server whose workers listen."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .settings import Settings
 __all__ = ["Place", "perform"]
 
 SUMMARY_TIMEOUT = 1.0
-"""Seconds for the last line to be taken after Ctrl-C: by then nobody may read it."""
+"""Seconds for the last line to be written after Ctrl-C: the reader may have gone."""
 
 WARNING = (
-    "Warning: whoever can reach this machine over the network can use the page, send what it likes, and "
+    "Warning: every user who can reach this machine over the network can use the page, send any text, and "
     "break the connections. Do not leave it running."
 )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the page is to be had."""
+    """The address of the page, and the number of workers."""
 
     host: str = "127.0.0.1"
     port: int = 0
-    """0: any that is free."""
+    """0: any free port."""
     workers: int = 2
 
 
@@ -43,19 +43,19 @@ def perform(
 ) -> None:
     """Serve the page, with workers on the backends called *names*, for *seconds* (``None``: until killed).
 
-    Ends in order when its greenlet is killed. Raises `PrivatePostgresError` if there is no private server
-    to be had, and `Error` if *dsn* leads nowhere, the address is taken, or the web server fails.
+    Ends in order when its greenlet is killed. Raises `PrivatePostgresError` if no private server can be
+    started, and `Error` if *dsn* leads nowhere, the address is taken, or the web server fails.
     """
     try:
         with ExitStack() as stack:
-            # First of all: that a port is taken is known at once.
+            # First, so that a port in use is reported at once.
             listener = stack.enter_context(listen(place.host, place.port))
             stage = stack.enter_context(open_stage(screen, dsn, names[0]))
             server = stack.enter_context(_serve(stage, listener, names, place.workers))
             address = url(listener)
             if not is_loopback(listener):
                 screen.title(WARNING)
-            # gunicorn's alone now: who connects when it is gone is to be refused.
+            # Only gunicorn keeps the socket: after its end, connections must be refused.
             listener.close()
             gevent.with_timeout(seconds, _attend, screen, stage, server, address, timeout_value=None)
     except gevent.GreenletExit:
@@ -80,7 +80,7 @@ def _serve(stage: Stage, listener: gevent.socket.socket, names: Sequence[str], w
 
 
 def _attend(screen: Screen, stage: Stage, server: WebServer, address: str) -> None:
-    """Do what workers ask for."""
+    """Carry out the requests of the workers."""
     while not server.ready:
         server.request()
     screen.title(f"Open {address} in a browser, best in two windows. Ctrl-C ends it.")
@@ -88,7 +88,7 @@ def _attend(screen: Screen, stage: Stage, server: WebServer, address: str) -> No
         request = server.request()
         if request is Request.RESTART:
             stage.interrupt()
-            # Of those who pressed the button meanwhile, each has seen what there is to see.
+            # One restart serves every user who pressed the button meanwhile.
             server.discard(Request.RESTART)
         elif request is Request.RELOAD and server.ready:
             screen.tell("workers", "are replaced", Look.GOOD)

@@ -1,4 +1,4 @@
-"""What becomes of a worker's connection to the database, for all pages that the worker serves."""
+"""The state of a worker's connection to the database, for all pages that the worker serves."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ Name = Literal["connecting", "connected", "lost", "back"]
 
 @dataclass(frozen=True)
 class State:
-    """How it stands."""
+    """The state of the connection."""
 
     name: Name = "connecting"
-    """``back`` after a loss, ``connected`` if there was none."""
+    """``back`` after a loss, ``connected`` if there was no loss."""
     attempts: int = 0
-    """That have failed since it began, or since the loss."""
+    """Failed attempts since the start, or since the loss."""
     error: str = ""
-    """The loss's, or the last failed attempt's."""
+    """Of the loss, or of the last failed attempt."""
     server_pid: int | None = None
 
     def fields(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 class StatePublisher:
-    """The present state, and who wants to know of every new one."""
+    """The current state, and functions to call with each new one."""
 
     def __init__(self) -> None:
         self.state = State()
         self.callbacks: set[Callable[[State], None]] = set()
-        """Functions that never wait: the listener's stream goes on when all have returned."""
+        """Functions that never wait: the listener delivers only after all have returned."""
         self.server_pid: Callable[[], int | None] = lambda: None
-        """Asked for the session's server process when there is a new one."""
+        """Returns the session's server process; called when there is a new session."""
 
     def event(self, event: ListenerEvent, error: Exception | None) -> None:
-        """Take an event of the listener's; its ``event_callback``."""
+        """Take an event of the listener, as its ``event_callback``."""
         if isinstance(error, ListenerClosed):
-            return  # the worker ends, and so do its pages
+            return  # the worker and its pages end
         now = self.state
         if event is ListenerEvent.CONNECTED:
             now = replace(now, name="connected", server_pid=self.server_pid())

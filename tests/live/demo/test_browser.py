@@ -41,7 +41,7 @@ def demo(start: Start, browser: Browser) -> WebDemo:
 
 
 def finish(demo: WebDemo, browser: Browser) -> None:
-    """End the demo while the page is open; nobody has anything to complain of."""
+    """End the demo while the page is open; neither page nor demo reports an error."""
     assert browser.run("result = errors") == []
     remains = Remains(demo.process)
     demo.process.send_signal(signal.SIGTERM)
@@ -52,7 +52,7 @@ def finish(demo: WebDemo, browser: Browser) -> None:
 
 def test_what_is_sent_arrives_as_text_whatever_it_is(demo: WebDemo, browser: Browser) -> None:
     worker = browser.run(OPEN, url=demo.url)
-    # Somebody else sends, through whichever worker.
+    # Another client sends, through any worker.
     with Stream(demo) as other:
         assert demo.post("/send", other.token, channel="alerts", name="Bob", text="hello")[0] == 200
     sender, channel, route = browser.run(SEE, text="hello")

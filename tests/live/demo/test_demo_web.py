@@ -73,7 +73,7 @@ def test_each_worker_has_another_backend_and_hands_on_what_any_of_them_sends(dem
 def test_a_restart_is_told_to_every_page_in_order(demo: WebDemo) -> None:
     with Stream(demo) as stream:
         [(_, state)] = stream.until("state", name="connected")[-1:]
-        # Whoever presses the button meanwhile has no second one.
+        # A button pressed meanwhile causes no second restart.
         assert [demo.post("/restart", stream.token)[0] for _ in range(3)] == [202] * 3
         seen = stream.until("state", name="back")
         # A server that shuts down may not hand on what was committed just before; that is the gap's too.
@@ -162,7 +162,7 @@ def test_with_a_dsn_it_keeps_to_channels_and_sessions_of_its_own(
     start: Start, server: Server, backend_name: str
 ) -> None:
     [[own]] = server.query("SELECT pg_backend_pid()")
-    options = ("--backend", backend_name, "--dsn", server.dsn(application_name="somebody"))
+    options = ("--backend", backend_name, "--dsn", server.dsn(application_name="application"))
     demo = WebDemo(start("-m", "pglisten", "demo", *options))
     with Stream(demo) as stream:
         assert (stream.hello["backend"], stream.hello["restarts"]) == (backend_name, False)
@@ -220,7 +220,7 @@ def test_it_warns_where_other_machines_can_reach_it(start: Start, host: str, war
         pytest.skip("this machine has no IPv6")
     process = start("-m", "pglisten", "demo", "--host", host, "--workers", "1")
     told = up_to(process, "^Open http://(localhost|127.0.0.1|\\[::1\\]):[0-9]+/ ")
-    assert any(line.startswith("Warning: whoever can reach this machine") for line in told) == warned
+    assert any(line.startswith("Warning: every user who can reach this machine") for line in told) == warned
     process.send_signal(signal.SIGTERM)
     assert (the_rest(process)[1], process.returncode) == ("", 0)
 

@@ -105,7 +105,7 @@ def test_a_server_of_its_own_leaves_nothing() -> None:
 
 
 def _command(process: psutil.Process) -> list[str]:
-    """Return its command line; nothing of one that has ended, though nobody has asked for its status yet."""
+    """Return its command line; an empty one for a zombie."""
     try:
         return process.cmdline() if process.is_running() else []
     except psutil.NoSuchProcess:

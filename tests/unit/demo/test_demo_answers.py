@@ -49,7 +49,7 @@ def ask(application: Application) -> Ask:
 
 
 def asking(application: Application) -> Ask:
-    """Return a function that makes a request as the page would, but for what it is told."""
+    """Return a function that makes a request as the page does, except for what the test changes."""
 
     def ask(
         method: str, path: str, body: object = None, **variables: str
@@ -210,7 +210,7 @@ def test_buttons_are_bytes_for_the_demo_and_too_many_are_none(
         assert ours.recv(10) == b"".join(
             request.value for request in (Request.READY, Request.RESTART, Request.RELOAD)
         )
-        # The demo may be busy: nobody waits for it.
+        # The demo may be busy: the worker does not wait for it.
         with gevent.Timeout(TIMEOUT):
             assert {ask("POST", "/restart")[0] for _ in range(5000)} == {202}
         assert set(ours.recv(1_000_000)) == set(Request.RESTART.value)

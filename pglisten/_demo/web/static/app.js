@@ -1,6 +1,6 @@
 "use strict";
-// The page of `pglisten demo`. Whatever came over a channel is shown with textContent alone: anybody in the
-// database can send anything.
+// The page of `pglisten demo`. Payloads are shown with textContent only: any user of the
+// database can send any text.
 
 const LONGEST_LOG = 200;
 const PAUSE_BEFORE_RETRY = 1000; // ms; the browser's own retrying ends where a server answers with an error
@@ -136,7 +136,7 @@ function content(payload) {
       return [message.name || "anonymous", message.text];
     }
   } catch {
-    // Sent by somebody who is not this page.
+    // Sent by another program.
   }
   return ["", payload];
 }
