@@ -20,13 +20,13 @@ from ._broadcast.fanout import FanOut
 from ._broadcast.subscription import Subscription
 from ._broadcast.upstream import UpstreamListener
 from ._completion import check_timeout
-from ._inbox import Overflow, SubscriptionQueue
 from ._listener import config as _config
 from ._listener.events import EventCallback
 from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
 from ._listener.stats import Stats
 from ._may_wait import check_may_wait, close_or_begin_to
 from ._options import queue_size as check_queue_size
+from ._queues import Overflow, SubscriptionQueue
 from ._sql import check_channel
 from .backend import Backend
 from .errors import ConfigurationError, ListenerClosed

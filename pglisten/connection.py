@@ -11,9 +11,9 @@ from ._connection import calls
 from ._connection.channels import ChannelTable
 from ._connection.connect import dial
 from ._connection.live import LiveConnection
-from ._mailbox import ListenerQueue
 from ._may_wait import check_may_wait, close_or_begin_to
 from ._ownership import Owner
+from ._queues import ListenerQueue
 from ._sql import check_statement, notify_statement
 from .backend import Backend, Notification
 from .errors import ConnectionLost, Error, ListenerClosed, copy_for_raise

@@ -17,13 +17,12 @@ from collections.abc import Collection
 import gevent
 from gevent.hub import Waiter
 
-from .._completion import Completion
 from .._greenlet import Greenlet, let_others_run, spawn
-from .._inbox import Join, SubscriptionQueue
 from .._ownership import Owner, thread_ident
-from .._queues import wake
+from .._queues import SubscriptionQueue, wake
 from ..backend import Notification
 from ..errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ListenerClosed
+from .shared_channel import SharedChannel, SubscribeCompletion
 from .upstream import UpstreamListener
 
 __all__ = ["FanOut", "close_all"]
@@ -33,32 +32,6 @@ PORTION = 500
 
 LAST = 0.2
 """Seconds in which what had come before ``close()`` is handed out: with many subscriptions it takes long."""
-
-
-class _Topic(Completion):
-    """A channel that somebody has; in the listener's channel table, who waits for it."""
-
-    __slots__ = ("_refused", "channel", "inboxes", "refusal")
-
-    def __init__(self, channel: str, refused: list[_Topic]) -> None:
-        super().__init__()
-        self._refused = refused
-        self.channel = channel
-        self.inboxes: dict[SubscriptionQueue, None] = {}
-        self.refusal: Exception | None = None
-        """Why the server has it no more, though it had acknowledged it."""
-
-    def resolve(self, error: Exception | None = None) -> None:
-        """Take note of the server's answer: to the claim, or later on the way back from a loss."""
-        if self.done:
-            self.refusal = error
-            if self.inboxes:  # Not on their way out.
-                self._refused.append(self)
-            return
-        super().resolve(error)
-        for inbox in self.inboxes:
-            if join := inbox.channels.get(self.channel):
-                join.answered(error)
 
 
 class FanOut:
@@ -71,8 +44,8 @@ class FanOut:
         """Those that are not released, and whether the server has acknowledged their first channels."""
         self.dropped = 0
         """Notifications that gave way in inboxes that are gone."""
-        self._topics: dict[str, _Topic] = {}
-        self._refused: list[_Topic] = []
+        self._topics: dict[str, SharedChannel] = {}
+        self._refused: list[SharedChannel] = []
         """Those that the server has refused, on the way back from a loss, since the last gap."""
         self._greenlet: Greenlet | None = None
         self._ends_at: float | None = None
@@ -112,7 +85,7 @@ class FanOut:
 
         If that fails, in whatever way, it has none of them.
         """
-        join = Join()
+        join = SubscribeCompletion()
         try:
             for channel in channels:
                 self._enter(inbox, channel, join)
@@ -132,7 +105,7 @@ class FanOut:
         if inbox in self.inboxes:
             self.inboxes[inbox] = True
 
-    def _enter(self, inbox: SubscriptionQueue, channel: str, join: Join) -> None:
+    def _enter(self, inbox: SubscriptionQueue, channel: str, join: SubscribeCompletion) -> None:
         if channel in inbox.channels:
             raise ChannelAlreadyOpen(f"the subscription has channel {channel!r} already")
         topic = self._topics.get(channel)
@@ -140,7 +113,7 @@ class FanOut:
             self._give_up(topic)
         if topic is None or topic.failed or topic.refusal is not None:
             # Also where a refusal has yet to reach those who waited before: this one asks anew.
-            topic = _Topic(channel, self._refused)
+            topic = SharedChannel(channel, self._refused)
             self.feed.claim(channel, topic)
             self._topics[channel] = topic
         topic.inboxes[inbox] = None
@@ -201,7 +174,7 @@ class FanOut:
             elif (topic := self._topics.get(item.channel)) is not None:
                 self._deliver(topic, item)
 
-    def _deliver(self, topic: _Topic, notification: Notification) -> None:
+    def _deliver(self, topic: SharedChannel, notification: Notification) -> None:
         due: list[SubscriptionQueue] = []
         put, switched = self._since_turn + 1, False
         # A copy: they come and go while others have their turn.
@@ -225,7 +198,9 @@ class FanOut:
         self._wake(due)
         self._since_turn = put
 
-    def _put_without_room(self, topic: _Topic, inbox: SubscriptionQueue, notification: Notification) -> None:
+    def _put_without_room(
+        self, topic: SharedChannel, inbox: SubscriptionQueue, notification: Notification
+    ) -> None:
         if inbox.waiting:
             # Woken, and had no turn yet: a burst must not outrun those who do nothing but take.
             self._let_others_run()
@@ -256,7 +231,7 @@ class FanOut:
             if not number % PORTION:
                 self._let_others_run()
 
-    def _give_up(self, topic: _Topic) -> None:
+    def _give_up(self, topic: SharedChannel) -> None:
         del self._topics[topic.channel]
         error = ChannelNotOpen(f"the server refused channel {topic.channel!r} when it was listened to again")
         error.__cause__ = topic.refusal

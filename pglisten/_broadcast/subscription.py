@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from .._completion import check_timeout
-from .._inbox import SubscriptionQueue
 from .._may_wait import calls_back, check_may_wait, check_uninterrupted, interrupts
 from .._ownership import thread_ident
+from .._queues import SubscriptionQueue
 from .._sql import check_channel
 from ..backend import Notification
 from ..errors import ListenerClosed, copy_for_raise

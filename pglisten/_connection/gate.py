@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from greenlet import greenlet
 
-from .._mailbox import ListenerQueue
+from .._queues import ListenerQueue
 from ..backend import Notification
 
 __all__ = ["DeliveryGate"]

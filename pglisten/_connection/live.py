@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from .._greenlet import let_others_run, spawn
-from .._mailbox import ListenerQueue
 from .._may_wait import check_may_wait
 from .._ownership import abandon_after_fork
+from .._queues import ListenerQueue
 from .._sql import PING
 from ..backend import Session
 from ..errors import ConnectionLost, Error, OperationTimeout, ServerError, copy_for_raise, told

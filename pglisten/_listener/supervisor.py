@@ -20,9 +20,9 @@ from .._connection.connect import ConnectAttempt, as_bug, as_failed_attempt
 from .._connection.live import LiveConnection
 from .._connection.loop import RECOVERY
 from .._greenlet import Greenlet, let_others_run, spawn
-from .._mailbox import ListenerQueue
 from .._may_wait import check_may_wait
 from .._ownership import Owner, Replaced
+from .._queues import ListenerQueue
 from ..backend import Session
 from ..errors import (
     ConnectionLost,

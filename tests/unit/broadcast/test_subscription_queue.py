@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pglisten import Error, ListenerClosed, Notification, OperationTimeout, SubscriptionOverflow
-from pglisten._inbox import Overflow, SubscriptionQueue
-from pglisten._queues import wake
+from pglisten._queues import Overflow, SubscriptionQueue, wake
 
 
 def item(number: int) -> Notification:

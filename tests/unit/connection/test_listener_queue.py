@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import pglisten
 from pglisten import Notification
-from pglisten._mailbox import ListenerQueue
+from pglisten._queues import ListenerQueue
 from pglisten.testing.contract._forking import in_a_forked_child
 
 

@@ -9,7 +9,8 @@ import gevent
 import pytest
 
 from pglisten import Listener, OperationTimeout
-from pglisten._broadcast.fanout import FanOut, _Topic
+from pglisten._broadcast.fanout import FanOut
+from pglisten._broadcast.shared_channel import SharedChannel
 from pglisten._broadcast.upstream import UpstreamListener
 from pglisten._completion import Completion
 from pglisten._connection.channels import BATCH, ChannelTable
@@ -124,7 +125,7 @@ def the_last_ones(count: int) -> Iterator[float]:
 
 def a_gap(count: int) -> Iterator[float]:
     fan = FanOut(UpstreamListener(ListenerOptions(backend=FakeBackend()).check()))
-    fan._topics.update((f"c{number}", _Topic(f"c{number}", fan._refused)) for number in range(count))
+    fan._topics.update((f"c{number}", SharedChannel(f"c{number}", fan._refused)) for number in range(count))
     for _ in range(ROUNDS):
         yield seconds(lambda: [fan._mark_gap() for _ in range(STEPS)])
 

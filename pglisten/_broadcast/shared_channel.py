@@ -1,0 +1,51 @@
+"""A channel that several subscriptions share, and the calls that wait for it."""
+
+from __future__ import annotations
+
+from .._completion import Completion
+from .._queues import SubscriptionQueue
+
+__all__ = ["SharedChannel", "SubscribeCompletion"]
+
+
+class SubscribeCompletion(Completion):
+    """One call that adds channels to a subscription, and waits for the server to acknowledge them."""
+
+    __slots__ = ("missing",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.missing = 0
+        """Channels that are not acknowledged."""
+
+    def answered(self, error: Exception | None) -> None:
+        """Take note of the server's answer for one of them."""
+        self.missing -= 1
+        if error is not None or not self.missing:
+            self.resolve(error)
+
+
+class SharedChannel(Completion):
+    """A channel that somebody has; in the listener's channel table, who waits for it."""
+
+    __slots__ = ("_refused", "channel", "inboxes", "refusal")
+
+    def __init__(self, channel: str, refused: list[SharedChannel]) -> None:
+        super().__init__()
+        self._refused = refused
+        self.channel = channel
+        self.inboxes: dict[SubscriptionQueue, None] = {}
+        self.refusal: Exception | None = None
+        """Why the server has it no more, though it had acknowledged it."""
+
+    def resolve(self, error: Exception | None = None) -> None:
+        """Take note of the server's answer: to the claim, or later on the way back from a loss."""
+        if self.done:
+            self.refusal = error
+            if self.inboxes:  # Not on their way out.
+                self._refused.append(self)
+            return
+        super().resolve(error)
+        for inbox in self.inboxes:
+            if join := inbox.channels.get(self.channel):
+                join.answered(error)
