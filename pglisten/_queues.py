@@ -18,7 +18,6 @@ import enum
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import gevent
 from gevent.hub import Waiter
@@ -222,18 +221,16 @@ class SubscriptionQueue(Queue):
 
     The broadcaster appends to ``items`` itself as long as there is room, and calls `wake` where somebody is
     ``waiting``; a taker takes from ``items`` itself, and calls `make_room` where it is ``wanted``. Anything
-    else goes through the methods. None of them switches greenlets but `wait`.
+    else goes through the methods. None of them switches greenlets but `wait` and `wait_for_room`.
     """
 
-    __slots__ = ("channels", "overflow", "wanted")
+    __slots__ = ("overflow", "wanted")
 
     def __init__(self, size: int, overflow: Overflow) -> None:
         super().__init__(size)
         self.overflow = overflow
-        self.channels: dict[str, Any] = {}
-        """Its channels; while the call that adds one is waiting, with that call."""
         self.wanted: Waiter[None] | None = None
-        """The broadcaster's own, while it waits for room here (``BLOCK``)."""
+        """The broadcaster's own, while it is in `wait_for_room`."""
 
     def mark_gap(self) -> None:
         """Append a marker, unless the last item is one: it says the same."""
@@ -268,6 +265,12 @@ class SubscriptionQueue(Queue):
         """Let nothing more in: nor does the broadcaster wait to put it there."""
         super().finish(error)
         self.make_room()
+
+    def wait_for_room(self) -> None:
+        """Wait until `make_room` is called: the broadcaster, where `put` has refused (``BLOCK``)."""
+        waiter: Waiter[None] = Waiter()
+        self.wanted = waiter
+        waiter.get()
 
     def make_room(self) -> None:
         """Have the broadcaster look again, if it waits."""

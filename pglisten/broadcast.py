@@ -131,14 +131,8 @@ class Broadcaster:
         fan = self._require_open()
         fan.start()
         check_may_wait()
-        fan.inboxes[inbox] = False
         subscription = Subscription(fan, inbox, on_gap)
-        try:
-            fan.join(inbox, names, timeout)
-            fan.opened(inbox)
-        except BaseException as error:
-            fan.release(inbox, ListenerClosed(f"subscribe() failed: {error}"))
-            raise
+        fan.open(inbox, names, timeout)
         return subscription
 
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
@@ -187,12 +181,12 @@ class Broadcaster:
         fan = self._fan
         if fan.home.forked:
             return BroadcasterStats()
-        figures, inboxes = fan.feed.stats(), dict(fan.inboxes)
+        figures, counts = fan.feed.stats(), fan.counts()
         return BroadcasterStats(
             **{field.name: getattr(figures, field.name) for field in dataclasses.fields(figures)},
-            subscriptions=sum(inboxes.values()),
-            subscriptions_waiting=len(inboxes) - sum(inboxes.values()),
-            subscriptions_dropped=fan.dropped + sum(inbox.dropped for inbox in inboxes),
+            subscriptions=counts.open,
+            subscriptions_waiting=counts.opening,
+            subscriptions_dropped=counts.dropped,
         )
 
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
@@ -214,8 +208,12 @@ class Broadcaster:
         self.close()
 
     def __repr__(self) -> str:
-        about = repr(self._fan.feed).removeprefix("<Listener ").removesuffix(">")
-        return f"<Broadcaster {about} subscriptions={self.stats().subscriptions}>"
+        feed, stats = self._fan.feed, self.stats()
+        pid = "" if stats.server_pid is None else f" server_pid={stats.server_pid}"
+        return (
+            f"<Broadcaster {feed.state} backend={feed.backend} channels={len(feed.channels)}{pid} "
+            f"subscriptions={stats.subscriptions}>"
+        )
 
     def _require_open(self, *, even_closed: bool = False) -> FanOut:
         """Return this process's; a forked child begins with none of its parent's subscriptions."""

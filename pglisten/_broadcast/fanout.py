@@ -13,16 +13,16 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Collection
+from typing import NamedTuple
 
 import gevent
-from gevent.hub import Waiter
 
 from .._greenlet import Greenlet, let_others_run, spawn
 from .._ownership import Owner, thread_ident
 from .._queues import SubscriptionQueue, wake
 from ..backend import Notification
 from ..errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ListenerClosed
-from .shared_channel import SharedChannel, SubscribeCompletion
+from .shared_channel import Channels, SharedChannel, SubscribeCompletion
 from .upstream import UpstreamListener
 
 __all__ = ["FanOut", "close_all"]
@@ -34,15 +34,28 @@ LAST = 0.2
 """Seconds in which what had come before ``close()`` is handed out: with many subscriptions it takes long."""
 
 
+class Counts(NamedTuple):
+    """The subscriptions of one process."""
+
+    open: int
+    """The server has acknowledged the channels that they began with."""
+    opening: int
+    """It has not yet."""
+    dropped: int
+    """Notifications for which there was no room, of those that are closed as well."""
+
+
 class FanOut:
     """The inboxes of one process, and the greenlet that fills them."""
 
     def __init__(self, feed: UpstreamListener) -> None:
         self.feed = feed
         self.home = Owner()
-        self.inboxes: dict[SubscriptionQueue, bool] = {}
-        """Those that are not released, and whether the server has acknowledged their first channels."""
-        self.dropped = 0
+        self._subscriptions: dict[SubscriptionQueue, Channels] = {}
+        """Those that are not closed, and the channels of each."""
+        self._opening: set[SubscriptionQueue] = set()
+        """Those whose first channels the server has not acknowledged."""
+        self._dropped = 0
         """Notifications that gave way in inboxes that are gone."""
         self._topics: dict[str, SharedChannel] = {}
         self._refused: list[SharedChannel] = []
@@ -52,7 +65,7 @@ class FanOut:
         """When, by the monotonic clock, nothing more is handed out; ``None`` until it is closed."""
         self._since_turn = 0
         """What was put, of a ``PORTION``, since others had their turn."""
-        self._forgotten: deque[SubscriptionQueue] = deque()
+        self._to_close: deque[SubscriptionQueue] = deque()
         self._loop = gevent.get_hub().loop
 
     def start(self) -> None:
@@ -70,9 +83,9 @@ class FanOut:
         """End it; a running event callback has *grace* seconds."""
         if self._ends_at is None:
             self._ends_at = time.monotonic() + LAST
-        for inbox in list(self.inboxes):
+        for inbox in list(self._subscriptions):
             if inbox.wanted is not None:
-                self.release(inbox, _closed())
+                self.close_subscription(inbox, _closed())
         self.feed.close(grace)
         if self._greenlet is not None and self._greenlet is not gevent.getcurrent():
             self._greenlet.join()
@@ -80,86 +93,106 @@ class FanOut:
 
     # Who has which channels
 
-    def join(self, inbox: SubscriptionQueue, channels: Collection[str], timeout: float | None) -> None:
+    def open(self, inbox: SubscriptionQueue, channels: Collection[str], timeout: float | None) -> None:
+        """Begin a subscription with *channels*, by the rules of `subscribe`; if that fails it is closed."""
+        self._subscriptions[inbox] = {}
+        self._opening.add(inbox)
+        try:
+            self.subscribe(inbox, channels, timeout)
+        except BaseException as error:
+            self.close_subscription(inbox, ListenerClosed(f"subscribe() failed: {error}"))
+            raise
+        self._opening.discard(inbox)
+
+    def subscribe(self, inbox: SubscriptionQueue, channels: Collection[str], timeout: float | None) -> None:
         """Give *inbox* what comes on *channels*; wait until the server has acknowledged them all.
 
         If that fails, in whatever way, it has none of them.
         """
-        join = SubscribeCompletion()
+        call, own = SubscribeCompletion(), self._subscriptions[inbox]
         try:
             for channel in channels:
-                self._enter(inbox, channel, join)
-            if join.missing:
-                join.wait(timeout, "LISTEN " + ", ".join(map(repr, channels)))
+                self._add(inbox, own, channel, call)
+            if call.missing:
+                call.wait(timeout, "LISTEN " + ", ".join(map(repr, channels)))
         except BaseException:
             for channel in channels:
-                if inbox.channels.get(channel) is join:
-                    self.leave(inbox, channel)
+                if own.get(channel) is call:
+                    self.unsubscribe(inbox, channel)
             raise
         for channel in channels:
-            if inbox.channels.get(channel) is join:
-                inbox.channels[channel] = None
+            if own.get(channel) is call:
+                own[channel] = None
 
-    def opened(self, inbox: SubscriptionQueue) -> None:
-        """Count *inbox* as open, unless it was released meanwhile."""
-        if inbox in self.inboxes:
-            self.inboxes[inbox] = True
-
-    def _enter(self, inbox: SubscriptionQueue, channel: str, join: SubscribeCompletion) -> None:
-        if channel in inbox.channels:
+    def _add(self, inbox: SubscriptionQueue, own: Channels, channel: str, call: SubscribeCompletion) -> None:
+        if channel in own:
             raise ChannelAlreadyOpen(f"the subscription has channel {channel!r} already")
         topic = self._topics.get(channel)
         if topic is not None and topic.refusal is not None:
-            self._give_up(topic)
+            self._close_refused(topic)
         if topic is None or topic.failed or topic.refusal is not None:
             # Also where a refusal has yet to reach those who waited before: this one asks anew.
             topic = SharedChannel(channel, self._refused)
-            self.feed.claim(channel, topic)
+            self.feed.begin_listen(channel, topic)
             self._topics[channel] = topic
-        topic.inboxes[inbox] = None
-        inbox.channels[channel] = join
-        join.missing += not topic.done
+        own[channel] = call
+        topic.inboxes[inbox] = None if topic.done else call
+        call.missing += not topic.done
 
-    def leave(self, inbox: SubscriptionQueue, channel: str, why: Error | None = None) -> None:
-        """Give *inbox* no more of *channel*; `ChannelNotOpen` if it has it not. What is queued stays.
-
-        *why* is what a call hears that waits for it; ``None``: that it was unlistened.
-        """
-        if channel not in inbox.channels:
+    def unsubscribe(self, inbox: SubscriptionQueue, channel: str) -> None:
+        """Give *inbox* no more of *channel*; `ChannelNotOpen` if it has it not. What is queued stays."""
+        own = self._subscriptions.get(inbox, {})
+        if channel not in own:
             raise ChannelNotOpen(f"the subscription does not have channel {channel!r}")
-        join = inbox.channels.pop(channel)
-        if join is not None:
-            unlistened = f"channel {channel!r} was unlistened while its LISTEN was waiting"
-            join.resolve(why or ChannelNotOpen(unlistened))
+        unlistened = f"channel {channel!r} was unlistened while its LISTEN was waiting"
+        self._remove(inbox, own, channel, ChannelNotOpen(unlistened))
+
+    def _remove(self, inbox: SubscriptionQueue, own: Channels, channel: str, why: Error) -> None:
+        """Take *channel* from *inbox*; a call that waits for it raises *why*."""
+        call = own.pop(channel)
+        if call is not None:
+            call.resolve(why)
         # It may be that for which the broadcaster waits for room.
         inbox.make_room()
         topic = self._topics.get(channel)
-        if topic is not None and topic.inboxes.pop(inbox, topic) is None and not topic.inboxes:
+        if topic is not None and topic.inboxes.pop(inbox, topic) is not topic and not topic.inboxes:
             del self._topics[channel]
             with contextlib.suppress(ListenerClosed):
-                self.feed.give_back(channel)
+                self.feed.begin_unlisten(channel)
 
-    def release(self, inbox: SubscriptionQueue, error: Error) -> None:
-        """End *inbox* with *error*, and give back what it alone had. Idempotent."""
+    def channels_of(self, inbox: SubscriptionQueue) -> frozenset[str]:
+        """Return the channels that *inbox* has, acknowledged or waiting to be."""
+        return frozenset(self._subscriptions.get(inbox, ()))
+
+    def close_subscription(self, inbox: SubscriptionQueue, error: Error) -> None:
+        """End *inbox* with *error*, and unlisten what it alone had. Idempotent."""
         inbox.finish(error)
-        if inbox in self.inboxes:
-            del self.inboxes[inbox]
-            self.dropped += inbox.dropped
-            for channel in list(inbox.channels):
-                self.leave(inbox, channel, inbox.end)
+        own = self._subscriptions.pop(inbox, None)
+        if own is not None:
+            self._opening.discard(inbox)
+            self._dropped += inbox.dropped
+            assert inbox.end is not None
+            for channel in list(own):
+                self._remove(inbox, own, channel, inbox.end)
 
-    def forget(self, inbox: SubscriptionQueue) -> None:
-        """Release *inbox* in the event loop. May be called by any thread and at any moment."""
-        self._forgotten.append(inbox)
+    def close_subscription_later(self, inbox: SubscriptionQueue) -> None:
+        """Close *inbox* in the event loop. May be called by any thread and at any moment."""
+        self._to_close.append(inbox)
         if self.home.forked:
             return
         # Without its loop, which a thread may have ended with, nothing waits or comes any more.
         with contextlib.suppress(ValueError):
-            self._loop.run_callback_threadsafe(self._release_forgotten)
+            self._loop.run_callback_threadsafe(self._close_those_to_close)
 
-    def _release_forgotten(self) -> None:
-        while self._forgotten and not self.home.forked:
-            self.release(self._forgotten.popleft(), ListenerClosed("the subscription was closed"))
+    def _close_those_to_close(self) -> None:
+        while self._to_close and not self.home.forked:
+            self.close_subscription(self._to_close.popleft(), ListenerClosed("the subscription was closed"))
+
+    def counts(self) -> Counts:
+        """Return how many subscriptions there are, and what they dropped."""
+        inboxes, opening = list(self._subscriptions), len(self._opening)
+        dropped = self._dropped + sum(inbox.dropped for inbox in inboxes)
+        return Counts(len(inboxes) - opening, opening, dropped)
 
     # The stream
 
@@ -206,14 +239,12 @@ class FanOut:
             self._let_others_run()
         while inbox in topic.inboxes and not inbox.put(notification):
             if self._ends_at is not None:
-                self.release(inbox, _closed())
+                self.close_subscription(inbox, _closed())
             else:
-                waiter: Waiter[None] = Waiter()
-                inbox.wanted = waiter
-                waiter.get()
+                inbox.wait_for_room()
                 self._check_process()
         if inbox.end is not None:
-            self.release(inbox, inbox.end)
+            self.close_subscription(inbox, inbox.end)
 
     def _wake(self, inboxes: list[SubscriptionQueue]) -> None:
         if inboxes:
@@ -225,20 +256,20 @@ class FanOut:
         self._refused.clear()
         for topic in refused:
             if self._topics.get(topic.channel) is topic:
-                self._give_up(topic)
-        for number, inbox in enumerate(tuple(self.inboxes), 1):
+                self._close_refused(topic)
+        for number, inbox in enumerate(tuple(self._subscriptions), 1):
             inbox.mark_gap()
             if not number % PORTION:
                 self._let_others_run()
 
-    def _give_up(self, topic: SharedChannel) -> None:
+    def _close_refused(self, topic: SharedChannel) -> None:
         del self._topics[topic.channel]
         error = ChannelNotOpen(f"the server refused channel {topic.channel!r} when it was listened to again")
         error.__cause__ = topic.refusal
         inboxes = list(topic.inboxes)
         topic.inboxes.clear()
         for inbox in inboxes:
-            self.release(inbox, error)
+            self.close_subscription(inbox, error)
 
     def _let_others_run(self) -> None:
         let_others_run()
@@ -255,8 +286,8 @@ class FanOut:
         self._ends_at = 0.0
         if not self.feed.closed:
             spawn("pglisten-broadcaster-closer", self.feed.close, 0)
-        for inbox in list(self.inboxes):
-            self.release(inbox, _closed())
+        for inbox in list(self._subscriptions):
+            self.close_subscription(inbox, _closed())
 
 
 _started: weakref.WeakSet[FanOut] = weakref.WeakSet()

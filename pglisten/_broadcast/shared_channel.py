@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from .._completion import Completion
 from .._queues import SubscriptionQueue
 
-__all__ = ["SharedChannel", "SubscribeCompletion"]
+__all__ = ["Channels", "SharedChannel", "SubscribeCompletion"]
 
 
 class SubscribeCompletion(Completion):
@@ -25,6 +27,10 @@ class SubscribeCompletion(Completion):
             self.resolve(error)
 
 
+Channels: TypeAlias = dict[str, SubscribeCompletion | None]
+"""A subscription's channels; until the call that adds one has returned, with that call."""
+
+
 class SharedChannel(Completion):
     """A channel that somebody has; in the listener's channel table, who waits for it."""
 
@@ -34,7 +40,8 @@ class SharedChannel(Completion):
         super().__init__()
         self._refused = refused
         self.channel = channel
-        self.inboxes: dict[SubscriptionQueue, None] = {}
+        self.inboxes: dict[SubscriptionQueue, SubscribeCompletion | None] = {}
+        """Those that have it; until it is acknowledged, with the call that waits for that."""
         self.refusal: Exception | None = None
         """Why the server has it no more, though it had acknowledged it."""
 
@@ -46,6 +53,7 @@ class SharedChannel(Completion):
                 self._refused.append(self)
             return
         super().resolve(error)
-        for inbox in self.inboxes:
-            if join := inbox.channels.get(self.channel):
-                join.answered(error)
+        for inbox, call in self.inboxes.items():
+            if call is not None:
+                self.inboxes[inbox] = None
+                call.answered(error)

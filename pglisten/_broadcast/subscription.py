@@ -83,18 +83,18 @@ class Subscription:
         check_channel(channel)
         timeout = check_timeout(timeout)
         check_may_wait()
-        self._open().join(self._inbox, (channel,), timeout)
+        self._open().subscribe(self._inbox, (channel,), timeout)
 
     def unlisten(self, channel: str) -> None:
         """Drop *channel*; `ChannelNotOpen` if it has it not. What is queued still comes. Never waits."""
         check_channel(channel)
         check_uninterrupted()
-        self._open().leave(self._inbox, channel)
+        self._open().unsubscribe(self._inbox, channel)
 
     @property
     def channels(self) -> frozenset[str]:
         """The channels that it has, acknowledged or waiting to be."""
-        return frozenset(self._inbox.channels)
+        return self._fan.channels_of(self._inbox)
 
     @property
     def dropped(self) -> int:
@@ -115,9 +115,9 @@ class Subscription:
             return
         self._fan.home.check_thread()
         if interrupts():
-            self._fan.forget(self._inbox)
+            self._fan.close_subscription_later(self._inbox)
         else:
-            self._fan.release(self._inbox, ListenerClosed("the subscription was closed"))
+            self._fan.close_subscription(self._inbox, ListenerClosed("the subscription was closed"))
 
     def __enter__(self) -> Subscription:
         return self
@@ -129,7 +129,7 @@ class Subscription:
 
     def __del__(self) -> None:
         if self._inbox.end is None:
-            self._fan.forget(self._inbox)
+            self._fan.close_subscription_later(self._inbox)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"

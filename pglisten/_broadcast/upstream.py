@@ -25,17 +25,22 @@ class UpstreamListener(Listener):
         """Begin to connect; nothing if that has begun."""
         self._require_open().start()
 
+    @property
+    def state(self) -> str:
+        """What its ``repr`` calls its state."""
+        return "forked" if self._supervisor.owner.forked and not self.closed else self._supervisor.state.value
+
     def wait_attempted(self, timeout: float | None) -> None:
         """Wait, *timeout* seconds at most, until a first attempt to connect has succeeded or failed."""
         self._require_open().attempted.wait(timeout)
 
-    def claim(self, channel: str, completion: Completable) -> None:
+    def begin_listen(self, channel: str, completion: Completable) -> None:
         """Add *channel*; *completion* is resolved when the server has acknowledged it. Never waits."""
         supervisor = self._require_open()
         supervisor.channels.listen(channel, completion)
         supervisor.channels_changed()
 
-    def give_back(self, channel: str) -> None:
+    def begin_unlisten(self, channel: str) -> None:
         """Remove *channel*. Never waits."""
         supervisor = self._require_open()
         # The server may have refused it meanwhile.
