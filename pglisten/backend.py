@@ -28,7 +28,9 @@ from itertools import repeat
 from typing import ClassVar, NamedTuple, cast
 
 from ._conninfo import ConnInfo
+from ._deadline import Deadline, DeadlinePassed
 from ._descriptors import OwnedDescriptor, wait_ready
+from ._greenlet import let_others_run
 from ._threads import Computed, in_thread
 
 __all__ = [
@@ -36,10 +38,13 @@ __all__ = [
     "Backend",
     "Computed",
     "ConnInfo",
+    "Deadline",
+    "DeadlinePassed",
     "Notification",
     "OwnedDescriptor",
     "Session",
     "in_thread",
+    "let_others_run",
     "make_notifications",
     "server_text",
     "wait_ready",

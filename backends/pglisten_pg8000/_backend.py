@@ -5,14 +5,13 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import ClassVar
 
-from pglisten.backend import Backend, ConnInfo
+from pglisten.backend import Backend, ConnInfo, Deadline, DeadlinePassed
 from pglisten.errors import ConfigurationError, ConnectionFailed, without_frames
 
 from . import _tls
 from ._failure import StartupFailed
 from ._session import Pg8000Session
 from ._startup import Established, establish
-from ._transport import Deadline, DeadlinePassed
 
 __all__ = ["Pg8000Backend"]
 

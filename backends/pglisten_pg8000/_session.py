@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
-import gevent
-
-from pglisten.backend import Notification, Session
+from pglisten.backend import Deadline, DeadlinePassed, Notification, Session, let_others_run
 from pglisten.errors import ConnectionLost, copy_for_raise
 
 from ._failure import Forked
 from ._rows import Rows
 from ._startup import Established
-from ._transport import YIELD, Deadline, DeadlinePassed
 from ._wire import TERMINATE, State, WireProtocol
 
 __all__ = ["Pg8000Session"]
@@ -127,7 +124,7 @@ class Pg8000Session(Session):
                 looked_again = True
             without_a_turn += received
             if without_a_turn >= BUDGET or looked_again:
-                gevent.sleep(YIELD)
+                let_others_run()
                 without_a_turn = 0
             elif not received and not sent:
                 self._wait(deadline, writable=bool(unsent))

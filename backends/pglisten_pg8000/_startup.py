@@ -7,16 +7,14 @@ import ssl
 from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
-import gevent
-
-from pglisten.backend import Computed, ConnInfo, in_thread
+from pglisten.backend import Computed, ConnInfo, Deadline, DeadlinePassed, in_thread, let_others_run
 
 from . import _tls
 from ._certificate_names import mismatch
 from ._driver import LogIn
 from ._failure import StartupFailed, system_errors
 from ._tls import Encryption
-from ._transport import YIELD, Deadline, DeadlinePassed, Transport
+from ._transport import Transport
 
 __all__ = ["Established", "establish"]
 
@@ -218,7 +216,7 @@ class _Stream:
                 # One chunk makes a common start-up. A longer one is not to hold up the hub.
                 if self._left < _MAX_STARTUP - self._chunk:
                     with self._waiting():
-                        gevent.sleep(YIELD)
+                        let_others_run()
                 return data
             if data is not None:
                 raise StartupFailed("server closed the connection unexpectedly")
@@ -266,6 +264,7 @@ def _in_thread(function: Callable[[], T], deadline: Deadline) -> Computed[T]:
     For what holds up the hub by the milliseconds: reading certificates, and hashing a password as
     often as the server demands, which may be for seconds.
     """
+    deadline.check()
     done = in_thread(function, deadline.remaining())
     if done is None:
         raise DeadlinePassed

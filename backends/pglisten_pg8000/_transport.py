@@ -12,19 +12,14 @@ import errno
 import os
 import socket as numbers  # monkey-patching may have put gevent's classes into it: constants only
 import ssl
-import time
 
 from gevent import socket
 
-from pglisten.backend import ConnInfo, OwnedDescriptor, wait_ready
+from pglisten.backend import ConnInfo, Deadline, DeadlinePassed, OwnedDescriptor, wait_ready
 
 from ._failure import Forked, StartupFailed, system_errors
 
-__all__ = ["YIELD", "Deadline", "DeadlinePassed", "Transport"]
-
-YIELD = 1e-9
-"""Seconds to sleep so that timers and other descriptors get their turn. ``sleep(0)`` is no such thing:
-gevent runs up to fifty of those in a row (``CALLBACK_CHECK_COUNT``) before it looks at the clock."""
+__all__ = ["Transport"]
 
 _open: dict[socket.socket, int] = {}
 """Sockets in use, and the process of each. A socket that is collected closes its number, which may lead
@@ -37,33 +32,6 @@ def _detach_copies() -> None:
     for sock, owner in _open.items():
         if owner != os.getpid():
             sock.detach()
-
-
-class DeadlinePassed(Exception):
-    """The time for an operation is over. Not a `TimeoutError`: TCP_USER_TIMEOUT raises that, too."""
-
-
-class Deadline:
-    """The end of an operation that waits several times."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self.timeout = timeout
-        """Seconds for the whole operation; ``None``: no limit."""
-        self._end = None if timeout is None else time.monotonic() + timeout
-
-    @property
-    def passed(self) -> bool:
-        """Whether the time is over."""
-        return self._end is not None and time.monotonic() >= self._end
-
-    def remaining(self) -> float | None:
-        """Return the seconds left, ``None`` for no limit; raise `DeadlinePassed` when there are none."""
-        if self._end is None:
-            return None
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise DeadlinePassed
-        return left
 
 
 class Transport:
@@ -184,6 +152,7 @@ class Transport:
 
         In a forked child's copy of the greenlet, `Forked`. Whatever else it raises is the caller's own.
         """
+        deadline.check()
         ready = wait_ready(self.fileno(), deadline.remaining(), readable=readable, writable=writable)
         if self.forked:
             self.divert()

@@ -11,13 +11,13 @@ from typing import ClassVar
 import psycopg2
 from psycopg2.extensions import connection, libpq_version, make_dsn, parse_dsn
 
-from pglisten.backend import Backend, ConnInfo
+from pglisten.backend import Backend, ConnInfo, Deadline, DeadlinePassed
 from pglisten.errors import ConfigurationError, ConnectionFailed
 
 from ._libpq import LibpqAccess
 from ._reasons import why
 from ._session import Psycopg2Session
-from ._wait import DeadlinePassed, Forked, deadline_in, let_go, wait
+from ._wait import Forked, let_go, wait
 
 __all__ = ["Psycopg2Backend"]
 
@@ -99,7 +99,7 @@ class Psycopg2Backend(Backend):
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> Psycopg2Session:
         place = conninfo.description
         try:
-            session = _establish(conninfo, deadline_in(timeout))
+            session = _establish(conninfo, Deadline(timeout))
         except DeadlinePassed:
             raise ConnectionFailed(f"{place}: no answer within {timeout:g} s") from None
         except Forked as error:
@@ -132,7 +132,7 @@ class _Connection(connection):
         return f"<psycopg2 connection at {id(self):#x}, closed: {self.closed}>"
 
 
-def _establish(conninfo: ConnInfo, deadline: float | None) -> Psycopg2Session | psycopg2.Error | OSError:
+def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | psycopg2.Error | OSError:
     """Return the session, or the error instead of one.
 
     An error of these classes that is raised was thrown in from outside, while this waited.

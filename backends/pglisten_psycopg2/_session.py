@@ -17,12 +17,20 @@ from psycopg2.extensions import (
     register_type,
 )
 
-from pglisten.backend import MAX_RESULT, Notification, OwnedDescriptor, Session, make_notifications
+from pglisten.backend import (
+    MAX_RESULT,
+    Deadline,
+    DeadlinePassed,
+    Notification,
+    OwnedDescriptor,
+    Session,
+    make_notifications,
+)
 from pglisten.errors import ConnectionLost, ServerError, copy_for_raise
 
 from ._libpq import LibpqAccess
 from ._reasons import ServerMessage, why
-from ._wait import DeadlinePassed, deadline_in, let_go, poll, wait
+from ._wait import let_go, poll, wait
 
 __all__ = ["Psycopg2Session"]
 
@@ -91,7 +99,7 @@ class Psycopg2Session(Session):
         if self._lost is not None:
             raise copy_for_raise(self._lost)
         conn = self._connection
-        deadline = deadline_in(timeout)
+        deadline = Deadline(timeout)
         # Referred to until the very end: if psycopg2 misses the cursor, it blocks until the reply is there.
         cursor = conn.cursor()
         # Whatever the application has registered for text, and whatever the server calls text.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
 
-from pglisten.backend import OwnedDescriptor, server_text, wait_ready
+from pglisten.backend import Deadline, DeadlinePassed, OwnedDescriptor, server_text, wait_ready
 
-__all__ = ["DeadlinePassed", "Forked", "deadline_in", "let_go", "make_green", "poll", "wait"]
+__all__ = ["Forked", "let_go", "make_green", "poll", "wait"]
+
+NEVER = Deadline(None)
+"""For connections of the application's, which have no timeouts."""
 
 _let_go: list[connection] = []
 """Connections that are never finished: see `let_go`."""
@@ -20,20 +22,11 @@ OVERTIME = 5.0
 It should do for all that a socket's buffer holds, should the hub have been held up."""
 
 
-class DeadlinePassed(Exception):
-    """The time for an operation is over, and the connection is in the middle of it."""
-
-
 class Forked(Exception):
     """This is a forked child's copy of what was waiting: the answer is its parent's."""
 
     def __init__(self) -> None:
         super().__init__("this process was forked: the connection is its parent's")
-
-
-def deadline_in(timeout: float | None) -> float | None:
-    """Return the moment, on the monotonic clock, *timeout* seconds from now; ``None`` for never."""
-    return None if timeout is None else time.monotonic() + timeout
 
 
 def poll(conn: connection) -> int:
@@ -48,15 +41,13 @@ def poll(conn: connection) -> int:
         raise psycopg2.OperationalError(server_text(error.object)) from None
 
 
-def wait(
-    conn: connection, deadline: float | None = None, *, owner: int | None = None
-) -> psycopg2.Error | None:
+def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = None) -> psycopg2.Error | None:
     """Drive *conn* until what it was asked to do, connecting or a query, is done.
 
     Returns psycopg2's error if that was the end, and raises none: what is raised may be of that class and
-    thrown in from outside. *deadline* is a moment on the monotonic clock, after which it raises
-    `DeadlinePassed`. Where *owner* is the process's id, a forked child's copy of the waiting greenlet
-    diverts the descriptor and raises `Forked`: it would read what is its parent's.
+    thrown in from outside. After *deadline* it raises `DeadlinePassed`. Where *owner* is the process's id, a
+    forked child's copy of the waiting greenlet diverts the descriptor and raises `Forked`: it would read what
+    is its parent's.
     """
     late = False
     while True:
@@ -69,16 +60,15 @@ def wait(
         if state not in {POLL_READ, POLL_WRITE}:
             return psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
         # The second is for who never stops talking: readable at once, the wait below never times out.
-        if late or (deadline is not None and time.monotonic() > deadline + OVERTIME):
+        if late or deadline.overrun() > OVERTIME:
             raise DeadlinePassed
-        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         # The descriptor is asked for each time: while connecting, libpq makes a new socket for each try.
         # With something to write, wait for either: a server that is itself stuck, sending to us, takes
         # nothing more until we read (PostgreSQL docs, PQflush).
         descriptor = None if owner is None else OwnedDescriptor(conn.fileno())
         try:
             # If late, look once more: after the hub was held up, the answer may be there all the same.
-            late = not wait_ready(conn.fileno(), remaining, writable=state == POLL_WRITE)
+            late = not wait_ready(conn.fileno(), deadline.remaining(), writable=state == POLL_WRITE)
         finally:
             forked = descriptor is not None and os.getpid() != owner
             if forked and descriptor is not None:

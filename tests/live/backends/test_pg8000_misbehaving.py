@@ -13,12 +13,12 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from pglisten._conninfo import ConnInfo
+from pglisten.backend import ConnInfo, Deadline, DeadlinePassed
 from pglisten.errors import ConfigurationError, ConnectionFailed
 from pglisten_pg8000 import Pg8000Backend
 from pglisten_pg8000._failure import StartupFailed
 from pglisten_pg8000._startup import _in_thread, _log_in, _Stream
-from pglisten_pg8000._transport import Deadline, DeadlinePassed, Transport
+from pglisten_pg8000._transport import Transport
 from support.fixtures.pg8000_sessions import (
     WELCOME,
     authentication,

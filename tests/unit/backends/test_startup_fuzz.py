@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pglisten.backend import ConnInfo
+from pglisten.backend import ConnInfo, Deadline
 from pglisten_pg8000._failure import StartupFailed
 from pglisten_pg8000._startup import _MAX_STARTUP, _log_in, _Stream
-from pglisten_pg8000._transport import Deadline
 from support.servers.fuzz import REPLIES, STARTUP, pieces, seeds, spoilt
 from support.servers.wrong_server import (
     KEY,
