@@ -116,11 +116,6 @@ class WireProtocol:
         """The last thing the server said that would explain the end of the session."""
         self._ended: ConnectionLost | None = None
 
-    @property
-    def buffered(self) -> int:
-        """How many bytes are held of messages that are not complete."""
-        return len(self._partial)
-
     def query(self, sql: str, rows: Rows | None = None) -> bytes:
         """Return the message that runs *sql*; the reply is awaited from now on, and its *rows* collected."""
         assert self.state is State.IDLE, self.state

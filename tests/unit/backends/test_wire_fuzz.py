@@ -125,7 +125,7 @@ def read(parts: list[bytes], *, wanted: bool) -> Seen:
     try:
         for part in parts:
             wire.feed(part)
-            assert wire.buffered <= CHUNK + max(1 + MAX_NOTIFICATION, MAX_RESULT if wanted else 0)
+            assert len(wire._partial) <= CHUNK + max(1 + MAX_NOTIFICATION, MAX_RESULT if wanted else 0)
     except ConnectionLost as exc:
         seen.ended = VIOLATION if exc.sqlstate is None else exc.sqlstate
     seen.notifications = [(*each,) for each in wire.take()]
