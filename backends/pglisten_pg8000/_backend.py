@@ -28,10 +28,10 @@ _SUPPORTED = frozenset(
 # fmt: on
 """libpq's keywords with the meaning that they have there. What is not here is refused, not ignored."""
 
-_NOT_OURS = frozenset({"service", "passfile", "target_session_attrs", "load_balance_hosts"})
+_HANDLED_BY_CORE = frozenset({"service", "passfile", "target_session_attrs", "load_balance_hosts"})
 """What the core has seen to: see `ConnInfo.values`."""
 
-_HARMLESS = {
+_WITHOUT_EFFECT = {
     "sslcompression": {"0"},
     "sslcertmode": {"disable", "allow"},
     "gssencmode": {"disable", "prefer"},
@@ -54,7 +54,7 @@ class Pg8000Backend(Backend):
     def check(self, conninfo: ConnInfo) -> None:
         """Raise `ConfigurationError` for a setting that this backend could only ignore."""
         for keyword, value in conninfo.values().items():
-            known = keyword in _SUPPORTED | _NOT_OURS or value in _HARMLESS.get(keyword, ())
+            known = keyword in _SUPPORTED | _HANDLED_BY_CORE or value in _WITHOUT_EFFECT.get(keyword, ())
             if value and not known:
                 raise ConfigurationError(
                     f"{keyword}={value} is not possible with backend pg8000: "

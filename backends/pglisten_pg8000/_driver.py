@@ -13,7 +13,7 @@ from pglisten.backend import ConnInfo
 
 from ._error import read_error
 from ._failure import StartupFailed
-from ._scram import Exchange
+from ._scram import ScramClient
 
 T = TypeVar("T")
 
@@ -71,11 +71,11 @@ __all__ = ["LogIn", "Stream"]
 _OK, _CLEARTEXT, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
 """Kinds of authentication request (PostgreSQL docs, 55.8)."""
 
-_OTHER_METHODS = {2: "Kerberos V5", 6: "SCM credential", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
+_UNSUPPORTED_METHODS = {2: "Kerberos V5", 6: "SCM credential", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
 
 _PASSWORD = b"p"
 
-_LONGEST_REQUEST = 2000
+_MAX_REQUEST = 2000
 """Longest body of an authentication request, in bytes; libpq takes no longer one either (PQconnectPoll).
 It is parsed by others' code, some of which takes time by the square of the length."""
 
@@ -94,10 +94,10 @@ class LogIn(CoreConnection):
         """Process id of the server process."""
         self._conninfo = conninfo
         self._stream = stream
-        self._scram: Exchange | None = None
-        self._asked = False
+        self._scram: ScramClient | None = None
+        self._authentication_requested = False
         """Whether the server has said anything of authentication."""
-        self._let_in = False
+        self._authenticated = False
         """Whether it has said that there was enough of it."""
         startup = {"client_encoding": "UTF8"}
         if conninfo["options"]:
@@ -123,7 +123,9 @@ class LogIn(CoreConnection):
     def handle_ERROR_RESPONSE(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         del context
         error = read_error(data)
-        raise StartupFailed(error.message, sqlstate=error.sqlstate, encryption=not self._asked)
+        raise StartupFailed(
+            error.message, sqlstate=error.sqlstate, encryption=not self._authentication_requested
+        )
 
     def handle_PARAMETER_STATUS(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         """Take no notice: pg8000 would decode by whatever the server calls its encoding, "punycode" too."""
@@ -140,21 +142,21 @@ class LogIn(CoreConnection):
     def handle_READY_FOR_QUERY(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         del context
         # Else whoever is at the other end could leave out what channel_binding=require demands of it.
-        if not self._let_in:
+        if not self._authenticated:
             raise StartupFailed("the server broke the protocol: it was ready without any authentication")
         if data not in (b"I", b"T", b"E"):
             raise StartupFailed("the server broke the protocol with a malformed ReadyForQuery")
 
     def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's
-        self._asked = True
+        self._authentication_requested = True
         kind = int.from_bytes(data[:4], "big")
-        if not 4 <= len(data) <= (4 if kind == _OK else _LONGEST_REQUEST):
+        if not 4 <= len(data) <= (4 if kind == _OK else _MAX_REQUEST):
             raise StartupFailed("the server broke the protocol with a malformed request for authentication")
-        if self._let_in:
+        if self._authenticated:
             raise StartupFailed("the server broke the protocol: it asked for authentication once more")
         if kind == _OK:
             self._check_done()
-            self._let_in = True
+            self._authenticated = True
         elif kind in (_CLEARTEXT, _MD5):
             if self._conninfo["channel_binding"] == "require":
                 raise StartupFailed("channel_binding=require, and the server wants the password without it")
@@ -163,7 +165,7 @@ class LogIn(CoreConnection):
         elif kind in (_SASL, _SASL_CONTINUE, _SASL_FINAL):
             self._sasl(kind, data[4:])
         else:
-            method = _OTHER_METHODS.get(kind, f"an unknown method ({kind})")
+            method = _UNSUPPORTED_METHODS.get(kind, f"an unknown method ({kind})")
             raise StartupFailed(f"the server wants authentication by {method}, which pg8000 cannot do")
 
     def _password(self) -> str:
@@ -178,22 +180,22 @@ class LogIn(CoreConnection):
             if scram is not None:
                 raise StartupFailed("the server broke the protocol: it began a second SASL exchange")
             self._password()  # without one, fail before anything is sent
-            self._scram = scram = Exchange(
+            self._scram = scram = ScramClient(
                 [name.decode("ascii", "replace") for name in data.split(b"\0") if name],
                 channel_binding=self._conninfo["channel_binding"],
                 certificate=self._stream.certificate(),
             )
-            first = scram.first()
-            self._answer(scram.mechanism.encode() + b"\0" + len(first).to_bytes(4, "big") + first)
+            first = scram.client_first()
+            self._send_answer(scram.mechanism.encode() + b"\0" + len(first).to_bytes(4, "big") + first)
         elif scram is None:
             raise StartupFailed("the server broke the protocol: it continued a SASL exchange that none began")
         elif kind == _SASL_CONTINUE:
-            scram.read_challenge(data)
-            self._answer(self._stream.compute(lambda: scram.final(self._password())))
+            scram.read_server_first(data)
+            self._send_answer(self._stream.compute(lambda: scram.client_final(self._password())))
         else:
-            scram.read_outcome(data)
+            scram.read_server_final(data)
 
-    def _answer(self, data: bytes) -> None:
+    def _send_answer(self, data: bytes) -> None:
         self._send_message(_PASSWORD, data)
         self._stream.flush()
 

@@ -23,7 +23,7 @@ class Rows:
     def __init__(self) -> None:
         self._columns: int | None = None
         """Of the statement whose rows are coming; ``None`` between two statements."""
-        self._taken: list[tuple[str | None, ...]] = []
+        self._rows: list[tuple[str | None, ...]] = []
         self._size = 0
 
     def describe(self, body: bytes) -> None:
@@ -31,7 +31,7 @@ class Rows:
         if len(body) < 2:
             raise BadRows("a malformed RowDescription")
         self._columns = int.from_bytes(body[:2], "big")
-        self._taken, self._size = [], 0
+        self._rows, self._size = [], 0
 
     def admit(self, body: int) -> None:
         """Refuse a row for its length in bytes, before it is awaited; it may be asked more than once."""
@@ -56,14 +56,14 @@ class Rows:
         if at != len(body) or len(values) != self._columns:
             raise BadRows("a malformed row")
         self._size += _HEADER + len(body)
-        self._taken.append(tuple(values))
+        self._rows.append(tuple(values))
 
     def complete(self) -> None:
         """End a statement; one that had no RowDescription returned nothing."""
         if self._columns is None:
-            self._taken = []
+            self._rows = []
         self._columns = None
 
-    def take(self) -> list[tuple[str | None, ...]]:
+    def result(self) -> list[tuple[str | None, ...]]:
         """Return the rows of the statement that was completed last."""
-        return self._taken
+        return self._rows

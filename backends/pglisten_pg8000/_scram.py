@@ -17,7 +17,7 @@ from asn1crypto import x509  # type: ignore[import-untyped]
 from ._failure import StartupFailed
 from ._saslprep import prepare
 
-__all__ = ["MAX_ITERATIONS", "Exchange"]
+__all__ = ["MAX_ITERATIONS", "ScramClient"]
 
 MAX_ITERATIONS = 10_000_000
 """How often the server may have the password hashed: seconds of one core, 2,400 times PostgreSQL's default.
@@ -30,10 +30,10 @@ _NONCE_SIZE = 18
 """Bytes of the client's nonce, before base64 (``SCRAM_RAW_NONCE_LEN`` in PostgreSQL)."""
 
 
-class Exchange:
-    """The client's side of one exchange: `first`, `read_challenge`, `final`, `read_outcome`, in this order.
+class ScramClient:
+    """The client's side of one exchange. Its methods stand for the messages of RFC 5802, 3, in this order.
 
-    All but `final` may raise `StartupFailed`. The password is not kept, so that no traceback shows it.
+    All but `client_final` may raise `StartupFailed`. The password is not kept, so that no traceback shows it.
     """
 
     def __init__(self, offered: list[str], *, channel_binding: str, certificate: bytes | None) -> None:
@@ -62,11 +62,11 @@ class Exchange:
         """Whether the exchange is bound to the TLS channel."""
         return self.mechanism == _BOUND
 
-    def first(self) -> bytes:
+    def client_first(self) -> bytes:
         """Return the client's first message."""
         return self._header + self._first_bare
 
-    def read_challenge(self, message: bytes) -> None:
+    def read_server_first(self, message: bytes) -> None:
         """Take the server's first message; what comes after the iterations is ignored (RFC 5802, 5.1)."""
         nonce, salt, iterations = _attributes(message, b"r", b"s", b"i")
         if self._challenge or not nonce.startswith(self._nonce):
@@ -79,7 +79,7 @@ class Exchange:
         self._challenge, self._combined_nonce, self._salt = message, nonce, _decode(salt)
         self._iterations = int(iterations)
 
-    def final(self, password: str) -> bytes:
+    def client_final(self, password: str) -> bytes:
         """Return the client's last message. It hashes for up to seconds: call it in a thread."""
         salted = hashlib.pbkdf2_hmac("sha256", prepare(password), self._salt, self._iterations)
         unproven = b"c=%b,r=%b" % (base64.b64encode(self._header + self._binding), self._combined_nonce)
@@ -90,7 +90,7 @@ class Exchange:
         self._signature = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), text, "sha256")
         return unproven + b",p=" + base64.b64encode(proof)
 
-    def read_outcome(self, message: bytes) -> None:
+    def read_server_final(self, message: bytes) -> None:
         """Take the server's last message, in which it proves that it knows the password."""
         if message.startswith(b"e="):
             raise StartupFailed(

@@ -1,4 +1,4 @@
-"""One established session: moves bytes between the transport and the wire, and waits where it must."""
+"""One established session: moves bytes between the transport and the protocol, and waits where it must."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUDGET = 32768
 """How much is parsed before others get their turn, in bytes: about 430 short notifications, half a
 millisecond. TLS hands out a record of up to 16 kB at a time, so a call may take several."""
 
-OVERTIME = 8 << 20
+GRACE_BYTES = 8 << 20
 """How much is received after the deadline in search of an answer, in bytes: more than a socket's buffer holds
 (``net.ipv4.tcp_rmem``, 6 MiB at the most by default)."""
 
@@ -32,13 +32,13 @@ class Pg8000Session(Session):
     def __init__(self, established: Established) -> None:
         self.pid = established.pid
         self._transport = established.transport
-        self._wire = WireProtocol()
+        self._protocol = WireProtocol()
         self._lost: ConnectionLost | None = None
         """Why the session is useless, once it is. The first cause stays."""
         self._feed(established.rest)
 
     def __repr__(self) -> str:
-        state = "lost" if self._lost else self._wire.state.value
+        state = "lost" if self._lost else self._protocol.state.value
         return f"<Pg8000Session {state} server_pid={self.pid} fileno={self.fileno()}>"
 
     def fileno(self) -> int:
@@ -53,20 +53,22 @@ class Pg8000Session(Session):
         """Run a query and return its last statement's rows; see `pglisten.backend.Session.fetch`."""
         rows = Rows()
         self._run(sql, timeout, rows)
-        return rows.take()
+        return rows.result()
 
     def _run(self, sql: str, timeout: float | None, rows: Rows | None = None) -> None:
-        if self._lost is None and self._wire.state is not State.IDLE:
-            self._lose(ConnectionLost("a query was interrupted: its reply would be taken for the next one's"))
+        if self._lost is None and self._protocol.state is not State.IDLE:
+            self._mark_lost(
+                ConnectionLost("a query was interrupted: its reply would be taken for the next one's")
+            )
         if self._lost is None:
             self._receive()  # What comes before the question is no answer to it.
         self._raise_if_lost()
         try:
-            self._converse(self._wire.query(sql, rows), Deadline(timeout))
+            self._exchange(self._protocol.query(sql, rows), Deadline(timeout))
         except DeadlinePassed:
-            self._lose(ConnectionLost(f"the server did not answer a query within {timeout:g} s"))
+            self._mark_lost(ConnectionLost(f"the server did not answer a query within {timeout:g} s"))
         self._raise_if_lost()
-        if refusal := self._wire.take_refusal():
+        if refusal := self._protocol.take_refusal():
             raise refusal
 
     def receive(self) -> list[Notification]:
@@ -76,10 +78,10 @@ class Pg8000Session(Session):
         that, since TLS hands out whole records, and so the descriptor is readable. To go on until there is
         one would hold up the hub for as long as the server finds something else to say.
         """
-        wire = self._wire
-        if not wire.notified and self._lost is None:
+        protocol = self._protocol
+        if not protocol.notifications and self._lost is None:
             self._receive()
-        arrived = wire.take()
+        arrived = protocol.take_notifications()
         if not arrived:
             self._raise_if_lost()
         return arrived
@@ -88,18 +90,18 @@ class Pg8000Session(Session):
         """Say goodbye if the server may be listening, without waiting, and close the descriptor."""
         if self._transport.forked:
             self.abandon()
-        if self._lost is None and self._wire.state is State.IDLE:
+        if self._lost is None and self._protocol.state is State.IDLE:
             with contextlib.suppress(OSError):  # it is gone, then, and knows
                 self._transport.send(memoryview(TERMINATE))
-        self._lose(ConnectionLost("the session is closed"))
+        self._mark_lost(ConnectionLost("the session is closed"))
         self._transport.close()
 
     def abandon(self) -> None:
         """Let the descriptor lead to nowhere and send nothing, not even TLS's close_notify."""
-        self._lose(ConnectionLost("the session is its parent process's"))
+        self._mark_lost(ConnectionLost("the session is its parent process's"))
         self._transport.divert()
 
-    def _converse(self, query: bytes, deadline: Deadline) -> None:
+    def _exchange(self, query: bytes, deadline: Deadline) -> None:
         """Send *query* and receive until its reply is complete or the session is lost.
 
         Receiving goes on while sending: a server that is busy sending us notifications reads nothing
@@ -107,8 +109,8 @@ class Pg8000Session(Session):
         session that the server has ended holds the reason, which an attempt to send could destroy.
         """
         unsent = memoryview(query)
-        overtime, looked_again, without_a_turn = 0, False, 0
-        while self._lost is None and (unsent or self._wire.state is State.BUSY):
+        after_deadline, looked_once_more, since_last_turn = 0, False, 0
+        while self._lost is None and (unsent or self._protocol.state is State.BUSY):
             received = self._receive()
             sent = 0
             if unsent and self._lost is None:
@@ -118,17 +120,17 @@ class Pg8000Session(Session):
                 # After the hub was held up the time is over and the answer there at once, perhaps behind
                 # all that the socket's buffer holds: look through that before giving up. Others have had
                 # a turn by then, also where there was no time at all.
-                overtime += received
-                if overtime > OVERTIME or (looked_again and not received):
+                after_deadline += received
+                if after_deadline > GRACE_BYTES or (looked_once_more and not received):
                     raise DeadlinePassed
-                looked_again = True
-            without_a_turn += received
-            if without_a_turn >= BUDGET or looked_again:
+                looked_once_more = True
+            since_last_turn += received
+            if since_last_turn >= BUDGET or looked_once_more:
                 let_others_run()
-                without_a_turn = 0
+                since_last_turn = 0
             elif not received and not sent:
                 self._wait(deadline, writable=bool(unsent))
-                without_a_turn = 0
+                since_last_turn = 0
 
     def _wait(self, deadline: Deadline, *, writable: bool) -> None:
         try:
@@ -136,21 +138,21 @@ class Pg8000Session(Session):
         except DeadlinePassed:
             pass  # Judged when what may have arrived meanwhile was received.
         except Forked as exc:
-            self._lose(ConnectionLost(str(exc)))
+            self._mark_lost(ConnectionLost(str(exc)))
 
     def _receive(self) -> int:
-        """Feed what has arrived to the wire, until nothing is left or `BUDGET` is spent; return how much."""
+        """Feed what has arrived until nothing is left or `BUDGET` is spent; return how many bytes."""
         received = 0
         while received < BUDGET and self._lost is None:
             try:
                 data = self._transport.receive(CHUNK)
             except OSError as exc:
-                self._lose(self._wire.end(_why(exc)), exc)
+                self._mark_lost(self._protocol.end(_explain(exc)), exc)
                 break
             if data is None:
                 break
             if not data:
-                self._lose(self._wire.end())
+                self._mark_lost(self._protocol.end())
                 break
             self._feed(data)
             received += len(data)
@@ -166,16 +168,16 @@ class Pg8000Session(Session):
         except OSError as exc:
             # What the server said before it hung up may still be on its way through our buffers.
             self._receive()
-            self._lose(self._wire.end(_why(exc)), exc)
+            self._mark_lost(self._protocol.end(_explain(exc)), exc)
             return 0
 
     def _feed(self, data: bytes) -> None:
         try:
-            self._wire.feed(data)
+            self._protocol.feed(data)
         except ConnectionLost as exc:
-            self._lose(exc)
+            self._mark_lost(exc)
 
-    def _lose(self, error: ConnectionLost, cause: OSError | None = None) -> None:
+    def _mark_lost(self, error: ConnectionLost, cause: OSError | None = None) -> None:
         if self._lost is None:
             if cause is not None:
                 # Without its frames, which would live as long as the session does.
@@ -187,5 +189,5 @@ class Pg8000Session(Session):
             raise copy_for_raise(self._lost)
 
 
-def _why(exc: OSError) -> str:
+def _explain(exc: OSError) -> str:
     return f"connection to the server broke: {exc.strerror or exc}"

@@ -59,7 +59,7 @@ def establish(conninfo: ConnInfo, deadline: Deadline) -> Established:
 
 
 def _attempt(conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> Established:
-    transport = Transport.dial(conninfo, deadline)
+    transport = Transport.connect(conninfo, deadline)
     try:
         if encryption is not Encryption.NONE:
             _encrypt(transport, conninfo, encryption, deadline)
@@ -170,9 +170,9 @@ class _Stream:
         self._deadline = deadline
         self._chunk = chunk
         self._received = bytearray()
-        self._left = _MAX_STARTUP
+        self._bytes_left = _MAX_STARTUP
         self._unsent = bytearray()
-        self._broken: OSError | None = None
+        self._send_error: OSError | None = None
         """Why nothing more can be sent."""
         self.interrupted: BaseException | None = None
         """What ended a wait: the deadline, or what was thrown in from outside. pg8000 may hide it."""
@@ -196,8 +196,8 @@ class _Stream:
         """Return exactly *size* bytes."""
         if size < 0:
             raise StartupFailed(_NO_POSTGRES)
-        self._left -= size
-        if self._left < 0:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
             # Of one message the length is wrong, which is what another protocol's look like.
             raise StartupFailed(_NO_POSTGRES if size > _MAX_STARTUP else _TOO_MUCH)
         while len(self._received) < size:
@@ -210,11 +210,11 @@ class _Stream:
         while True:
             with system_errors():
                 data = self._transport.receive(self._chunk)
-            if not data and self._broken is not None:
-                raise StartupFailed(self._broken.strerror or str(self._broken)) from self._broken
+            if not data and self._send_error is not None:
+                raise StartupFailed(self._send_error.strerror or str(self._send_error)) from self._send_error
             if data:
                 # One chunk makes a common start-up. A longer one is not to hold up the hub.
-                if self._left < _MAX_STARTUP - self._chunk:
+                if self._bytes_left < _MAX_STARTUP - self._chunk:
                     with self._waiting():
                         let_others_run()
                 return data
@@ -243,11 +243,11 @@ class _Stream:
         """
         unsent = memoryview(bytes(self._unsent))
         self._unsent.clear()
-        while unsent and self._broken is None:
+        while unsent and self._send_error is None:
             try:
                 unsent = unsent[self._transport.send(unsent) :]
             except OSError as exc:
-                self._broken = exc
+                self._send_error = exc
                 return
             if unsent:
                 with self._waiting():

@@ -28,12 +28,12 @@ VERSIONS = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3
 """What can be asked for, in lower case, as libpq compares. Older ones are unsafe (RFC 8996), and
 asking ``ssl`` for them is deprecated."""
 
-_KEY_OF_OURS = stat.S_IRWXG | stat.S_IRWXO
-_KEY_OF_ROOT = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
+_FORBIDDEN_MODE = stat.S_IRWXG | stat.S_IRWXO
+_FORBIDDEN_MODE_OF_ROOT = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 """What a private key's permissions may not have (``initialize_SSL`` in fe-secure-openssl.c)."""
 
 
-_LONGEST_NAME = 255
+_MAX_NAME = 255
 """What SNI can carry, in bytes (``TLSEXT_MAXLEN_host_name`` in OpenSSL)."""
 
 
@@ -70,8 +70,8 @@ def server_name(conninfo: ConnInfo) -> str | None:
     host = conninfo.host
     if conninfo["sslsni"] == "0" or not host.strip("0123456789.") or ":" in host:
         return None
-    if len(host.encode()) > _LONGEST_NAME:
-        raise ValueError(f"the host has more than {_LONGEST_NAME} bytes: shorten it, or set sslsni=0")
+    if len(host.encode()) > _MAX_NAME:
+        raise ValueError(f"the host has more than {_MAX_NAME} bytes: shorten it, or set sslsni=0")
     try:
         # libpq sends an international name in UTF-8, which RFC 6066 does not allow and "ssl" cannot do.
         name = host.encode("idna").decode("ascii")
@@ -92,17 +92,17 @@ def make_context(conninfo: ConnInfo) -> ssl.SSLContext:
     root = conninfo.tls_file("sslrootcert")
     if root:
         # In every mode, as libpq does: where there is a root certificate, it counts.
-        _trust(context, root, conninfo)
+        _load_roots(context, root, conninfo)
     elif conninfo.sslmode.startswith("verify-"):
         raise ValueError(f"sslmode={conninfo.sslmode} needs a root certificate: set sslrootcert")
     else:
         context.verify_mode = ssl.CERT_NONE
     if certificate := conninfo.tls_file("sslcert"):
-        _identify(context, certificate, conninfo)
+        _load_client_certificate(context, certificate, conninfo)
     return context
 
 
-def _trust(context: ssl.SSLContext, root: str, conninfo: ConnInfo) -> None:
+def _load_roots(context: ssl.SSLContext, root: str, conninfo: ConnInfo) -> None:
     if root == "system":
         context.load_default_certs()
     else:
@@ -118,7 +118,7 @@ def _trust(context: ssl.SSLContext, root: str, conninfo: ConnInfo) -> None:
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
-def _identify(context: ssl.SSLContext, certificate: str, conninfo: ConnInfo) -> None:
+def _load_client_certificate(context: ssl.SSLContext, certificate: str, conninfo: ConnInfo) -> None:
     key = conninfo.tls_file("sslkey")
     if not key:
         raise ValueError(f"there is a certificate, {certificate!r}, and no private key: set sslkey")
@@ -148,7 +148,7 @@ def _check_permissions(key: str) -> None:
     found = os.stat(key)
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"the private key {key!r} is not a regular file")
-    if found.st_mode & (_KEY_OF_ROOT if found.st_uid == 0 else _KEY_OF_OURS):
+    if found.st_mode & (_FORBIDDEN_MODE_OF_ROOT if found.st_uid == 0 else _FORBIDDEN_MODE):
         raise ValueError(
             f"the private key {key!r} is open to others: give it mode 0600, or 0640 if it is owned by root"
         )

@@ -21,16 +21,16 @@ from ._failure import Forked, StartupFailed, system_errors
 
 __all__ = ["Transport"]
 
-_open: dict[socket.socket, int] = {}
+_sockets: dict[socket.socket, int] = {}
 """Sockets in use, and the process of each. A socket that is collected closes its number, which may lead
 elsewhere in a forked child: so none is collected before its transport has detached it."""
 
 
 @atexit.register
-def _detach_copies() -> None:
+def _detach_foreign() -> None:
     """Detach what is another process's, before the interpreter's end collects it."""
-    for sock, owner in _open.items():
-        if owner != os.getpid():
+    for sock, pid in _sockets.items():
+        if pid != os.getpid():
             sock.detach()
 
 
@@ -38,14 +38,14 @@ class Transport:
     """A connected socket. Whoever makes one closes it."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._owner = os.getpid()
+        self._pid = os.getpid()
         self._descriptor = OwnedDescriptor(sock.fileno())
         self._sock = sock
-        _open[sock] = self._owner
+        _sockets[sock] = self._pid
         self._tls: ssl.SSLSocket | None = None
 
     @classmethod
-    def dial(cls, conninfo: ConnInfo, deadline: Deadline) -> Transport:
+    def connect(cls, conninfo: ConnInfo, deadline: Deadline) -> Transport:
         """Connect to the server's address. Raises `StartupFailed` or `DeadlinePassed`."""
         address: tuple[str, int] | str
         if conninfo.is_unix:
@@ -60,13 +60,13 @@ class Transport:
                 transport._sock.setblocking(False)
                 if not conninfo.is_unix:
                     _set_tcp_options(transport._sock, conninfo)
-            transport._connect(address, deadline)
+            transport._connect_socket(address, deadline)
         except BaseException:
             transport.close()
             raise
         return transport
 
-    def _connect(self, address: tuple[str, int] | str, deadline: Deadline) -> None:
+    def _connect_socket(self, address: tuple[str, int] | str, deadline: Deadline) -> None:
         # Non-blocking, gevent's connect() takes the address as it is; else it would resolve the number.
         # A Unix socket with a full backlog gives EAGAIN, for which one cannot wait: it goes out as it is.
         with system_errors():
@@ -90,7 +90,7 @@ class Transport:
     @property
     def forked(self) -> bool:
         """Whether this is a forked child's copy."""
-        return os.getpid() != self._owner
+        return os.getpid() != self._pid
 
     @property
     def is_tls(self) -> bool:
@@ -104,7 +104,7 @@ class Transport:
         """
         # gevent's takes the descriptor over from the socket; the number stays.
         tls = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
-        _open[tls] = _open.pop(self._sock)
+        _sockets[tls] = _sockets.pop(self._sock)
         self._sock = self._tls = tls
 
     def shake_hands(self) -> int:
@@ -176,7 +176,7 @@ class Transport:
 
     def _detach(self) -> None:
         """Take the number from the socket, which would close it whatever it leads to."""
-        _open.pop(self._sock, None)
+        _sockets.pop(self._sock, None)
         self._sock.detach()
 
 

@@ -102,17 +102,17 @@ class WireProtocol:
 
     def __init__(self) -> None:
         self.state = State.IDLE
-        self.notified: list[Notification] = []
+        self.notifications: list[Notification] = []
         """Notifications that were parsed and not taken yet, oldest first."""
         self._partial = bytearray()
         self._needed = 0
         """How long ``_partial`` must be before looking at it again makes sense."""
-        self._skip = 0
+        self._to_skip = 0
         """How many bytes of the current message are still to be thrown away."""
         self._rows: Rows | None = None
         """Of the query under way, if they are wanted."""
         self._refusal: ServerError | None = None
-        self._reason: ServerError | None = None
+        self._last_error: ServerError | None = None
         """The last thing the server said that would explain the end of the session."""
         self._ended: ConnectionLost | None = None
 
@@ -125,9 +125,9 @@ class WireProtocol:
         self._rows = rows
         return b"Q" + (len(body) + _LENGTH_ITSELF).to_bytes(4, "big") + body
 
-    def take(self) -> list[Notification]:
+    def take_notifications(self) -> list[Notification]:
         """Return the notifications that were parsed since the last call, oldest first."""
-        taken, self.notified = self.notified, []
+        taken, self.notifications = self.notifications, []
         return taken
 
     def take_refusal(self) -> ServerError | None:
@@ -135,12 +135,12 @@ class WireProtocol:
         refusal, self._refusal = self._refusal, None
         return refusal
 
-    def end(self, otherwise: str = "server closed the connection unexpectedly") -> ConnectionLost:
-        """Return why the session is over: what the server said last, or *otherwise* if it said nothing."""
+    def end(self, default: str = "server closed the connection unexpectedly") -> ConnectionLost:
+        """Return why the session is over: what the server said last, or *default* if it said nothing."""
         if self._ended is None:
-            reason = self._reason
+            reason = self._last_error
             self._ended = (
-                ConnectionLost(otherwise)
+                ConnectionLost(default)
                 if reason is None
                 else ConnectionLost(" ".join(reason.message.split()), sqlstate=reason.sqlstate)
             )
@@ -161,19 +161,19 @@ class WireProtocol:
                 return
             data = bytes(self._partial)
             self._partial.clear()
-        at = min(self._skip, len(data))
-        self._skip -= at
+        at = min(self._to_skip, len(data))
+        self._to_skip -= at
         while at < len(data):
             start = at
-            at = self._notifications(data, at)
+            at = self._parse_notifications(data, at)
             if self.state is State.BUSY and self._rows is None:
                 at = self._skip_rows(data, at)
-            at = self._message(data, at)
+            at = self._parse_message(data, at)
             if at == start:
                 self._partial += data[at:]
                 return
 
-    def _notifications(self, data: bytes, at: int) -> int:
+    def _parse_notifications(self, data: bytes, at: int) -> int:
         """Parse the run of notifications at *at*; return where it ends.
 
         The hot path: a burst is nothing else. What can be done for all of them at once, is.
@@ -187,20 +187,20 @@ class WireProtocol:
                 kind, length, pid = unpack(data, at)
                 stop: int = at + 1 + length
                 if kind != _A or stop > end or length > MAX_NOTIFICATION:
-                    break  # `_message` knows what to do
+                    break  # `_parse_message` knows what to do
                 try:
                     channel, payload, rest = data[at + 9 : stop].decode().split("\0")
                 except ValueError:
-                    channel, payload, rest = self._odd(data[at + 9 : stop])
+                    channel, payload, rest = self._decode_lenient(data[at + 9 : stop])
                 if rest:
                     raise self._violation("a malformed notification")
                 append((pid, channel, payload))
                 at = stop
         finally:
-            self.notified.extend(make_notifications(found))
+            self.notifications.extend(make_notifications(found))
         return at
 
-    def _odd(self, body: bytes) -> list[str]:
+    def _decode_lenient(self, body: bytes) -> list[str]:
         # The server checks what it sends, unless somebody set client_encoding to SQL_ASCII: better a
         # replacement character then than a connection that every such payload ends.
         parts = body.decode("utf-8", "replace").split("\0")
@@ -217,11 +217,11 @@ class WireProtocol:
             kind, length = unpack(data, at)
             stop: int = at + 1 + length
             if kind != _D or stop > end or length < _LENGTH_ITSELF:
-                break  # `_message` knows what to do
+                break  # `_parse_message` knows what to do
             at = stop
         return at
 
-    def _message(self, data: bytes, at: int) -> int:
+    def _parse_message(self, data: bytes, at: int) -> int:
         """Parse the one message at *at*; return where it ends, or *at* if more of it must come first."""
         available = len(data) - at
         if available < _HEADER.size:
@@ -229,8 +229,8 @@ class WireProtocol:
             return at
         header: tuple[int, int] = _HEADER.unpack_from(data, at)
         kind, length = header
-        following = NEXT_STATE.get((self.state, kind))
-        if following is None:
+        next_state = NEXT_STATE.get((self.state, kind))
+        if next_state is None:
             raise self._unexpected(kind)
         if kind == _A:
             if not _NOTIFICATION.size < length <= MAX_NOTIFICATION:
@@ -247,20 +247,20 @@ class WireProtocol:
         self._needed = _HEADER.size + min(body, used)
         if available < self._needed:
             return at
-        self._handle(kind, data[at + _HEADER.size : at + self._needed], following)
+        self._handle(kind, data[at + _HEADER.size : at + self._needed], next_state)
         whole = 1 + length
-        self._skip = max(0, whole - available)
+        self._to_skip = max(0, whole - available)
         return at + min(whole, available)
 
-    def _handle(self, kind: int, body: bytes, following: State) -> None:
+    def _handle(self, kind: int, body: bytes, next_state: State) -> None:
         """Act on a message that is allowed; *body* is the part of it that is used."""
         if kind == _Z:
             if body not in (b"I", b"T", b"E"):
                 raise self._violation("a malformed ReadyForQuery")
-            self._reason = None  # the session goes on, so nothing said before can be why it ends
+            self._last_error = None  # the session goes on, so nothing said before can be why it ends
             self._rows = None
         elif kind == _E:
-            error = self._reason = read_error(body)
+            error = self._last_error = read_error(body)
             if error.severity in _ENDING:
                 raise self.end()
             if self.state is State.BUSY and self._refusal is None:
@@ -268,7 +268,7 @@ class WireProtocol:
         elif kind == _N:
             notice = read_error(body)
             if notice.sqlstate.startswith(_SHUTDOWN_CLASS):
-                self._reason = notice
+                self._last_error = notice
         elif self._rows is not None:
             if kind == _T:
                 self._collect(self._rows.describe, body)
@@ -276,7 +276,7 @@ class WireProtocol:
                 self._collect(self._rows.add, body)
             elif kind == _C:
                 self._rows.complete()
-        self.state = following
+        self.state = next_state
 
     def _collect(self, step: Callable[[_Part], None], part: _Part) -> None:
         try:
@@ -290,5 +290,5 @@ class WireProtocol:
         return self._violation(f"a message of type {chr(kind)!r} while {self.state.value}")
 
     def _violation(self, what: str, who: str = "the server broke the protocol with") -> ConnectionLost:
-        self._reason = None  # it is not why: we end it
+        self._last_error = None  # it is not why: we end it
         return self.end(f"{who} {what}")

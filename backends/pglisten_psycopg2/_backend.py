@@ -15,9 +15,9 @@ from pglisten.backend import Backend, ConnInfo, Deadline, DeadlinePassed
 from pglisten.errors import ConfigurationError, ConnectionFailed
 
 from ._libpq import LibpqAccess
-from ._reasons import why
+from ._reasons import explain
 from ._session import Psycopg2Session
-from ._wait import Forked, let_go, wait
+from ._wait import Forked, leak, wait
 
 __all__ = ["Psycopg2Backend"]
 
@@ -27,7 +27,7 @@ SYSTEM_ROOTS = 160000
 """The first libpq for which ``sslrootcert=system`` is more than a file's name (PostgreSQL 16's notes)."""
 
 
-UNSET = {
+EXPLICIT_DEFAULTS = {
     # Trying Kerberos encryption first, as libpq does where there is a ticket, may look up names and
     # wait for a key server, blocking.
     "gssencmode": "disable",
@@ -66,7 +66,7 @@ certificate (initialize_SSL in fe-secure-openssl.c). It is random, so that it op
 version 13 does not know the setting; there, `ConnInfo.check_key` alone prevents a prompt.
 """
 
-SEEN_TO = ("passfile", "target_session_attrs", "load_balance_hosts")
+HANDLED_BY_CORE = ("passfile", "target_session_attrs", "load_balance_hosts")
 """What the core has seen to."""
 
 
@@ -105,8 +105,8 @@ class Psycopg2Backend(Backend):
         except Forked as error:
             raise ConnectionFailed(f"{place}: {error}") from None
         if isinstance(session, psycopg2.Error):
-            message, sqlstate = why(str(session))
-            message += _missing(message, conninfo)
+            message, sqlstate = explain(str(session))
+            message += _hint(message, conninfo)
             # Without its traceback: psycopg2's own frames hold the password.
             cause = session.with_traceback(None)
             raise ConnectionFailed(f"{place}: {message}", sqlstate=sqlstate) from cause
@@ -142,11 +142,11 @@ def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | psyc
         # In no variable: frames that are left by an error hold them.
         conn = _Connection(make_dsn(**_settings(conninfo)), async_=True)
     except psycopg2.Error as error:
-        return error if str(error) else _shortage() or error
+        return error if str(error) else _descriptor_error() or error
     try:
-        tap = LibpqAccess(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
+        libpq = LibpqAccess(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
         failure = wait(conn, deadline, owner=owner)
-        made = _session(conn, tap) if failure is None else _with_text(failure, tap)
+        made = _session(conn, libpq) if failure is None else _with_text(failure, libpq)
         if isinstance(made, Exception):
             conn.close()
         return made
@@ -154,11 +154,11 @@ def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | psyc
         if os.getpid() == owner:
             conn.close()
         else:
-            let_go(conn)
+            leak(conn)
         raise
 
 
-def _shortage() -> OSError | None:
+def _descriptor_error() -> OSError | None:
     """Return why no descriptor can be had, if so: psycopg2 has no text if libpq could not make its socket."""
     try:
         with open(os.devnull, "rb"):
@@ -167,20 +167,20 @@ def _shortage() -> OSError | None:
         return error
 
 
-def _with_text(error: psycopg2.Error, tap: LibpqAccess) -> psycopg2.Error:
+def _with_text(error: psycopg2.Error, libpq: LibpqAccess) -> psycopg2.Error:
     """Return *error* with libpq's own text, if it is libpq's."""
-    error.args = (tap.reason(error),)
+    error.args = (libpq.reason(error),)
     return error
 
 
-def _session(conn: connection, tap: LibpqAccess) -> Psycopg2Session | psycopg2.Error | OSError:
+def _session(conn: connection, libpq: LibpqAccess) -> Psycopg2Session | psycopg2.Error | OSError:
     try:
-        return Psycopg2Session(conn, tap)
+        return Psycopg2Session(conn, libpq)
     except (psycopg2.Error, OSError) as error:  # Its own descriptor, for one, could not be made.
         return error
 
 
-def _missing(message: str, conninfo: ConnInfo) -> str:
+def _hint(message: str, conninfo: ConnInfo) -> str:
     """Return what to add to libpq's *message*, where that leaves the user to guess."""
     if message.endswith("no password supplied"):
         return f": there is {conninfo.password_source}"
@@ -202,11 +202,11 @@ def _is_known(keyword: str) -> bool:
 
 def _settings(conninfo: ConnInfo) -> dict[str, str]:
     """Return libpq's keywords with all that *conninfo* decided, so that libpq has nothing to add."""
-    unset = {keyword: value for keyword, value in UNSET.items() if _is_known(keyword)}
+    unset = {keyword: value for keyword, value in EXPLICIT_DEFAULTS.items() if _is_known(keyword)}
     settings = {
         **unset,
         **conninfo.values(),
-        **{keyword: UNSET[keyword] for keyword in SEEN_TO if keyword in unset},
+        **{keyword: EXPLICIT_DEFAULTS[keyword] for keyword in HANDLED_BY_CORE if keyword in unset},
         "client_encoding": "UTF8",
         "keepalives": str(int(conninfo.keepalives)),
         "keepalives_idle": str(conninfo.keepalives_idle),

@@ -28,7 +28,7 @@ from psycopg2.extensions import connection
 
 from pglisten.backend import Notification, server_text
 
-from ._reasons import ServerMessage, one_line, said_by_server
+from ._reasons import ServerMessage, one_line, server_messages
 
 __all__ = ["LibpqAccess"]
 
@@ -118,7 +118,7 @@ class LibpqAccess:
         self._pgconn = 0
         if _libpq is not None and (pgconn := conn.pgconn_ptr):
             self._pgconn = pgconn
-            _taps[pgconn] = self
+            _by_pgconn[pgconn] = self
             _libpq.set_error_verbosity(pgconn, PQERRORS_VERBOSE)
             _libpq.set_notice_receiver(pgconn, _notice_receiver, pgconn)
 
@@ -128,9 +128,9 @@ class LibpqAccess:
             said, self._notices = self._notices, []
             return said
         texts, self._connection.notices = self._connection.notices, []
-        return [said for text in texts for said in said_by_server(text)]
+        return [said for text in texts for said in server_messages(text)]
 
-    def hear(self, said: ServerMessage) -> None:
+    def add_notice(self, said: ServerMessage) -> None:
         """Keep *said* for `notices`."""
         self._notices.append(said)
         del self._notices[:-NOTICES_KEPT]
@@ -148,7 +148,7 @@ class LibpqAccess:
         damaged = data.decode("utf-8", "replace").strip()
         return server_text(data) if damaged.endswith(text.strip()) else text
 
-    def leftovers(self) -> list[Notification]:
+    def unread_notifications(self) -> list[Notification]:
         """Return the notifications that libpq has read and psycopg2 does not know of. Reads nothing more."""
         found: list[Notification] = []
         while _libpq is not None and self._pgconn and (pointer := _libpq.notifies(self._pgconn)):
@@ -159,23 +159,23 @@ class LibpqAccess:
 
     def close(self) -> None:
         """To be called before *conn* is closed, which makes the pointer to it invalid."""
-        _taps.pop(self._pgconn, None)
+        _by_pgconn.pop(self._pgconn, None)
         self._pgconn = 0
 
 
-_taps: WeakValueDictionary[int, LibpqAccess] = WeakValueDictionary()
+_by_pgconn: WeakValueDictionary[int, LibpqAccess] = WeakValueDictionary()
 """By the address of their PGconn, which is what libpq hands to the notice receiver."""
 
 
 def _receive_notice(pgconn: int, result: int) -> None:
-    tap = _taps.get(pgconn)
-    if tap is not None and _libpq is not None:
+    access = _by_pgconn.get(pgconn)
+    if access is not None and _libpq is not None:
         # Servers before 9.6 send no severity that is not localised.
         severity, localised, sqlstate, message = (
             _libpq.result_error_field(result, ord(field)) for field in "VSCM"
         )
         said = (server_text(field or b"") for field in (severity or localised, sqlstate, message))
-        tap.hear(ServerMessage(next(said), next(said) or None, one_line(next(said))))
+        access.add_notice(ServerMessage(next(said), next(said) or None, one_line(next(said))))
 
 
 # One for all connections, and never freed: libpq could not be told that it is gone.

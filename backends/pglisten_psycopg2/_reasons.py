@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["ServerMessage", "one_line", "said_by_libpq", "said_by_server", "why"]
+__all__ = ["ServerMessage", "explain", "libpq_message", "one_line", "server_messages"]
 
 # Severities are in any language, and may have blanks in them. A SQLSTATE of the server's own has a digit in
 # it: "FATAL:  ERROR: ..." without codes must not pass for one.
@@ -30,8 +30,8 @@ _END = re.compile(
     r"|server closed the connection unexpectedly"
 )
 """What follows a message's own lines."""
-_ATTEMPT = re.compile(r"^connection to server .*? failed: ")
-_INTERVENTION = "57P"
+_INTRODUCTION = re.compile(r"^connection to server .*? failed: ")
+_SHUTDOWN_CLASS = "57P"
 """SQLSTATEs of an administrator's doings: shutdowns, crashes, timeouts (PostgreSQL docs, appendix A)."""
 
 
@@ -50,10 +50,10 @@ class ServerMessage(NamedTuple):
         Besides FATAL and PANIC there is a WARNING with 57P02, "terminating connection because of crash
         of another server process".
         """
-        return self.severity in {"FATAL", "PANIC"} or (self.sqlstate or "").startswith(_INTERVENTION)
+        return self.severity in {"FATAL", "PANIC"} or (self.sqlstate or "").startswith(_SHUTDOWN_CLASS)
 
 
-def said_by_server(text: str) -> list[ServerMessage]:
+def server_messages(text: str) -> list[ServerMessage]:
     """Return the server's messages in *text*, without repetitions, in order; ``[]`` if there is none.
 
     All lines of a message are in it, as one line, without its detail and its hint. Where verbosity could not
@@ -64,12 +64,12 @@ def said_by_server(text: str) -> list[ServerMessage]:
     unfinished = False
     for line in text.split("\n"):
         said = _read(line, coded=coded)
-        attempt = _ATTEMPT.match(line) is not None
+        introduction = _INTRODUCTION.match(line) is not None
         # Within a message, what looks like the beginning of another is part of it, unless it repeats it.
-        if said is not None and (not unfinished or attempt or said[:2] == found[-1][:2]):
+        if said is not None and (not unfinished or introduction or said[:2] == found[-1][:2]):
             found.append(said)
             unfinished = True
-        elif attempt or _END.match(line):
+        elif introduction or _END.match(line):
             unfinished = False
         elif unfinished:
             found[-1] = found[-1]._replace(message=f"{found[-1].message}\n{line}")
@@ -89,19 +89,19 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def said_by_libpq(text: str) -> str:
+def libpq_message(text: str) -> str:
     """Return libpq's own message in *text* on one line, without its introduction and its advice."""
     # Advice and explanation are continuation lines, which begin with a tab.
-    lines = (_ATTEMPT.sub("", line).strip() for line in text.splitlines() if not line.startswith("\t"))
+    lines = (_INTRODUCTION.sub("", line).strip() for line in text.splitlines() if not line.startswith("\t"))
     return "; ".join(dict.fromkeys(filter(None, lines)))
 
 
-def why(text: str) -> tuple[str, str | None]:
+def explain(text: str) -> tuple[str, str | None]:
     """Return a failed attempt's or a lost connection's message on one line, and its SQLSTATE or ``None``.
 
     With ``sslmode=prefer`` there may be two refusals, with and without TLS; the last one's code counts.
     """
-    said = said_by_server(text)
+    said = server_messages(text)
     if not said:
-        return said_by_libpq(text), None
+        return libpq_message(text), None
     return "; ".join(words.message for words in said), said[-1].sqlstate

@@ -29,8 +29,8 @@ from pglisten.backend import (
 from pglisten.errors import ConnectionLost, ServerError, copy_for_raise
 
 from ._libpq import LibpqAccess
-from ._reasons import ServerMessage, why
-from ._wait import let_go, poll, wait
+from ._reasons import ServerMessage, explain
+from ._wait import leak, poll, wait
 
 __all__ = ["Psycopg2Session"]
 
@@ -50,25 +50,25 @@ _fields = attrgetter("pid", "channel", "payload")
 
 
 class Psycopg2Session(Session):
-    """Takes over an established asynchronous *conn*, and its *tap*."""
+    """Takes over an established asynchronous *conn*, and its *libpq*."""
 
-    def __init__(self, conn: connection, tap: LibpqAccess) -> None:
+    def __init__(self, conn: connection, libpq: LibpqAccess) -> None:
         self.pid = conn.info.backend_pid
         self.server_encoding = conn.info.parameter_status("server_encoding")
         self._connection = conn
-        self._tap = tap
-        self._libpqs = OwnedDescriptor(conn.fileno())
+        self._libpq = libpq
+        self._libpq_descriptor = OwnedDescriptor(conn.fileno())
         # Ours, not libpq's own: libpq closes its descriptor as soon as it finds the connection broken,
         # whoever waits on it, and the number could be somebody else's the next moment.
         self._descriptor = OwnedDescriptor(os.dup(conn.fileno()))
         self._owner = os.getpid()
         self._closed = self._abandoned = False
         self._lost: ConnectionLost | None = None
-        self._arrived: list[Notification] = []
+        self._received: list[Notification] = []
         """What has arrived and was not returned yet; after a loss, what is received before the loss is."""
         self._refusal = ""
         """What libpq said of the last query that was refused. It puts what it says of a loss behind that."""
-        self._last_words: ServerMessage | None = None
+        self._end_notice: ServerMessage | None = None
         """The server's announcement that it will end the session."""
 
     def fileno(self) -> int:
@@ -88,7 +88,7 @@ class Psycopg2Session(Session):
             size += 7 + sum(4 + len((value or "").encode()) for value in row)
             # libpq has all of it by now, however long it is; but the limit is to be the same everywhere.
             if size > MAX_RESULT:
-                raise self._lose(
+                raise self._mark_lost(
                     f"the server sent more than {MAX_RESULT} bytes of rows in answer to a short question"
                 )
             rows.append(row)
@@ -105,17 +105,17 @@ class Psycopg2Session(Session):
         # Whatever the application has registered for text, and whatever the server calls text.
         register_type(BYTES, cursor)
         try:
-            error = self._ask(cursor, sql) or wait(conn, deadline)
+            error = self._send(cursor, sql) or wait(conn, deadline)
         except DeadlinePassed:
-            raise self._lose(f"the server did not answer a query within {timeout:g} s") from None
+            raise self._mark_lost(f"the server did not answer a query within {timeout:g} s") from None
         except BaseException:
-            self._lose("a query was interrupted, and its reply is still to come")
+            self._mark_lost("a query was interrupted, and its reply is still to come")
             raise
         if error is not None:
-            self._examine(error)
+            self._raise_if_refused(error)
         return cursor
 
-    def _ask(self, cursor: psycopg2.extensions.cursor, sql: str) -> psycopg2.Error | None:
+    def _send(self, cursor: psycopg2.extensions.cursor, sql: str) -> psycopg2.Error | None:
         """Send *sql* or a part of it; return what went wrong."""
         try:
             poll(self._connection)  # What comes before the question is no answer to it: libpq drops it now.
@@ -125,7 +125,7 @@ class Psycopg2Session(Session):
             return error
         return None
 
-    def _examine(self, error: psycopg2.Error) -> None:
+    def _raise_if_refused(self, error: psycopg2.Error) -> None:
         """Raise what *error*, of a query, means; return if it means nothing."""
         conn, diag = self._connection, error.diag
         status = TRANSACTION_STATUS_ACTIVE if conn.closed else conn.info.transaction_status
@@ -133,10 +133,10 @@ class Psycopg2Session(Session):
             # psycopg2's own opinion about a reply that was in order.
             if status in _DONE:
                 return  # An empty query. The server did answer it.
-            raise self._lose("COPY is not possible here: the session is in the middle of it", error)
+            raise self._mark_lost("COPY is not possible here: the session is in the middle of it", error)
         if error.pgcode is None or status not in _DONE:
-            raise self._lose(self._tap.reason(error), error)
-        self._refusal = self._tap.reason(error)
+            raise self._mark_lost(self._libpq.reason(error), error)
+        self._refusal = self._libpq.reason(error)
         raise ServerError(
             diag.message_primary or str(error),
             severity=diag.severity_nonlocalized or diag.severity or "ERROR",
@@ -148,11 +148,11 @@ class Psycopg2Session(Session):
 
     def receive(self) -> list[Notification]:
         if self._lost is not None:
-            return self._received_before_the_loss()
+            return self._receive_before_loss()
         conn = self._connection
-        arrived, self._arrived = self._arrived, []
+        received, self._received = self._received, []
         try:
-            while len(arrived) < ENOUGH:
+            while len(received) < ENOUGH:
                 # A poll reads what there is, up to the size of libpq's buffer, and over TLS a record at a
                 # time. One that brings nothing has emptied it: a read that stops short of a record's end
                 # has filled at least 8 kB (pqReadData), and no notification is as long as that.
@@ -161,47 +161,47 @@ class Psycopg2Session(Session):
                 if not fresh:
                     break
                 conn.notifies = []
-                arrived.extend(make_notifications(map(_fields, fresh)))
+                received.extend(make_notifications(map(_fields, fresh)))
                 if len(fresh) == 1:
                     break  # No burst. Its consumer waits for it, and a look for more takes a system call.
         except psycopg2.Error as error:
-            self._lose(self._tap.reason(error), error)
-            self._arrived[:0] = arrived
-            return self._received_before_the_loss()
-        self._heed_notices()
-        if len(arrived) > BATCH:
-            self._arrived = arrived[BATCH:]
-            del arrived[BATCH:]
-        return arrived
+            self._mark_lost(self._libpq.reason(error), error)
+            self._received[:0] = received
+            return self._receive_before_loss()
+        self._read_notices()
+        if len(received) > BATCH:
+            self._received = received[BATCH:]
+            del received[BATCH:]
+        return received
 
-    def _received_before_the_loss(self) -> list[Notification]:
+    def _receive_before_loss(self) -> list[Notification]:
         """Return what there is, and the next time, when there is nothing, raise the loss."""
-        arrived, self._arrived = self._arrived, []
-        if not arrived and self._lost is not None:
+        received, self._received = self._received, []
+        if not received and self._lost is not None:
             raise copy_for_raise(self._lost)
-        return arrived
+        return received
 
-    def _lose(self, text: str, error: psycopg2.Error | None = None) -> ConnectionLost:
+    def _mark_lost(self, text: str, error: psycopg2.Error | None = None) -> ConnectionLost:
         """Count the connection as lost, for the server's reason if it gave one, else for *text*."""
         conn = self._connection
-        self._arrived.extend(make_notifications(map(_fields, conn.notifies)))
-        self._arrived += self._tap.leftovers()
+        self._received.extend(make_notifications(map(_fields, conn.notifies)))
+        self._received += self._libpq.unread_notifications()
         conn.notifies = []
-        self._heed_notices()
-        message, sqlstate = why((self._refusal and text.rpartition(self._refusal)[2]) or text)
-        if sqlstate is None and self._last_words is not None:
-            message, sqlstate = self._last_words.message, self._last_words.sqlstate
+        self._read_notices()
+        message, sqlstate = explain((self._refusal and text.rpartition(self._refusal)[2]) or text)
+        if sqlstate is None and self._end_notice is not None:
+            message, sqlstate = self._end_notice.message, self._end_notice.sqlstate
         self._lost = ConnectionLost(message, sqlstate=sqlstate)
         if error is not None:
             # Without its frames, which would live as long as the session.
             self._lost.__cause__ = error.with_traceback(None)
         return copy_for_raise(self._lost)
 
-    def _heed_notices(self) -> None:
+    def _read_notices(self) -> None:
         """Take note of what the server said beside its replies."""
-        for said in self._tap.notices():
+        for said in self._libpq.notices():
             if said.ends_the_session:
-                self._last_words = said
+                self._end_notice = said
             # Only what the server itself has to say: an application's RAISE NOTICE may hold anything.
             if said.sqlstate != "00000":
                 logger.debug("server %d: %s %s: %s", self.pid, said.severity, said.sqlstate, said.message)
@@ -213,8 +213,8 @@ class Psycopg2Session(Session):
             self.abandon()
         self._end()
         if self._abandoned or not self._descriptor.is_ours:
-            let_go(self._connection)
-            self._libpqs.close()
+            leak(self._connection)
+            self._libpq_descriptor.close()
         else:
             # The connection is in libpq's non-blocking mode: what cannot be sent at once is not sent.
             self._connection.close()
@@ -224,16 +224,16 @@ class Psycopg2Session(Session):
         if self._closed or self._abandoned:
             return
         self._abandoned = True
-        self._tap.close()
+        self._libpq.close()
         self._lost = self._lost or ConnectionLost("the session is its parent process's")
         # Nothing is closed: copies of the parent's greenlets may wait for either descriptor. Whatever
         # libpq or OpenSSL has to say goodbye with one day must not find the parent's connection.
         self._descriptor.divert()
-        self._libpqs.divert()
+        self._libpq_descriptor.divert()
 
     def _end(self) -> None:
         self._closed = True
-        self._tap.close()
+        self._libpq.close()
         self._lost = self._lost or ConnectionLost("the session was closed")
 
 

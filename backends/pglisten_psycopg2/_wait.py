@@ -9,15 +9,15 @@ from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_
 
 from pglisten.backend import Deadline, DeadlinePassed, OwnedDescriptor, server_text, wait_ready
 
-__all__ = ["Forked", "let_go", "make_green", "poll", "wait"]
+__all__ = ["Forked", "leak", "make_green", "poll", "wait"]
 
 NEVER = Deadline(None)
 """For connections of the application's, which have no timeouts."""
 
-_let_go: list[connection] = []
-"""Connections that are never finished: see `let_go`."""
+_leaked: list[connection] = []
+"""Connections that are never finished: see `leak`."""
 
-OVERTIME = 5.0
+GRACE_SECONDS = 5.0
 """How long, in seconds, what comes without a pause is looked through after the deadline for an answer.
 It should do for all that a socket's buffer holds, should the hub have been held up."""
 
@@ -60,7 +60,7 @@ def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = No
         if state not in {POLL_READ, POLL_WRITE}:
             return psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
         # The second is for who never stops talking: readable at once, the wait below never times out.
-        if late or deadline.overrun() > OVERTIME:
+        if late or deadline.overrun() > GRACE_SECONDS:
             raise DeadlinePassed
         # The descriptor is asked for each time: while connecting, libpq makes a new socket for each try.
         # With something to write, wait for either: a server that is itself stuck, sending to us, takes
@@ -77,12 +77,12 @@ def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = No
             raise Forked
 
 
-def let_go(conn: connection) -> None:
+def leak(conn: connection) -> None:
     """Keep *conn* as long as the process lives, so that libpq never finishes it.
 
     Finishing speaks in the parent's TLS session, and closes a number, whatever that leads to by now.
     """
-    _let_go.append(conn)
+    _leaked.append(conn)
 
 
 def make_green() -> None:

@@ -21,7 +21,7 @@ from psycopg2.extensions import libpq_version, make_dsn
 from pglisten._conninfo import ConnInfo
 from pglisten._conninfo.keywords import KEYWORDS
 from pglisten.errors import ConfigurationError
-from pglisten_psycopg2._backend import UNSET, _settings
+from pglisten_psycopg2._backend import EXPLICIT_DEFAULTS, _settings
 from support.libpq import Libpq, environment
 
 COMPARE = settings(max_examples=300, deadline=None)
@@ -78,8 +78,8 @@ def test_the_keywords_and_their_variables_are_those_of_libpq_17(libpq: Libpq) ->
 def test_what_psycopg2_gets_for_an_unset_keyword_is_libpqs_own_default(libpq: Libpq) -> None:
     ours = {"gssencmode", "passfile"}
     for keyword, entry in libpq.keywords().items():
-        if entry.default and keyword in UNSET.keys() - ours:
-            assert UNSET[keyword] == entry.default
+        if entry.default and keyword in EXPLICIT_DEFAULTS.keys() - ours:
+            assert EXPLICIT_DEFAULTS[keyword] == entry.default
 
 
 # The sources -----------------------------------------------------------------------------------------

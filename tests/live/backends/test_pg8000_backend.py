@@ -155,7 +155,7 @@ class TestSessions(Pg8000Fixtures):
         with pytest.raises(ServerError, match="22012"):
             session.execute("SELECT 1 / (90000 - g) FROM generate_series(1, 100000) g", TIMEOUT)
         session.execute("SELECT repeat('x', 20000000)", TIMEOUT)
-        assert not session._wire._partial
+        assert not session._protocol._partial
 
     def test_a_notice_of_megabytes_is_no_loss(self, session: Pg8000Session) -> None:
         session.execute("DO $$ BEGIN RAISE NOTICE '%', repeat('x', 5000000); END $$", TIMEOUT)

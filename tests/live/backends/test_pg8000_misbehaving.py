@@ -69,7 +69,7 @@ def test_what_a_server_said_before_it_hung_up_is_told_though_nothing_can_be_sent
 
     with scripted(script) as dsn:
         conninfo = ConnInfo.parse(dsn, {"HOME": "/nowhere", "PGHOSTADDR": "127.0.0.1"})
-        transport = Transport.dial(conninfo, Deadline(TIMEOUT))
+        transport = Transport.connect(conninfo, Deadline(TIMEOUT))
         dialled.set()
         try:
             assert gone.wait(TIMEOUT)

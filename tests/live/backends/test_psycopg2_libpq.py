@@ -21,7 +21,7 @@ from pglisten._conninfo import ConnInfo
 from pglisten.backend import Notification
 from pglisten.errors import ConfigurationError, ConnectionFailed, ConnectionLost
 from pglisten_psycopg2 import Psycopg2Backend, _backend, _libpq
-from pglisten_psycopg2._reasons import why
+from pglisten_psycopg2._reasons import explain
 from pglisten_psycopg2._session import Psycopg2Session
 from pglisten_psycopg2._wait import wait
 from support.fixtures.psycopg2_sessions import (
@@ -129,11 +129,11 @@ class TestLibpqBehindPsycopg2(Psycopg2Fixtures):
         assert caught.value.sqlstate is None
 
     def test_a_closed_session_leaves_nothing_in_the_table_of_taps(self, connect: Connect) -> None:
-        before = len(_libpq._taps)
+        before = len(_libpq._by_pgconn)
         session = connect()
-        assert len(_libpq._taps) == before + 1
+        assert len(_libpq._by_pgconn) == before + 1
         session.close()
-        assert len(_libpq._taps) == before
+        assert len(_libpq._by_pgconn) == before
 
 
 class TestSettings(Psycopg2Fixtures):
@@ -213,23 +213,23 @@ class TestWhatLibpqSays:
             'connection to server at "::1", port 1 failed: FATAL:  28000: no entry, no encryption\n'
             "LOCATION:  ClientAuthentication, auth.c:476\n"
         )
-        assert why(text) == ("no entry, SSL encryption; no entry, no encryption", "28000")
+        assert explain(text) == ("no entry, SSL encryption; no entry, no encryption", "28000")
 
     def test_the_same_refusal_is_told_once(self) -> None:
         refusal = 'FATAL:  28P01: password authentication failed for user "app"\nLOCATION:  f, auth.c:3\n'
         text = f'{refusal}connection to server at "::1", port 1 failed: {refusal}'
-        assert why(text) == ('password authentication failed for user "app"', "28P01")
+        assert explain(text) == ('password authentication failed for user "app"', "28P01")
 
     def test_the_severitys_language_does_not_matter(self) -> None:
         text = '致命的エラー:  3D000: データベース"x"は存在しません\n場所:  InitPostgres, postinit.c:948\n'
-        assert why(text) == ('データベース"x"は存在しません', "3D000")
+        assert explain(text) == ('データベース"x"は存在しません', "3D000")
 
     def test_an_errors_detail_does_not_pass_for_an_error(self) -> None:
-        assert why("FATAL:  53300: too many\nDETAIL:  ERROR: none\n") == ("too many", "53300")
+        assert explain("FATAL:  53300: too many\nDETAIL:  ERROR: none\n") == ("too many", "53300")
 
     def test_libpqs_own_words_come_without_introduction_and_advice(self) -> None:
         text = (
             'connection to server at "127.0.0.1", port 1 failed: Connection refused\n'
             "\tIs the server running on that host and accepting TCP/IP connections?\n"
         )
-        assert why(text) == ("Connection refused", None)
+        assert explain(text) == ("Connection refused", None)

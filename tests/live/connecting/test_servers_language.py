@@ -12,7 +12,7 @@ import pytest
 from pglisten import ConnectionFailed, ConnectionLost, ListenerConnection, ServerError
 from pglisten.backend import server_text
 from pglisten_psycopg2._libpq import LibpqAccess
-from pglisten_psycopg2._reasons import why
+from pglisten_psycopg2._reasons import explain
 from pglisten_psycopg2._wait import wait
 from support.fixtures.listeners import MakeConnection
 from support.fixtures.servers import Server
@@ -208,17 +208,17 @@ def test_what_is_read_from_libpqs_text_is_what_libpq_has_in_its_fields() -> None
     answers = tuple((case + READY,) for case, _, _ in cases)
     with wrong_server(Script(answers=answers)) as server:
         conn = psycopg2.connect(server.dsn(), async_=True)
-        tap = LibpqAccess(conn)
+        libpq = LibpqAccess(conn)
         wait(conn)
         for _, sqlstate, text in cases:
             cursor = conn.cursor()  # Kept, because psycopg2 needs it until the answer is there.
             cursor.execute("SELECT 1")
             error = wait(conn)
             assert error is not None
-            of_libpq, diag = tap.reason(error), error.diag
-            assert why(of_libpq) == (" ".join(text.split()), sqlstate), of_libpq
+            of_libpq, diag = libpq.reason(error), error.diag
+            assert explain(of_libpq) == (" ".join(text.split()), sqlstate), of_libpq
             assert diag.sqlstate == sqlstate
             if "\N{REPLACEMENT CHARACTER}" not in (primary := diag.message_primary or ""):
                 assert primary == text
-        tap.close()
+        libpq.close()
         conn.close()

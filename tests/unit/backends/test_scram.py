@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
 from pglisten_pg8000._failure import StartupFailed
-from pglisten_pg8000._scram import MAX_ITERATIONS, Exchange
+from pglisten_pg8000._scram import MAX_ITERATIONS, ScramClient
 
 BOUND, UNBOUND = "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"
 SALT = b"W22ZaJ0SNY7soEsUEjb6gQ=="
@@ -40,20 +40,20 @@ ELLIPTIC = certificate(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
 
 def begin(
     *offered: str, channel_binding: str = "prefer", certificate: bytes | None = None
-) -> tuple[Exchange, bytes]:
-    """An exchange, and the client's nonce."""
-    exchange = Exchange(list(offered), channel_binding=channel_binding, certificate=certificate)
-    return exchange, exchange.first().rpartition(b"r=")[2]
+) -> tuple[ScramClient, bytes]:
+    """A client, and the client's nonce."""
+    client = ScramClient(list(offered), channel_binding=channel_binding, certificate=certificate)
+    return client, client.client_first().rpartition(b"r=")[2]
 
 
 def answer(nonce: bytes, rest: bytes = b"") -> bytes:
     return b"r=%bserver,s=%b,i=4096%b" % (nonce, SALT, rest)
 
 
-def signature(password: bytes, exchange: Exchange, challenge: bytes, final: bytes) -> bytes:
+def signature(password: bytes, client: ScramClient, challenge: bytes, final: bytes) -> bytes:
     """What the server answers to *final*, which it checks first (RFC 5802, 3)."""
     unproven, _, proof = final.rpartition(b",p=")
-    bare = exchange.first().split(b",", 2)[2]
+    bare = client.client_first().split(b",", 2)[2]
     text = b",".join((bare, challenge, unproven))
     salted = hashlib.pbkdf2_hmac("sha256", password, base64.b64decode(SALT), 4096)
     key = hmac.digest(salted, b"Client Key", "sha256")
@@ -63,25 +63,27 @@ def signature(password: bytes, exchange: Exchange, challenge: bytes, final: byte
 
 
 def test_each_proves_the_password_to_the_other() -> None:
-    exchange, nonce = begin(UNBOUND)
-    exchange.read_challenge(challenge := answer(nonce))
-    outcome = signature(b"pencil", exchange, challenge, exchange.final("pencil"))
-    assert not exchange.is_finished
-    exchange.read_outcome(outcome)
-    assert exchange.is_finished
+    client, nonce = begin(UNBOUND)
+    client.read_server_first(challenge := answer(nonce))
+    server_final = signature(b"pencil", client, challenge, client.client_final("pencil"))
+    assert not client.is_finished
+    client.read_server_final(server_final)
+    assert client.is_finished
 
 
 def test_extensions_of_later_versions_are_ignored() -> None:
-    exchange, nonce = begin(UNBOUND)
-    exchange.read_challenge(challenge := answer(nonce, b",x=later"))
-    exchange.read_outcome(signature(b"pencil", exchange, challenge, exchange.final("pencil")) + b",x=later")
+    client, nonce = begin(UNBOUND)
+    client.read_server_first(challenge := answer(nonce, b",x=later"))
+    client.read_server_final(
+        signature(b"pencil", client, challenge, client.client_final("pencil")) + b",x=later"
+    )
 
 
 def test_each_exchange_has_its_own_nonce_and_names_no_user() -> None:
     nonces = set()
     for _ in range(20):
-        exchange, nonce = begin(UNBOUND)
-        assert exchange.first() == b"n,,n=,r=" + nonce
+        client, nonce = begin(UNBOUND)
+        assert client.client_first() == b"n,,n=,r=" + nonce
         assert len(base64.b64decode(nonce)) == 18
         nonces.add(nonce)
     assert len(nonces) == 20
@@ -102,13 +104,13 @@ def test_each_exchange_has_its_own_nonce_and_names_no_user() -> None:
 def test_the_mechanism_and_what_the_server_is_told_of_it(
     offered: list[str], binding: str, tls: bool, mechanism: str, header: bytes
 ) -> None:
-    exchange, nonce = begin(*offered, channel_binding=binding, certificate=ELLIPTIC if tls else None)
-    assert exchange.mechanism == mechanism
-    assert exchange.is_bound is (mechanism == BOUND)
-    assert exchange.first() == header + b"n=,r=" + nonce
-    exchange.read_challenge(answer(nonce))
+    client, nonce = begin(*offered, channel_binding=binding, certificate=ELLIPTIC if tls else None)
+    assert client.mechanism == mechanism
+    assert client.is_bound is (mechanism == BOUND)
+    assert client.client_first() == header + b"n=,r=" + nonce
+    client.read_server_first(answer(nonce))
     bound = hashlib.sha256(ELLIPTIC).digest() if mechanism == BOUND else b""
-    assert exchange.final("pencil").startswith(b"c=" + base64.b64encode(header + bound) + b",r=" + nonce)
+    assert client.client_final("pencil").startswith(b"c=" + base64.b64encode(header + bound) + b",r=" + nonce)
 
 
 @pytest.mark.parametrize(
@@ -150,20 +152,20 @@ def test_what_cannot_be_chosen_is_told(offered: list[str], binding: str, tls: bo
     ],
 )
 def test_a_malformed_challenge_is_refused(challenge: bytes, complaint: str) -> None:
-    exchange, nonce = begin(UNBOUND)
+    client, nonce = begin(UNBOUND)
     with pytest.raises(StartupFailed, match=complaint):
-        exchange.read_challenge(challenge.replace(b"{}", nonce))
+        client.read_server_first(challenge.replace(b"{}", nonce))
 
 
 def test_there_is_one_challenge() -> None:
-    exchange, nonce = begin(UNBOUND)
-    exchange.read_challenge(answer(nonce))
+    client, nonce = begin(UNBOUND)
+    client.read_server_first(answer(nonce))
     with pytest.raises(StartupFailed, match="broke the protocol"):
-        exchange.read_challenge(answer(nonce))
+        client.read_server_first(answer(nonce))
 
 
 @pytest.mark.parametrize(
-    ("outcome", "complaint"),
+    ("server_final", "complaint"),
     [
         (b"", "malformed"),
         (b"x=AAAA", "malformed"),
@@ -174,20 +176,20 @@ def test_there_is_one_challenge() -> None:
         (b"e=other-error", "other-error"),
     ],
 )
-def test_a_server_that_does_not_know_the_password_is_refused(outcome: bytes, complaint: str) -> None:
-    exchange, nonce = begin(UNBOUND)
-    exchange.read_challenge(answer(nonce))
-    exchange.final("pencil")
+def test_a_server_that_does_not_know_the_password_is_refused(server_final: bytes, complaint: str) -> None:
+    client, nonce = begin(UNBOUND)
+    client.read_server_first(answer(nonce))
+    client.client_final("pencil")
     with pytest.raises(StartupFailed, match=complaint):
-        exchange.read_outcome(outcome)
-    assert not exchange.is_finished
+        client.read_server_final(server_final)
+    assert not client.is_finished
 
 
 def test_an_outcome_before_the_challenge_is_refused() -> None:
-    exchange, _ = begin(UNBOUND)
-    for outcome in (b"v=", b"v=" + base64.b64encode(bytes(32))):
+    client, _ = begin(UNBOUND)
+    for server_final in (b"v=", b"v=" + base64.b64encode(bytes(32))):
         with pytest.raises(StartupFailed, match="failed to prove"):
-            exchange.read_outcome(outcome)
+            client.read_server_final(server_final)
 
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -207,10 +209,10 @@ RSA = rsa.generate_private_key(65537, 2048)
     ids=["ecdsa", "rsa", "sha224", "pss"],
 )
 def test_the_certificate_is_hashed_by_its_signatures_algorithm(made: bytes, hashed: str) -> None:
-    exchange, nonce = begin(BOUND, certificate=made)
-    exchange.read_challenge(answer(nonce))
+    client, nonce = begin(BOUND, certificate=made)
+    client.read_server_first(answer(nonce))
     bound = b"p=tls-server-end-point,," + hashlib.new(hashed, made).digest()
-    assert exchange.final("pencil").startswith(b"c=" + base64.b64encode(bound) + b",")
+    assert client.client_final("pencil").startswith(b"c=" + base64.b64encode(bound) + b",")
 
 
 @pytest.mark.parametrize("algorithm", [ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey])

@@ -43,18 +43,24 @@ Completion = tuple[list[Notification], "str | None", State, "str | None", "str |
 
 def run(pieces: list[bytes], *, busy: bool) -> Completion:
     """Feed *pieces* and return all that can be seen from outside."""
-    wire = WireProtocol()
+    protocol = WireProtocol()
     if busy:
-        wire.query("select 1")
+        protocol.query("select 1")
     lost = sqlstate = None
     try:
         for piece in pieces:
-            wire.feed(piece)
-            assert len(wire._partial) <= 1 + MAX_NOTIFICATION + CHUNK
+            protocol.feed(piece)
+            assert len(protocol._partial) <= 1 + MAX_NOTIFICATION + CHUNK
     except ConnectionLost as exc:
         lost, sqlstate = str(exc), exc.sqlstate
-    refusal = wire.take_refusal()
-    return wire.take(), None if refusal is None else str(refusal), wire.state, lost, sqlstate
+    refusal = protocol.take_refusal()
+    return (
+        protocol.take_notifications(),
+        None if refusal is None else str(refusal),
+        protocol.state,
+        lost,
+        sqlstate,
+    )
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -185,13 +191,13 @@ def test_whatever_is_not_in_the_table_ends_the_connection(state: State) -> None:
     ],
 )
 def test_nonsense_is_named(stream: bytes, busy: bool, complaint: str) -> None:
-    wire = WireProtocol()
+    protocol = WireProtocol()
     if busy:
-        wire.query("x")
+        protocol.query("x")
     with pytest.raises(ConnectionLost, match=complaint):
-        wire.feed(stream)
+        protocol.feed(stream)
     with pytest.raises(ConnectionLost, match=complaint):
-        wire.feed(READY)
+        protocol.feed(READY)
 
 
 def test_the_longest_possible_notification_passes() -> None:
@@ -207,45 +213,45 @@ def test_a_payload_that_is_not_utf_8_gets_replacement_characters() -> None:
 
 
 def test_a_row_of_a_hundred_megabytes_is_not_kept() -> None:
-    wire = WireProtocol()
-    wire.query("select repeat('x', 100000000)")
-    wire.feed(b"D" + struct.pack("!I", 100_000_004))
+    protocol = WireProtocol()
+    protocol.query("select repeat('x', 100000000)")
+    protocol.feed(b"D" + struct.pack("!I", 100_000_004))
     piece = bytes(1_000_000)
     for _ in range(100):
-        wire.feed(piece)
-        assert not wire._partial
-    wire.feed(READY + notification())
-    assert (wire.state, len(wire.take())) == (State.IDLE, 1)
+        protocol.feed(piece)
+        assert not protocol._partial
+    protocol.feed(READY + notification())
+    assert (protocol.state, len(protocol.take_notifications())) == (State.IDLE, 1)
 
 
 def test_of_an_error_of_megabytes_the_beginning_is_kept() -> None:
     stream = error(text="x" * 3_000_000) + READY
-    wire = WireProtocol()
-    wire.query("select x")
+    protocol = WireProtocol()
+    protocol.query("select x")
     for at in range(0, len(stream), CHUNK):
-        wire.feed(stream[at : at + CHUNK])
-        assert len(wire._partial) <= KEPT_OF_ERROR + CHUNK
-    refusal = wire.take_refusal()
+        protocol.feed(stream[at : at + CHUNK])
+        assert len(protocol._partial) <= KEPT_OF_ERROR + CHUNK
+    refusal = protocol.take_refusal()
     assert refusal is not None
     assert refusal.sqlstate == "42601"
     assert KEPT_OF_ERROR - 100 < len(refusal.message) < KEPT_OF_ERROR
 
 
 def test_the_first_error_of_a_reply_is_the_one_reported_once() -> None:
-    wire = WireProtocol()
-    wire.query("select x")
-    wire.feed(error(text="first") + error(text="second") + READY)
-    refusal = wire.take_refusal()
+    protocol = WireProtocol()
+    protocol.query("select x")
+    protocol.feed(error(text="first") + error(text="second") + READY)
+    refusal = protocol.take_refusal()
     assert refusal is not None
     assert refusal.message == "first"
-    assert wire.take_refusal() is None
+    assert protocol.take_refusal() is None
 
 
 def test_an_error_has_detail_and_hint_where_the_server_gave_them() -> None:
-    wire = WireProtocol()
-    wire.query("select x")
-    wire.feed(message(b"E", b"VERROR\0C42P01\0Mno\0Dbecause\0Htry\0\0") + READY)
-    refusal = wire.take_refusal()
+    protocol = WireProtocol()
+    protocol.query("select x")
+    protocol.feed(message(b"E", b"VERROR\0C42P01\0Mno\0Dbecause\0Htry\0\0") + READY)
+    refusal = protocol.take_refusal()
     assert refusal is not None
     assert (refusal.severity, refusal.detail, refusal.hint) == ("ERROR", "because", "try")
 
@@ -268,17 +274,17 @@ def test_a_pooler_without_the_untranslated_severity_is_understood() -> None:
 
 @pytest.mark.parametrize("last_words", [WARNING, error("ERROR", "57P02")])
 def test_what_was_said_last_is_why_the_connection_closes(last_words: bytes) -> None:
-    wire = WireProtocol()
-    wire.feed(last_words)
-    assert wire.end().sqlstate == "57P02"
+    protocol = WireProtocol()
+    protocol.feed(last_words)
+    assert protocol.end().sqlstate == "57P02"
 
 
 def test_a_session_that_goes_on_forgets_what_might_have_ended_it() -> None:
-    wire = WireProtocol()
-    wire.feed(WARNING)
-    wire.query("select 1")
-    wire.feed(READY)
-    lost = wire.end()
+    protocol = WireProtocol()
+    protocol.feed(WARNING)
+    protocol.query("select 1")
+    protocol.feed(READY)
+    lost = protocol.end()
     assert (str(lost), lost.sqlstate) == ("server closed the connection unexpectedly", None)
 
 

@@ -120,19 +120,19 @@ class Simple:
 def read(parts: list[bytes], *, wanted: bool) -> Seen:
     """Feed *parts*, the answer to a query, to the parser under test."""
     rows = Rows() if wanted else None
-    seen, wire = Seen(), WireProtocol()
-    wire.query("select 1", rows)
+    seen, protocol = Seen(), WireProtocol()
+    protocol.query("select 1", rows)
     try:
         for part in parts:
-            wire.feed(part)
-            assert len(wire._partial) <= CHUNK + max(1 + MAX_NOTIFICATION, MAX_RESULT if wanted else 0)
+            protocol.feed(part)
+            assert len(protocol._partial) <= CHUNK + max(1 + MAX_NOTIFICATION, MAX_RESULT if wanted else 0)
     except ConnectionLost as exc:
         seen.ended = VIOLATION if exc.sqlstate is None else exc.sqlstate
-    seen.notifications = [(*each,) for each in wire.take()]
-    refusal = wire.take_refusal()
+    seen.notifications = [tuple(each) for each in protocol.take_notifications()]
+    refusal = protocol.take_refusal()
     seen.refusal = None if refusal is None else refusal.sqlstate
-    seen.rows = None if rows is None else rows.take()
-    seen.ready = wire.state is State.IDLE
+    seen.rows = None if rows is None else rows.result()
+    seen.ready = protocol.state is State.IDLE
     return seen
 
 
@@ -215,16 +215,16 @@ FLOODS = {
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("flood", FLOODS)
 def test_memory_stays_bounded_whatever_floods_in(flood: str, wanted: bool) -> None:
-    wire = WireProtocol()
-    wire.query("select 1", Rows() if wanted else None)
-    wire.feed(message(b"T", b"\0\1" + b"x\0" + bytes(18)))
+    protocol = WireProtocol()
+    protocol.query("select 1", Rows() if wanted else None)
+    protocol.feed(message(b"T", b"\0\1" + b"x\0" + bytes(18)))
     fed = 2 * FED if "row" in flood else FED
     whole = FLOODS[flood] * (2 * CHUNK // len(FLOODS[flood]) + 1)
     tracemalloc.start()
     try:
         at = 0
         for _ in range(fed // CHUNK):
-            wire.feed(whole[at : at + CHUNK])
+            protocol.feed(whole[at : at + CHUNK])
             # In step with the messages, for as long as the flood consists of whole ones.
             at = (at + CHUNK) % len(FLOODS[flood]) if "giga" not in flood else CHUNK
     except ConnectionLost:

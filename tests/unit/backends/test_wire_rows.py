@@ -30,9 +30,9 @@ def row(*values: bytes | None) -> bytes:
 
 
 def asked() -> tuple[WireProtocol, Rows]:
-    wire, rows = WireProtocol(), Rows()
-    wire.query("select", rows)
-    return wire, rows
+    protocol, rows = WireProtocol(), Rows()
+    protocol.query("select", rows)
+    return protocol, rows
 
 
 REPLY = b"".join(
@@ -48,12 +48,12 @@ ROWS = [("é", None), ("", "caf\ufffd")]
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, len(REPLY)])
 def test_the_last_statements_rows_are_taken_however_the_reply_is_cut(size: int) -> None:
-    wire, rows = asked()
+    protocol, rows = asked()
     for at in range(0, len(REPLY), size):
-        wire.feed(REPLY[at : at + size])
-    assert rows.take() == ROWS
-    assert [each.payload for each in wire.take()] == ["between", "within"]
-    assert wire.state is State.IDLE
+        protocol.feed(REPLY[at : at + size])
+    assert rows.result() == ROWS
+    assert [each.payload for each in protocol.take_notifications()] == ["between", "within"]
+    assert protocol.state is State.IDLE
 
 
 @pytest.mark.parametrize(
@@ -67,25 +67,25 @@ def test_the_last_statements_rows_are_taken_however_the_reply_is_cut(size: int) 
     ],
 )
 def test_rows_are_those_of_the_last_statement_alone(reply: bytes, expected: list[tuple[str, ...]]) -> None:
-    wire, rows = asked()
-    wire.feed(reply + READY)
-    assert rows.take() == expected
+    protocol, rows = asked()
+    protocol.feed(reply + READY)
+    assert rows.result() == expected
 
 
 def test_rows_before_an_error_do_not_hide_it() -> None:
-    wire, _ = asked()
-    wire.feed(described(1) + row(b"x") + error() + READY)
-    refusal = wire.take_refusal()
+    protocol, _ = asked()
+    protocol.feed(described(1) + row(b"x") + error() + READY)
+    refusal = protocol.take_refusal()
     assert refusal is not None
     assert refusal.sqlstate == "42601"
 
 
 def test_the_next_query_discards_its_rows_again() -> None:
-    wire, rows = asked()
-    wire.feed(REPLY)
-    wire.query("select")
-    wire.feed(described(1) + row(bytes(100)) + b"D\x3f\xff\xff\xff")
-    assert (rows.take(), wire._partial) == (ROWS, b"")
+    protocol, rows = asked()
+    protocol.feed(REPLY)
+    protocol.query("select")
+    protocol.feed(described(1) + row(bytes(100)) + b"D\x3f\xff\xff\xff")
+    assert (rows.result(), protocol._partial) == (ROWS, b"")
 
 
 @pytest.mark.parametrize(
@@ -112,36 +112,36 @@ def test_the_next_query_discards_its_rows_again() -> None:
     ],
 )
 def test_rows_that_are_malformed_end_the_connection(broken: bytes, complaint: str) -> None:
-    wire, _ = asked()
+    protocol, _ = asked()
     with pytest.raises(ConnectionLost, match=complaint):
-        wire.feed(notification() + broken)
-    assert len(wire.take()) == 1
+        protocol.feed(notification() + broken)
+    assert len(protocol.take_notifications()) == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
 def test_the_limit_counts_all_rows_of_a_statement(size: int) -> None:
     one = row(b"x" * size)
-    wire, rows = asked()
-    wire.feed(described(1))
+    protocol, rows = asked()
+    protocol.feed(described(1))
     for _ in range(MAX_RESULT // len(one)):
-        wire.feed(one)
-    assert wire.state is State.BUSY
+        protocol.feed(one)
+    assert protocol.state is State.BUSY
     with pytest.raises(ConnectionLost, match=str(MAX_RESULT)):
-        wire.feed(one)
-    assert len(rows.take()) == MAX_RESULT // len(one)
+        protocol.feed(one)
+    assert len(rows.result()) == MAX_RESULT // len(one)
 
 
 def test_a_row_that_is_too_long_is_refused_before_it_is_awaited() -> None:
-    wire, _ = asked()
-    wire.feed(described(1))
+    protocol, _ = asked()
+    protocol.feed(described(1))
     with pytest.raises(ConnectionLost, match=str(MAX_RESULT)):
-        wire.feed(b"D" + struct.pack("!I", MAX_RESULT))
-    assert not wire._partial
+        protocol.feed(b"D" + struct.pack("!I", MAX_RESULT))
+    assert not protocol._partial
 
 
 def test_a_description_of_every_column_there_can_be_is_not_kept() -> None:
-    wire, _ = asked()
+    protocol, _ = asked()
     huge = described(65535)
     for at in range(0, len(huge), CHUNK):
-        wire.feed(huge[at : at + CHUNK])
-        assert len(wire._partial) < 8
+        protocol.feed(huge[at : at + CHUNK])
+        assert len(protocol._partial) < 8
