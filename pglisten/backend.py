@@ -1,23 +1,29 @@
 """The interface between pglisten and a driver.
 
-A backend is found through the entry-point group ``pglisten.backends``, whose value is a subclass of
-`Backend` that takes no arguments. To write one, implement the two classes below and run the suite of
-`pglisten.testing` over it.
+pglisten finds a backend through the entry-point group ``pglisten.backends``. Its value is a subclass of
+`Backend` that takes no arguments. To write a backend, implement the two classes below and run the test suite
+of `pglisten.testing.contract` on it.
 
-What a backend may rely on:
+A backend may rely on these facts:
 
-* One greenlet at a time calls a session's methods; only ``fileno`` may be called beside it.
-* Host names are resolved: `ConnInfo.hostaddr` holds the numeric address to connect to, unless
-  `ConnInfo.is_unix` is true and ``host`` is the directory of a Unix socket.
-* There is one host, and the password that is to be used if there is any. Several hosts, services and
-  password files are the core's business, `ConnInfo.values` says by which keywords.
-* SQL handed to ``execute`` holds neither NUL nor characters that UTF-8 cannot encode.
+* One greenlet at a time calls a session's methods. Only ``fileno`` may be called at the same time.
+* Host names are resolved: `ConnInfo.hostaddr` holds the numeric address to connect to. If
+  `ConnInfo.is_unix` is true, ``host`` is the directory of a Unix socket.
+* There is one host, and the password to use, if any. The core handles several hosts, services and password
+  files; `ConnInfo.values` names their keywords.
+* SQL for ``execute`` contains neither NUL nor characters that UTF-8 cannot encode.
 
-What it must never do: block the hub, whether the process is monkey-patched or not; change the
-driver's process-wide settings; let an exception of the driver's out; write a password or a payload
-into an error or a log; catch or translate an exception that a wait raised. The last was thrown into the
-greenlet from outside and is its caller's, whatever its class: `wait_ready` keeps the two apart. Work that
-would block, such as hashing a password or reading a certificate, goes through `in_thread`.
+A backend must never
+
+* block the hub, whether the process is monkey-patched or not: `in_thread` runs work that would block, such
+  as hashing a password or reading a certificate;
+* change the driver's process-wide settings;
+* let an exception class of the driver escape;
+* write a password or a payload into an error or a log;
+* catch or translate an exception that a wait raised. The application threw this exception into the greenlet,
+  whatever its class is, and it belongs to the caller. `wait_ready` keeps it apart from a timeout.
+
+A backend imports `pglisten.backend` and `pglisten.errors`, and no other module of pglisten.
 """
 
 from __future__ import annotations
@@ -52,14 +58,14 @@ __all__ = [
 
 
 class Notification(NamedTuple):
-    """What one NOTIFY brought."""
+    """The message of one NOTIFY."""
 
     pid: int
-    """Process id of the server process that sent it."""
+    """Process id of the server process that ran the NOTIFY."""
     channel: str
-    """The channel, as LISTEN named it."""
+    """Name of the channel, as LISTEN named it."""
     payload: str
-    """``""`` where none was given."""
+    """``""`` if the NOTIFY had no payload."""
 
 
 _new = cast(
@@ -69,19 +75,20 @@ _new = cast(
 
 
 def make_notifications(fields: Iterable[tuple[int, str, str]]) -> Iterator[Notification]:
-    """Make one of each pid, channel and payload, in less than half the time that the constructor takes.
+    """Make a `Notification` of each pid, channel and payload.
 
-    In a burst it is noticed: no function written in Python runs for each.
+    This takes less than half the time of the constructor, because no Python function runs per notification.
+    In a burst the difference is measurable.
     """
     return map(_new, repeat(Notification), fields)
 
 
 def server_text(data: bytes) -> str:
-    r"""Return what the server says in an error or a notice, for people to read.
+    r"""Return the text of a server's error or notice, for people to read.
 
-    Before ``client_encoding`` is in force the text may be in any encoding, and nothing tells which. If it is
-    not UTF-8, the result is its ASCII with ``\xd0`` and the like for the other bytes: nothing is lost, and
-    nothing is guessed. If it was cut within a character, that is so for this character alone.
+    Before ``client_encoding`` is in force, the text may be in any encoding, and the server does not say
+    which. If the text is not UTF-8, the result has its ASCII characters, and ``\xd0`` and the like for the
+    other bytes. If the text was cut within a character, the result has such bytes only for that character.
     """
     try:
         return data.decode()
@@ -91,94 +98,101 @@ def server_text(data: bytes) -> str:
 
 
 MAX_RESULT = 1 << 20
-"""How long the rows that `Session.fetch` returns may be, in bytes of DataRow messages: 7 for a row, 4 for a
-value, and the value's text."""
+"""Limit for the rows that `Session.fetch` returns, in bytes of DataRow messages: 7 for a row, 4 for a value,
+and the value's text."""
 
 
 class Session(ABC):
-    """One established session with a server: autocommit, ``client_encoding`` UTF8."""
+    """One established session with a server, in autocommit mode and with ``client_encoding`` UTF8."""
 
     pid: int
-    """Process id of the server process, as its BackendKeyData said."""
+    """Process id of the server process, from BackendKeyData."""
 
     @abstractmethod
     def fileno(self) -> int:
-        """Return the socket's descriptor, the same for the whole life of the session."""
+        """Return the socket's descriptor. It stays the same for the whole life of the session."""
 
     @abstractmethod
     def execute(self, sql: str, timeout: float | None) -> None:
-        """Run one simple query, which may hold several statements, and discard its results.
+        """Run one simple query and discard its results. The query may contain several statements.
 
-        Waits cooperatively until the server is ready again. Notifications that come along are kept
-        for the next ``receive``. Raises
+        Waits cooperatively until the server is ready again. Notifications that arrive meanwhile are kept for
+        the next ``receive``. Raises
 
-        * `ServerError` if the server refused; the session is ready for the next query;
-        * `ConnectionLost` if the query could not be completed, *timeout* seconds (``None``: for
-          ever) passed without its end, or the server ended the session (with its ``sqlstate``).
-          The session is useless then, but what had arrived can still be received.
+        * `ServerError` if the server refused the query; the session is ready for the next query;
+        * `ConnectionLost` if the query could not be completed, if it did not end within *timeout* seconds
+          (``None``: no limit), or if the server ended the session (with its ``sqlstate``). The session is
+          then useless, but ``receive`` still returns what had arrived.
 
-        A greenlet killed in it leaves a session that can only be closed.
+        If the calling greenlet is killed during the call, the session can only be closed.
         """
 
     @abstractmethod
     def fetch(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
         """Run a query as `execute` does, and return the rows of its last statement.
 
-        ``[]`` if that returns none. A value is what the server wrote, ``None`` for NULL; whoever asks
-        casts to ``text`` what drivers would convert. Waits and raises as `execute` does, and also
-        `ConnectionLost` if the rows come to more than `MAX_RESULT` bytes: it is for the library's own
-        questions to the server, whose answers are short.
+        Returns ``[]`` if the last statement returned no rows. A value is the text that the server sent, or
+        ``None`` for NULL. The query casts values to ``text`` if a driver would convert them. Waits and
+        raises as `execute` does. Also raises `ConnectionLost` if the rows have more than `MAX_RESULT`
+        bytes: pglisten calls this method only for its own queries, and their results are short.
         """
 
     @abstractmethod
     def receive(self) -> list[Notification]:
         """Return the notifications that have arrived, oldest first, without waiting.
 
-        It may return a part, so that a burst does not hold up the hub, but an empty list means that
-        nothing is left in the driver's, the file object's or the TLS layer's buffers: the caller then
-        waits for the descriptor. Raises `ConnectionLost`, with the server's reason and ``sqlstate``
-        if it gave them, when the session has ended, after all that arrived before was returned.
+        The list may be a part of them, so that a burst does not block the hub. An empty list means that the
+        buffers of the driver, the file object and the TLS layer are empty; the caller then waits for the
+        descriptor. Raises `ConnectionLost` if the session has ended, but only after all earlier notifications
+        were returned. The error has the server's reason and ``sqlstate`` if the server gave them.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """End the session politely, without waiting. Idempotent; never raises.
+        """Send the server a Terminate message without waiting, and close the descriptor.
 
-        It closes no number that leads elsewhere by now: see `OwnedDescriptor`.
+        Idempotent; never raises. It does not close the number if the number now belongs to another file: see
+        `OwnedDescriptor`.
         """
 
     @abstractmethod
     def abandon(self) -> None:
-        """Let go of the connection and say nothing to the server. Idempotent; never raises.
+        """Give up the connection without sending anything to the server. Idempotent; never raises.
 
-        For the child of a fork, where the session is the parent's: not a byte may be sent, not even by a
-        destructor later. The descriptor's number must stay open and lead nowhere: copies of greenlets that
-        waited for it still do, and an event loop aborts on a closed one. A `close` afterwards closes the
-        number. Between the fork and either call the process may have daemonized: it has closed all numbers
-        and opened others in their place. `OwnedDescriptor` closes and diverts by these rules; a driver's own
-        ``close()`` or destructor, which closes by number, must never run in the child.
+        pglisten calls this method in the child of a fork, where the session belongs to the parent. Not a
+        byte may be sent, not even by a destructor later. The descriptor's number must stay open without a
+        peer, because copies of greenlets still wait for it, and an event loop aborts if it is closed. A
+        later `close` closes the number.
+
+        Between the fork and either call the process may have daemonized: it has closed all numbers and
+        opened other files under them. `OwnedDescriptor` closes and diverts by these rules. A driver's own
+        ``close()`` or destructor closes by number, and must never run in the child.
         """
 
 
 class Backend(ABC):
-    """A driver, as pglisten sees it."""
+    """Opens sessions with one driver."""
 
     name: ClassVar[str]
-    """What users write for ``backend=``; the entry point's name."""
+    """The value of ``backend=``, and the name of the entry point."""
     rank: ClassVar[int] = 100
-    """Where several are installed and the user names none, the lowest is taken."""
+    """If several backends are installed and the user names none, pglisten takes the one of the lowest
+    rank."""
 
     def description(self) -> str:
-        """Return the driver and its version, for people: ``psycopg2 2.9.13, libpq 17.6``."""
+        """Return the driver and its version for people, as in ``psycopg2 2.9.13, libpq 17.6``."""
         return self.name
 
     def check(self, conninfo: ConnInfo) -> None:  # noqa: B027 - most drivers have nothing to refuse
-        """Raise `ConfigurationError` for what this driver cannot do. Called once, before any attempt."""
+        """Raise `ConfigurationError` for a setting that this driver cannot honour.
+
+        pglisten calls this once, before the first attempt to connect.
+        """
 
     @abstractmethod
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> Session:
-        """Establish a session, cooperatively, in *timeout* seconds at most (``None``: no limit).
+        """Return an established session within *timeout* seconds (``None``: no limit). Waits cooperatively.
 
-        Raises `ConnectionFailed`, with the server's ``sqlstate`` if it gave one. Whatever ends it, a
-        kill included, leaves no descriptor open.
+        Raises `ConnectionFailed`, with the server's ``sqlstate`` if the server gave one. If the call fails or
+        its greenlet is killed, no descriptor stays open.
         """

@@ -1,4 +1,4 @@
-"""How psycopg2 waits under gevent: the one loop that drives a connection, for us and for green processes."""
+"""How psycopg2 waits under gevent: one loop drives a session's connection, and those of a green process."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from pglisten.backend import Deadline, DeadlinePassed, OwnedDescriptor, server_t
 __all__ = ["Forked", "leak", "make_green", "poll", "wait"]
 
 NEVER = Deadline(None)
-"""For connections of the application's, which have no timeouts."""
+"""For the application's own connections, which have no timeouts."""
 
 _leaked: list[connection] = []
-"""Connections that are never finished: see `leak`."""
+"""Connections that libpq must never finish: see `leak`."""
 
 GRACE_SECONDS = 5.0
-"""How long, in seconds, what comes without a pause is looked through after the deadline for an answer.
-It should do for all that a socket's buffer holds, should the hub have been held up."""
+"""How long, in seconds, `wait` still reads for an answer after the deadline while data arrives without a
+pause. If the hub was blocked, the answer may stand behind all that the socket's buffer holds."""
 
 
 class Forked(Exception):
-    """This is a forked child's copy of what was waiting: the answer is its parent's."""
+    """A forked child's copy of the waiting greenlet has run. The answer belongs to the parent process."""
 
     def __init__(self) -> None:
         super().__init__("this process was forked: the connection is its parent's")
 
 
 def poll(conn: connection) -> int:
-    """Return what ``conn.poll()`` does. Raises psycopg2's errors, and nothing else.
+    """Return the result of ``conn.poll()``. Raises psycopg2's errors and no others.
 
-    psycopg2 takes what the server or libpq says for text in the connection's encoding, and fails over it. But
-    what comes before ``client_encoding`` is in force is in any: a refusal in the server's own language.
+    psycopg2 decodes messages of the server and of libpq with the connection's encoding. Before
+    ``client_encoding`` is in force, a message may be in any encoding, such as a refusal in the server's own
+    language. psycopg2 then raises ``UnicodeDecodeError``.
     """
     try:
         return conn.poll()
@@ -42,12 +43,13 @@ def poll(conn: connection) -> int:
 
 
 def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = None) -> psycopg2.Error | None:
-    """Drive *conn* until what it was asked to do, connecting or a query, is done.
+    """Drive *conn* until its connection attempt or its query is done.
 
-    Returns psycopg2's error if that was the end, and raises none: what is raised may be of that class and
-    thrown in from outside. After *deadline* it raises `DeadlinePassed`. Where *owner* is the process's id, a
-    forked child's copy of the waiting greenlet diverts the descriptor and raises `Forked`: it would read what
-    is its parent's.
+    Returns psycopg2's error if the operation failed, and ``None`` if not. Errors are returned because an
+    error of the same class may be thrown in from outside, and only that one is raised. Raises
+    `DeadlinePassed` after *deadline*. If *owner* is given, it is the id of this process. A forked child's
+    copy of the waiting greenlet then diverts the descriptor and raises `Forked`, because it would read data
+    of the parent.
     """
     late = False
     while True:
@@ -59,15 +61,15 @@ def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = No
             return None
         if state not in {POLL_READ, POLL_WRITE}:
             return psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
-        # The second is for who never stops talking: readable at once, the wait below never times out.
+        # The overrun is for a server that never stops sending: the wait below then never times out.
         if late or deadline.overrun() > GRACE_SECONDS:
             raise DeadlinePassed
-        # The descriptor is asked for each time: while connecting, libpq makes a new socket for each try.
-        # With something to write, wait for either: a server that is itself stuck, sending to us, takes
-        # nothing more until we read (PostgreSQL docs, PQflush).
+        # Ask for the descriptor each time: while connecting, libpq makes a new socket for each try.
+        # With data to write, wait for reading as well: a server that is blocked because it sends to us
+        # reads nothing before we do (PostgreSQL docs, PQflush).
         descriptor = None if owner is None else OwnedDescriptor(conn.fileno())
         try:
-            # If late, look once more: after the hub was held up, the answer may be there all the same.
+            # If late, poll once more: the answer may have arrived while the hub was blocked.
             late = not wait_ready(conn.fileno(), deadline.remaining(), writable=state == POLL_WRITE)
         finally:
             forked = descriptor is not None and os.getpid() != owner
@@ -78,9 +80,10 @@ def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = No
 
 
 def leak(conn: connection) -> None:
-    """Keep *conn* as long as the process lives, so that libpq never finishes it.
+    """Keep *conn* until the process ends, so that libpq never finishes it.
 
-    Finishing speaks in the parent's TLS session, and closes a number, whatever that leads to by now.
+    To finish it, libpq would send in the parent's TLS session and close a number that may belong to another
+    file by now.
     """
     _leaked.append(conn)
 
@@ -88,10 +91,9 @@ def leak(conn: connection) -> None:
 def make_green() -> None:
     """Make every synchronous psycopg2 connection of this process wait cooperatively, as psycogreen does.
 
-    For the application's own connections; listeners need it no more than they mind it. It is
-    process-wide, has no timeouts, and psycopg2 refuses COPY and large objects afterwards
-    (psycopg2 docs, "Support for coroutine libraries"). Undo it with
-    ``psycopg2.extensions.set_wait_callback(None)``.
+    This is for the application's own connections. Listeners work with it and without it. It holds for the
+    whole process and has no timeouts, and psycopg2 refuses COPY and large objects afterwards (psycopg2 docs,
+    "Support for coroutine libraries"). Undo it with ``psycopg2.extensions.set_wait_callback(None)``.
     """
     set_wait_callback(_wait_or_raise)
 
