@@ -1,4 +1,4 @@
-"""From connection settings to a session."""
+"""Opens sessions with psycopg2, and tells libpq every setting."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ __all__ = ["Psycopg2Backend"]
 logger = logging.getLogger("pglisten.psycopg2")
 
 SYSTEM_ROOTS = 160000
-"""The first libpq for which ``sslrootcert=system`` is more than a file's name (PostgreSQL 16's notes)."""
+"""The first libpq that takes ``sslrootcert=system`` for more than a file name (PostgreSQL 16 release
+notes)."""
 
 
 EXPLICIT_DEFAULTS = {
-    # Trying Kerberos encryption first, as libpq does where there is a ticket, may look up names and
-    # wait for a key server, blocking.
+    # libpq's default tries Kerberos encryption first if there is a ticket. It may look up names and wait for
+    # a key server, and block the hub.
     "gssencmode": "disable",
-    # A file that cannot be: given none, libpq reads ~/.pgpass and writes to stderr what it dislikes there.
+    # A file that cannot exist: without a name, libpq reads ~/.pgpass and writes warnings about it to stderr.
     "passfile": "/dev/null/none",
     "target_session_attrs": "any",
     "load_balance_hosts": "disable",
@@ -44,7 +45,7 @@ EXPLICIT_DEFAULTS = {
     "krbsrvname": "postgres",
     "gssdelegation": "0",
     "connect_timeout": "0",
-    # All there are: "" would allow none (check_expected_areq in fe-auth.c).
+    # All methods: "" would allow none (check_expected_areq in fe-auth.c).
     "require_auth": "password,md5,gss,sspi,scram-sha-256,none",
     **dict.fromkeys(
         (
@@ -55,26 +56,29 @@ EXPLICIT_DEFAULTS = {
         "",
     ),
 }  # fmt: skip
-"""What to say where nothing is said, so that libpq looks at neither its variables nor a service for it:
-its own defaults, but for the first two. ``""`` is nothing, where libpq takes that."""
+"""Explicit values for every unset keyword, so that libpq consults neither PG* variables nor a service.
+
+They are libpq's own defaults, except the first two. ``""`` means unset, for keywords for which libpq
+accepts it.
+"""
 
 NO_PASSWORD = secrets.token_hex()
-"""The ``sslpassword`` that libpq gets if the user gives none.
+"""The ``sslpassword`` for libpq if the user gives none.
 
-With any password, OpenSSL never asks on the terminal, neither for an encrypted key nor for an encrypted
-certificate (initialize_SSL in fe-secure-openssl.c). It is random, so that it opens nothing. A libpq before
-version 13 does not know the setting; there, `ConnInfo.check_key` alone prevents a prompt.
+If there is a password, OpenSSL never asks on the terminal, neither for an encrypted key nor for an encrypted
+certificate (initialize_SSL in fe-secure-openssl.c). It is random, so that it opens no key. A libpq before
+version 13 does not know the setting. With such a libpq, only `ConnInfo.check_key` prevents a prompt.
 """
 
 HANDLED_BY_CORE = ("passfile", "target_session_attrs", "load_balance_hosts")
-"""What the core has seen to."""
+"""Keywords that the core handles, so that libpq gets their neutral values."""
 
 
 class Psycopg2Backend(Backend):
-    """PostgreSQL through psycopg2, and so through libpq."""
+    """Opens sessions with psycopg2, which uses libpq."""
 
     name: ClassVar[str] = "psycopg2"
-    rank: ClassVar[int] = 10  # Before pg8000: it is the more widely used, and libpq itself.
+    rank: ClassVar[int] = 10  # Before pg8000: psycopg2 is more widely used, and is libpq itself.
 
     def description(self) -> str:
         major, minor = divmod(libpq_version(), 10000)
@@ -85,10 +89,10 @@ class Psycopg2Backend(Backend):
         version = libpq_version()
         unknown = [keyword for keyword in _settings(conninfo) if not _is_known(keyword)]
         if conninfo["sslrootcert"] == "system" and version < SYSTEM_ROOTS:
-            # It would be taken for a file that is not there, and sslmode=require then verifies nothing.
+            # This libpq would look for a file of that name and not find it: sslmode=require verifies nothing.
             unknown.append("sslrootcert=system")
         if ":" in conninfo["sslkey"]:
-            # libpq takes it for one in an OpenSSL engine, and an engine may ask for a PIN on the terminal.
+            # libpq takes it for a key in an OpenSSL engine, and an engine may ask for a PIN on the terminal.
             raise ConfigurationError("sslkey: no file with ':' in its path is possible here: rename it")
         if unknown:
             raise ConfigurationError(
@@ -107,7 +111,7 @@ class Psycopg2Backend(Backend):
         if isinstance(session, psycopg2.Error):
             message, sqlstate = explain(str(session))
             message += _hint(message, conninfo)
-            # Without its traceback: psycopg2's own frames hold the password.
+            # Without its traceback: psycopg2's frames hold the password.
             cause = session.with_traceback(None)
             raise ConnectionFailed(f"{place}: {message}", sqlstate=sqlstate) from cause
         if isinstance(session, OSError):
@@ -122,10 +126,10 @@ class Psycopg2Backend(Backend):
 
 
 class _Connection(connection):
-    """psycopg2's own class, made without ``psycopg2.connect()``.
+    """psycopg2's connection class, instantiated without ``psycopg2.connect()``.
 
-    APM agents wrap that function: they record payloads, and put proxies in place of connections and cursors.
-    The repr is ours because psycopg2's shows the DSN, ``sslpassword`` included, and error trackers record it.
+    APM agents wrap that function: they record payloads, and replace connections and cursors by proxies.
+    psycopg2's own repr shows the DSN with ``sslpassword``, and error trackers record reprs.
     """
 
     def __repr__(self) -> str:
@@ -133,18 +137,18 @@ class _Connection(connection):
 
 
 def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | psycopg2.Error | OSError:
-    """Return the session, or the error instead of one.
+    """Return the session, or the error of the attempt.
 
-    An error of these classes that is raised was thrown in from outside, while this waited.
+    If an error of these classes is raised instead, it was thrown in from outside during a wait.
     """
     owner = os.getpid()
     try:
-        # In no variable: frames that are left by an error hold them.
+        # Keep the settings out of variables: the frames of an error hold them.
         conn = _Connection(make_dsn(**_settings(conninfo)), async_=True)
     except psycopg2.Error as error:
         return error if str(error) else _descriptor_error() or error
     try:
-        libpq = LibpqAccess(conn)  # Before the first poll: refusals are to come with their SQLSTATE.
+        libpq = LibpqAccess(conn)  # Before the first poll, so that refusals have their SQLSTATE.
         failure = wait(conn, deadline, owner=owner)
         made = _session(conn, libpq) if failure is None else _with_text(failure, libpq)
         if isinstance(made, Exception):
@@ -159,7 +163,10 @@ def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | psyc
 
 
 def _descriptor_error() -> OSError | None:
-    """Return why no descriptor can be had, if so: psycopg2 has no text if libpq could not make its socket."""
+    """Return the error if the system has no descriptor left; ``None`` if it has.
+
+    psycopg2's error has no text if libpq could not make its socket.
+    """
     try:
         with open(os.devnull, "rb"):
             return None
@@ -168,7 +175,7 @@ def _descriptor_error() -> OSError | None:
 
 
 def _with_text(error: psycopg2.Error, libpq: LibpqAccess) -> psycopg2.Error:
-    """Return *error* with libpq's own text, if it is libpq's."""
+    """Return *error* with libpq's own text, if *error* came from libpq."""
     error.args = (libpq.reason(error),)
     return error
 
@@ -176,15 +183,15 @@ def _with_text(error: psycopg2.Error, libpq: LibpqAccess) -> psycopg2.Error:
 def _session(conn: connection, libpq: LibpqAccess) -> Psycopg2Session | psycopg2.Error | OSError:
     try:
         return Psycopg2Session(conn, libpq)
-    except (psycopg2.Error, OSError) as error:  # Its own descriptor, for one, could not be made.
+    except (psycopg2.Error, OSError) as error:  # For example, no descriptor was left.
         return error
 
 
 def _hint(message: str, conninfo: ConnInfo) -> str:
-    """Return what to add to libpq's *message*, where that leaves the user to guess."""
+    """Return what to add to libpq's *message* if it does not tell the user enough; ``""`` for nothing."""
     if message.endswith("no password supplied"):
         return f": there is {conninfo.password_source}"
-    # Of a server that takes what it gets for a wrong start-up message, libpq says "SSL SYSCALL error: EOF".
+    # A server that does not know direct TLS hangs up, and libpq says "SSL SYSCALL error: EOF".
     if conninfo["sslnegotiation"] == "direct" and "SSL" in message and "certificate" not in message:
         return "; sslnegotiation=direct takes a PostgreSQL 17 with TLS"
     return ""
@@ -192,7 +199,7 @@ def _hint(message: str, conninfo: ConnInfo) -> str:
 
 @functools.cache
 def _is_known(keyword: str) -> bool:
-    """Ask this libpq: keywords come with versions, and distributions backport some."""
+    """Whether this libpq knows *keyword*. Ask libpq itself, because distributions backport keywords."""
     try:
         parse_dsn(f"{keyword}=x")
     except psycopg2.ProgrammingError:
@@ -201,7 +208,7 @@ def _is_known(keyword: str) -> bool:
 
 
 def _settings(conninfo: ConnInfo) -> dict[str, str]:
-    """Return libpq's keywords with all that *conninfo* decided, so that libpq has nothing to add."""
+    """Return a value for every keyword of libpq, so that libpq has nothing to add to *conninfo*."""
     unset = {keyword: value for keyword, value in EXPLICIT_DEFAULTS.items() if _is_known(keyword)}
     settings = {
         **unset,
@@ -216,8 +223,8 @@ def _settings(conninfo: ConnInfo) -> dict[str, str]:
     }
     if "sslpassword" in unset and not settings["sslpassword"]:
         settings["sslpassword"] = NO_PASSWORD
-    # libpq looks PGSERVICE up by itself, and fails if that is not defined: so it gets the name that counts,
-    # whose file adds nothing to all the rest. Without the variable it needs no file.
+    # If PGSERVICE is set, libpq looks up that service and fails if it is not defined. So tell libpq the name
+    # that counts. Its entry changes nothing, because every other setting is explicit.
     service = settings.pop("service", "")
     if "PGSERVICE" in os.environ and service:
         settings["service"] = service

@@ -1,19 +1,19 @@
-"""What psycopg2 does not offer and libpq does. The one file that goes behind psycopg2's back.
+"""Access to functions of libpq that psycopg2 does not offer. No other file bypasses psycopg2.
 
-psycopg2 documents ``connection.pgconn_ptr`` for this use with ctypes; the functions are libpq's public
-ones, in the library that psycopg2 itself is linked to. Three things need them:
+psycopg2 documents ``connection.pgconn_ptr`` for use with ctypes. The functions are public functions of libpq,
+in the library that psycopg2 itself is linked to. They give
 
-* The SQLSTATE of a failed attempt, and of the FATAL that ends a session. psycopg2 has the text alone;
-  PQERRORS_VERBOSE puts the code into it. What comes to an idle session is a notice to libpq, and a
-  notice receiver gets its fields.
-* What had arrived when a connection was lost. psycopg2's poll reads before it looks at what libpq has
-  parsed. If that reading finds the end of the stream, what came in behind the last reply is out of
-  psycopg2's reach: notifications, and the server's reason with them.
-* Why an attempt failed, in bytes: the text may be in any encoding, and psycopg2 then has a damaged one or
-  none (2.9.9).
+* the SQLSTATE of a failed attempt, and of the FATAL that ends a session. psycopg2 has only the text, and
+  PQERRORS_VERBOSE puts the code into it. To libpq, a message to an idle session is a notice, and a notice
+  receiver gets its fields;
+* the notifications that had arrived when a connection was lost. psycopg2's poll reads before it looks at what
+  libpq has parsed. If it reads the end of the stream, psycopg2 cannot reach what arrived after the last
+  reply: notifications, and the server's reason;
+* the bytes of the message of a failed attempt. The message may be in any encoding, and psycopg2 (2.9.9) then
+  has a damaged text or none.
 
-Where the functions cannot be had (a libpq linked in statically, its symbols hidden), these are missing
-and nothing else changes.
+If the functions cannot be reached (libpq is linked statically and its symbols are hidden), only these three
+are missing.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = ["LibpqAccess"]
 logger = logging.getLogger("pglisten.psycopg2")
 
 PQERRORS_VERBOSE = 2
-"""The third of ``PGVerbosity`` in libpq-fe.h: terse, default, verbose."""
+"""The third value of ``PGVerbosity`` in libpq-fe.h: terse, default, verbose."""
 
 NOTICES_KEPT = 50
-"""As many as psycopg2 keeps (CONN_NOTICES_LIMIT): one query can raise millions."""
+"""The same number that psycopg2 keeps (CONN_NOTICES_LIMIT), because one query can raise millions."""
 
 
 class _Libpq(Protocol):
-    """All we use of libpq."""
+    """All functions of libpq that are used here."""
 
     def set_error_verbosity(self, pgconn: int, verbosity: int, /) -> int: ...
 
@@ -70,11 +70,11 @@ _NoticeReceiver = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class _Bound:
-    """libpq's functions with their types, from the library that psycopg2 has loaded."""
+    """Functions of libpq with their types, from the library that psycopg2 has loaded."""
 
     def __init__(self, path: str) -> None:
-        # PyDLL keeps the GIL, as psycopg2's poll does: none of these waits. Looking a symbol up in an
-        # extension module also searches the libraries that it depends on (dlsym(3)).
+        # PyDLL keeps the GIL, because none of these functions waits; psycopg2's poll keeps it, too. A lookup
+        # in an extension module also searches the libraries that it depends on (dlsym(3)).
         library = ctypes.PyDLL(path)
         self.set_error_verbosity = library.PQsetErrorVerbosity
         self.set_error_verbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
@@ -96,7 +96,7 @@ class _Bound:
 
 
 def bind(path: str | None) -> _Libpq | None:
-    """Return libpq's functions from the library at *path*, ``None`` where they cannot be had."""
+    """Return libpq's functions from the library at *path*; ``None`` if they cannot be reached."""
     if path is None:
         return None
     try:
@@ -110,7 +110,10 @@ _libpq = bind(_psycopg.__file__)
 
 
 class LibpqAccess:
-    """Listens in on *conn*, from before its first poll, until it is closed."""
+    """Reads from libpq what psycopg2 does not offer, for one connection.
+
+    Make it before the first poll of *conn*, and close it before *conn*.
+    """
 
     def __init__(self, conn: connection) -> None:
         self._connection = conn
@@ -123,33 +126,33 @@ class LibpqAccess:
             _libpq.set_notice_receiver(pgconn, _notice_receiver, pgconn)
 
     def notices(self) -> list[ServerMessage]:
-        """Return what the server said beside its replies since the last call, the last 50 at most."""
+        """Return the server's notices since the last call, at most the last `NOTICES_KEPT`."""
         if self._pgconn:
-            said, self._notices = self._notices, []
-            return said
+            notices, self._notices = self._notices, []
+            return notices
         texts, self._connection.notices = self._connection.notices, []
-        return [said for text in texts for said in server_messages(text)]
+        return [message for text in texts for message in server_messages(text)]
 
-    def add_notice(self, said: ServerMessage) -> None:
-        """Keep *said* for `notices`."""
-        self._notices.append(said)
+    def add_notice(self, notice: ServerMessage) -> None:
+        """Keep *notice* for `notices`."""
+        self._notices.append(notice)
         del self._notices[:-NOTICES_KEPT]
 
     def reason(self, error: Exception) -> str:
-        """Return the text of *error*, which has just been raised, as libpq has it if it is libpq's.
+        """Return the text of *error*, which psycopg2 has just raised. Use libpq's text if *error* has it.
 
-        psycopg2's has U+FFFD for what is not UTF-8, or is empty.
+        psycopg2's own text has U+FFFD for bytes that are not UTF-8, or is empty.
         """
         text = str(error)
         if _libpq is None or not self._pgconn:
             return text
         data = _libpq.error_message(self._pgconn) or b""
-        # psycopg2 leaves the severity out, if it is in English.
+        # psycopg2 removes an English severity.
         damaged = data.decode("utf-8", "replace").strip()
         return server_text(data) if damaged.endswith(text.strip()) else text
 
     def unread_notifications(self) -> list[Notification]:
-        """Return the notifications that libpq has read and psycopg2 does not know of. Reads nothing more."""
+        """Return the notifications that libpq has read and psycopg2 does not know. Reads no more data."""
         found: list[Notification] = []
         while _libpq is not None and self._pgconn and (pointer := _libpq.notifies(self._pgconn)):
             notify = pointer.contents
@@ -158,30 +161,30 @@ class LibpqAccess:
         return found
 
     def close(self) -> None:
-        """To be called before *conn* is closed, which makes the pointer to it invalid."""
+        """Stop using the pointer to *conn*, which becomes invalid when *conn* is closed."""
         _by_pgconn.pop(self._pgconn, None)
         self._pgconn = 0
 
 
 _by_pgconn: WeakValueDictionary[int, LibpqAccess] = WeakValueDictionary()
-"""By the address of their PGconn, which is what libpq hands to the notice receiver."""
+"""By the address of the PGconn, which libpq passes to the notice receiver."""
 
 
 def _receive_notice(pgconn: int, result: int) -> None:
     access = _by_pgconn.get(pgconn)
     if access is not None and _libpq is not None:
-        # Servers before 9.6 send no severity that is not localised.
+        # Servers before 9.6 send only a localised severity.
         severity, localised, sqlstate, message = (
             _libpq.result_error_field(result, ord(field)) for field in "VSCM"
         )
-        said = (server_text(field or b"") for field in (severity or localised, sqlstate, message))
-        access.add_notice(ServerMessage(next(said), next(said) or None, one_line(next(said))))
+        texts = (server_text(field or b"") for field in (severity or localised, sqlstate, message))
+        access.add_notice(ServerMessage(next(texts), next(texts) or None, one_line(next(texts))))
 
 
-# One for all connections, and never freed: libpq could not be told that it is gone.
+# One for all connections. It is never freed, because libpq keeps a pointer to it.
 _notice_receiver = _NoticeReceiver(_receive_notice)
 
 
 def _text(data: bytes | None) -> str:
-    # As psycopg2 does with channels and payloads.
+    # psycopg2 decodes channels and payloads in the same way.
     return (data or b"").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What libpq's texts say. Pure text handling: neither a driver nor gevent is needed for it.
+"""Read messages of the server and of libpq from libpq's texts, without a driver and without gevent.
 
 With PQERRORS_VERBOSE, a message of the server reads::
 
@@ -6,8 +6,8 @@ With PQERRORS_VERBOSE, a message of the server reads::
     DETAIL:  ...
     LOCATION:  auth_failed, auth.c:326
 
-where the first part is there on failed attempts only. Words may be localised, the order is not
-(pqBuildErrorMessage3 in fe-protocol3.c). What libpq says itself has no code.
+Only a failed attempt has the introduction before FATAL. Words may be localised, their order never changes
+(pqBuildErrorMessage3 in fe-protocol3.c). libpq's own messages have no code.
 """
 
 from __future__ import annotations
@@ -17,63 +17,64 @@ from typing import NamedTuple
 
 __all__ = ["ServerMessage", "explain", "libpq_message", "one_line", "server_messages"]
 
-# Severities are in any language, and may have blanks in them. A SQLSTATE of the server's own has a digit in
-# it: "FATAL:  ERROR: ..." without codes must not pass for one.
+# A severity may be in any language and may contain blanks. A SQLSTATE of PostgreSQL contains a digit, and the
+# pattern demands one: in "FATAL:  ERROR: ...", which has no code, "ERROR" is none.
 _CODED = re.compile(r"(?:^|: )([^\s:][^:]*):  (?=[A-Z]*\d)([0-9A-Z]{5}): (.*)")
 _UNCODED = re.compile(r"(?:^|: )(FATAL|PANIC):  (.*)")
 _END = re.compile(
     # In libpq's language, which is English unless the application has called setlocale().
     r"LINE \d+: |(DETAIL|HINT|QUERY|CONTEXT|(SCHEMA|TABLE|COLUMN|DATATYPE|CONSTRAINT) NAME|LOCATION):  "
-    # LOCATION in any: a function of the server, its file and line.
+    # LOCATION in any language: a function of the server, its file and line.
     r"|[^:]+:  (\w+, )?[\w./\\-]+\.\w+:\d+$"
-    # What libpq says after the server's last words.
+    # libpq's own message after the server's last one.
     r"|server closed the connection unexpectedly"
 )
-"""What follows a message's own lines."""
+"""A line that does not belong to the message before it."""
 _INTRODUCTION = re.compile(r"^connection to server .*? failed: ")
 _SHUTDOWN_CLASS = "57P"
-"""SQLSTATEs of an administrator's doings: shutdowns, crashes, timeouts (PostgreSQL docs, appendix A)."""
+"""Class of SQLSTATEs, operator intervention: shutdowns, crashes, timeouts (PostgreSQL docs, appendix A)."""
 
 
 class ServerMessage(NamedTuple):
     """One message of the server."""
 
     severity: str
-    """In the server's language, if it comes from a text."""
+    """In the server's language, if it was read from a text."""
     sqlstate: str | None
     message: str
 
     @property
     def ends_the_session(self) -> bool:
-        """Whether the server hangs up after this.
+        """Whether the server closes the connection after this message.
 
-        Besides FATAL and PANIC there is a WARNING with 57P02, "terminating connection because of crash
-        of another server process".
+        It does so after FATAL and PANIC, and after the WARNING 57P02, "terminating connection because of
+        crash of another server process".
         """
         return self.severity in {"FATAL", "PANIC"} or (self.sqlstate or "").startswith(_SHUTDOWN_CLASS)
 
 
 def server_messages(text: str) -> list[ServerMessage]:
-    """Return the server's messages in *text*, without repetitions, in order; ``[]`` if there is none.
+    """Return the server's messages in *text*, in order and without repetitions; ``[]`` if there is none.
 
-    All lines of a message are in it, as one line, without its detail and its hint. Where verbosity could not
-    be set there are no codes, and only FATAL and PANIC are recognised.
+    A message has all of its lines, joined to one, without its detail and hint. If the verbosity could not be
+    set, there are no codes, and only FATAL and PANIC are recognised.
     """
     coded = any(map(_CODED.search, text.split("\n")))
     found: list[ServerMessage] = []
     unfinished = False
     for line in text.split("\n"):
-        said = _read(line, coded=coded)
+        started = _read(line, coded=coded)
         introduction = _INTRODUCTION.match(line) is not None
-        # Within a message, what looks like the beginning of another is part of it, unless it repeats it.
-        if said is not None and (not unfinished or introduction or said[:2] == found[-1][:2]):
-            found.append(said)
+        # Within a message, a line that looks like the start of another one is part of the message, unless
+        # severity and code are the same.
+        if started is not None and (not unfinished or introduction or started[:2] == found[-1][:2]):
+            found.append(started)
             unfinished = True
         elif introduction or _END.match(line):
             unfinished = False
         elif unfinished:
             found[-1] = found[-1]._replace(message=f"{found[-1].message}\n{line}")
-    return list(dict.fromkeys(said._replace(message=one_line(said.message)) for said in found))
+    return list(dict.fromkeys(each._replace(message=one_line(each.message)) for each in found))
 
 
 def _read(line: str, *, coded: bool) -> ServerMessage | None:
@@ -85,23 +86,23 @@ def _read(line: str, *, coded: bool) -> ServerMessage | None:
 
 
 def one_line(text: str) -> str:
-    """Return *text* with a blank for each break and run of blanks."""
+    """Return *text* with one blank for each run of white space."""
     return " ".join(text.split())
 
 
 def libpq_message(text: str) -> str:
     """Return libpq's own message in *text* on one line, without its introduction and its advice."""
-    # Advice and explanation are continuation lines, which begin with a tab.
+    # libpq writes advice and explanations as continuation lines, which begin with a tab.
     lines = (_INTRODUCTION.sub("", line).strip() for line in text.splitlines() if not line.startswith("\t"))
     return "; ".join(dict.fromkeys(filter(None, lines)))
 
 
 def explain(text: str) -> tuple[str, str | None]:
-    """Return a failed attempt's or a lost connection's message on one line, and its SQLSTATE or ``None``.
+    """Return the message of a failed attempt or a lost connection on one line, and its SQLSTATE or ``None``.
 
-    With ``sslmode=prefer`` there may be two refusals, with and without TLS; the last one's code counts.
+    With ``sslmode=prefer`` there may be two refusals, with and without TLS. The SQLSTATE is the last one's.
     """
-    said = server_messages(text)
-    if not said:
+    messages = server_messages(text)
+    if not messages:
         return libpq_message(text), None
-    return "; ".join(words.message for words in said), said[-1].sqlstate
+    return "; ".join(each.message for each in messages), messages[-1].sqlstate

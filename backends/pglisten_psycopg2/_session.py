@@ -37,20 +37,20 @@ __all__ = ["Psycopg2Session"]
 logger = logging.getLogger("pglisten.psycopg2")
 
 ENOUGH = 300
-"""Notifications after which ``receive`` looks for no more."""
+"""If it has this many notifications, ``receive`` polls no more."""
 
 BATCH = 600
-"""Notifications that ``receive`` returns at the most: with what a consumer does about each, a millisecond
-or two. One poll may bring more, up to what libpq's buffer has grown to: the rest waits for the next call."""
+"""Most notifications that one ``receive`` returns. With a consumer's work for each, they take one or two
+milliseconds. One poll may bring more, as many as libpq's buffer holds; the next call returns the others."""
 
 _DONE = {TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INTRANS, TRANSACTION_STATUS_INERROR}
-"""The server has said ReadyForQuery."""
+"""Transaction states in which the server has sent ReadyForQuery."""
 
 _fields = attrgetter("pid", "channel", "payload")
 
 
 class Psycopg2Session(Session):
-    """Takes over an established asynchronous *conn*, and its *libpq*."""
+    """A session over *conn*, an established asynchronous connection that it takes over with its *libpq*."""
 
     def __init__(self, conn: connection, libpq: LibpqAccess) -> None:
         self.pid = conn.info.backend_pid
@@ -58,18 +58,19 @@ class Psycopg2Session(Session):
         self._connection = conn
         self._libpq = libpq
         self._libpq_descriptor = OwnedDescriptor(conn.fileno())
-        # Ours, not libpq's own: libpq closes its descriptor as soon as it finds the connection broken,
-        # whoever waits on it, and the number could be somebody else's the next moment.
+        # A duplicate: libpq closes its own descriptor as soon as it finds the connection broken, while a
+        # greenlet may wait for it. Another file could then get the same number.
         self._descriptor = OwnedDescriptor(os.dup(conn.fileno()))
         self._owner = os.getpid()
         self._closed = self._abandoned = False
         self._lost: ConnectionLost | None = None
         self._received: list[Notification] = []
-        """What has arrived and was not returned yet; after a loss, what is received before the loss is."""
+        """Notifications that `receive` has not returned yet. After a loss, it returns them before it
+        raises."""
         self._refusal = ""
-        """What libpq said of the last query that was refused. It puts what it says of a loss behind that."""
+        """libpq's text for the last refused query. libpq appends its text for a loss to this one."""
         self._end_notice: ServerMessage | None = None
-        """The server's announcement that it will end the session."""
+        """The server's message that it will end the session, if it sent one."""
 
     def fileno(self) -> int:
         return self._descriptor.fileno()
@@ -86,7 +87,7 @@ class Psycopg2Session(Session):
         while (values := cursor.fetchone()) is not None:
             row = tuple(map(_text, values))
             size += 7 + sum(4 + len((value or "").encode()) for value in row)
-            # libpq has all of it by now, however long it is; but the limit is to be the same everywhere.
+            # libpq already holds the whole result, but the limit is the same for all backends.
             if size > MAX_RESULT:
                 raise self._mark_lost(
                     f"the server sent more than {MAX_RESULT} bytes of rows in answer to a short question"
@@ -100,9 +101,9 @@ class Psycopg2Session(Session):
             raise copy_for_raise(self._lost)
         conn = self._connection
         deadline = Deadline(timeout)
-        # Referred to until the very end: if psycopg2 misses the cursor, it blocks until the reply is there.
+        # Keep this reference to the end: without the cursor, psycopg2 blocks until the reply arrives.
         cursor = conn.cursor()
-        # Whatever the application has registered for text, and whatever the server calls text.
+        # Overrides the types that the application has registered.
         register_type(BYTES, cursor)
         try:
             error = self._send(cursor, sql) or wait(conn, deadline)
@@ -116,23 +117,23 @@ class Psycopg2Session(Session):
         return cursor
 
     def _send(self, cursor: psycopg2.extensions.cursor, sql: str) -> psycopg2.Error | None:
-        """Send *sql* or a part of it; return what went wrong."""
+        """Send *sql* or a part of it; return psycopg2's error, if any."""
         try:
-            poll(self._connection)  # What comes before the question is no answer to it: libpq drops it now.
-            # psycopg2 refuses "" without asking the server.
+            poll(self._connection)  # libpq drops what came before the query, which is no reply to it.
+            # psycopg2 refuses "" without sending it.
             cursor.execute(sql or ";")
         except psycopg2.Error as error:
             return error
         return None
 
     def _raise_if_refused(self, error: psycopg2.Error) -> None:
-        """Raise what *error*, of a query, means; return if it means nothing."""
+        """Raise the `ServerError` or `ConnectionLost` for *error*; return if the query was only empty."""
         conn, diag = self._connection, error.diag
         status = TRANSACTION_STATUS_ACTIVE if conn.closed else conn.info.transaction_status
         if isinstance(error, psycopg2.ProgrammingError) and error.pgcode is None and not conn.closed:
-            # psycopg2's own opinion about a reply that was in order.
+            # psycopg2 raised this itself, for a correct reply.
             if status in _DONE:
-                return  # An empty query. The server did answer it.
+                return  # An empty query, which the server has answered.
             raise self._mark_lost("COPY is not possible here: the session is in the middle of it", error)
         if error.pgcode is None or status not in _DONE:
             raise self._mark_lost(self._libpq.reason(error), error)
@@ -143,7 +144,7 @@ class Psycopg2Session(Session):
             sqlstate=error.pgcode,
             detail=diag.message_detail,
             hint=diag.message_hint,
-            # Without its frames, which hold the statement and in it a payload.
+            # Without its frames: they hold the statement, which may contain a payload.
         ) from error.with_traceback(None)
 
     def receive(self) -> list[Notification]:
@@ -153,9 +154,9 @@ class Psycopg2Session(Session):
         received, self._received = self._received, []
         try:
             while len(received) < ENOUGH:
-                # A poll reads what there is, up to the size of libpq's buffer, and over TLS a record at a
-                # time. One that brings nothing has emptied it: a read that stops short of a record's end
-                # has filled at least 8 kB (pqReadData), and no notification is as long as that.
+                # A poll reads the available data, up to the size of libpq's buffer, and over TLS one record.
+                # If it brings no notification, the socket is empty: a read that stops within a record has
+                # filled at least 8 kB (pqReadData), and no notification is as long as that.
                 poll(conn)
                 fresh = conn.notifies
                 if not fresh:
@@ -163,7 +164,7 @@ class Psycopg2Session(Session):
                 conn.notifies = []
                 received.extend(make_notifications(map(_fields, fresh)))
                 if len(fresh) == 1:
-                    break  # No burst. Its consumer waits for it, and a look for more takes a system call.
+                    break  # No burst. The consumer waits for this one, and another poll costs a system call.
         except psycopg2.Error as error:
             self._mark_lost(self._libpq.reason(error), error)
             self._received[:0] = received
@@ -175,14 +176,17 @@ class Psycopg2Session(Session):
         return received
 
     def _receive_before_loss(self) -> list[Notification]:
-        """Return what there is, and the next time, when there is nothing, raise the loss."""
+        """Return the notifications that arrived before the loss; raise the loss when there are none left."""
         received, self._received = self._received, []
         if not received and self._lost is not None:
             raise copy_for_raise(self._lost)
         return received
 
     def _mark_lost(self, text: str, error: psycopg2.Error | None = None) -> ConnectionLost:
-        """Count the connection as lost, for the server's reason if it gave one, else for *text*."""
+        """Mark the connection as lost: for the server's reason if it gave one, else for *text*.
+
+        Returns the error to raise.
+        """
         conn = self._connection
         self._received.extend(make_notifications(map(_fields, conn.notifies)))
         self._received += self._libpq.unread_notifications()
@@ -198,13 +202,15 @@ class Psycopg2Session(Session):
         return copy_for_raise(self._lost)
 
     def _read_notices(self) -> None:
-        """Take note of what the server said beside its replies."""
-        for said in self._libpq.notices():
-            if said.ends_the_session:
-                self._end_notice = said
-            # Only what the server itself has to say: an application's RAISE NOTICE may hold anything.
-            if said.sqlstate != "00000":
-                logger.debug("server %d: %s %s: %s", self.pid, said.severity, said.sqlstate, said.message)
+        """Keep the server's message that ends the session, and log its notices."""
+        for notice in self._libpq.notices():
+            if notice.ends_the_session:
+                self._end_notice = notice
+            # Only the server's own notices: an application's RAISE NOTICE (00000) may contain a payload.
+            if notice.sqlstate != "00000":
+                logger.debug(
+                    "server %d: %s %s: %s", self.pid, notice.severity, notice.sqlstate, notice.message
+                )
 
     def close(self) -> None:
         if self._closed:
@@ -216,7 +222,7 @@ class Psycopg2Session(Session):
             leak(self._connection)
             self._libpq_descriptor.close()
         else:
-            # The connection is in libpq's non-blocking mode: what cannot be sent at once is not sent.
+            # libpq is in non-blocking mode: it does not send what it cannot send at once.
             self._connection.close()
         self._descriptor.close()
 
@@ -226,8 +232,8 @@ class Psycopg2Session(Session):
         self._abandoned = True
         self._libpq.close()
         self._lost = self._lost or ConnectionLost("the session is its parent process's")
-        # Nothing is closed: copies of the parent's greenlets may wait for either descriptor. Whatever
-        # libpq or OpenSSL has to say goodbye with one day must not find the parent's connection.
+        # Divert both and close neither: copies of the parent's greenlets may wait for them. If libpq or
+        # OpenSSL sends a last message later, it must not reach the parent's connection.
         self._descriptor.divert()
         self._libpq_descriptor.divert()
 
