@@ -128,7 +128,7 @@ def read(parts: list[bytes], *, wanted: bool) -> Seen:
             assert len(protocol._partial) <= CHUNK + max(1 + MAX_NOTIFICATION, MAX_RESULT if wanted else 0)
     except ConnectionLost as exc:
         seen.ended = VIOLATION if exc.sqlstate is None else exc.sqlstate
-    seen.notifications = [tuple(each) for each in protocol.take_notifications()]
+    seen.notifications = [(*each,) for each in protocol.take_notifications()]
     refusal = protocol.take_refusal()
     seen.refusal = None if refusal is None else refusal.sqlstate
     seen.rows = None if rows is None else rows.result()
