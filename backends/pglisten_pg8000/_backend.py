@@ -1,4 +1,4 @@
-"""The backend: what it can do, and what it says when it cannot."""
+"""The backend's class: the settings that it supports, and its errors for the others."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SUPPORTED = frozenset(
     }
 )
 # fmt: on
-"""libpq's keywords with the meaning that they have there. What is not here is refused, not ignored."""
+"""libpq's keywords that have libpq's meaning here. Other keywords are refused, not ignored."""
 
 _HANDLED_BY_CORE = frozenset({"service", "passfile", "target_session_attrs", "load_balance_hosts"})
-"""What the core has seen to: see `ConnInfo.values`."""
+"""Keywords that the core handles: see `ConnInfo.values`."""
 
 _WITHOUT_EFFECT = {
     "sslcompression": {"0"},
@@ -38,21 +38,21 @@ _WITHOUT_EFFECT = {
     "krbsrvname": {"postgres"},
     "gssdelegation": {"0"},
 }
-"""What may be written of the others: that they are not wanted, or libpq's default."""
+"""Accepted values of other keywords: they turn the feature off, or are libpq's default."""
 
 
 class Pg8000Backend(Backend):
-    """pg8000, in pure Python: it starts the session, and bytes are moved and parsed here."""
+    """Opens sessions in pure Python: pg8000 does the start-up, this package receives and parses the rest."""
 
     name: ClassVar[str] = "pg8000"
-    rank: ClassVar[int] = 20  # After psycopg2, which most who have both use for the rest.
+    rank: ClassVar[int] = 20  # After psycopg2: most applications that have both use it for other queries.
 
     def description(self) -> str:
-        """Return the driver and its version, for people."""
+        """Return the driver and its version for people."""
         return f"pg8000 {version('pg8000')}"
 
     def check(self, conninfo: ConnInfo) -> None:
-        """Raise `ConfigurationError` for a setting that this backend could only ignore."""
+        """Raise `ConfigurationError` for a setting that this backend does not support."""
         for keyword, value in conninfo.values().items():
             known = keyword in _SUPPORTED | _HANDLED_BY_CORE or value in _WITHOUT_EFFECT.get(keyword, ())
             if value and not known:
@@ -72,7 +72,7 @@ class Pg8000Backend(Backend):
             )
 
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> Pg8000Session:
-        """Establish a session in *timeout* seconds at most; see `pglisten.backend.Backend.connect`."""
+        """Return a session within *timeout* seconds; see `pglisten.backend.Backend.connect`."""
         established = _establish(conninfo, timeout)
         if isinstance(established, ConnectionFailed):
             raise established
@@ -80,7 +80,7 @@ class Pg8000Backend(Backend):
 
 
 def _establish(conninfo: ConnInfo, timeout: float | None) -> Established | ConnectionFailed:
-    """Return rather than raise the error: the frames in its context would hold the password."""
+    """Return the error instead of raising it, because the frames in its context would hold the password."""
     where = conninfo.description
     try:
         return establish(conninfo, Deadline(timeout))

@@ -1,22 +1,23 @@
-"""Whether a certificate is for a host, by the rules of libpq 17 for ``sslmode=verify-full``.
+"""Check whether a certificate belongs to a host, by the rules of libpq 17 for ``sslmode=verify-full``.
 
-They are those of fe-secure-common.c and fe-secure-openssl.c in PostgreSQL, not those of ``ssl``:
+The rules are in fe-secure-common.c and fe-secure-openssl.c of PostgreSQL, and differ from those of ``ssl``:
 
-* A DNS name of the subjectAltName matches a host of the same text, also one that is an address. ASCII letters
-  match in either case, all other bytes only themselves: an international host name is compared as UTF-8.
-* ``*.`` at the start of a name stands for one label, whatever its characters. There is no other wildcard.
+* A DNS name of the subjectAltName matches a host of the same text, even if the host is an address. ASCII
+  letters match in either case, other bytes only themselves: an international host name is compared as UTF-8.
+* ``*.`` at the start of a name stands for one label of any characters. There is no other wildcard.
 * An IP address of the subjectAltName matches every notation of that address (``127.1``, ``::0:1``).
 * The first common name of the subject counts as a DNS name if the subjectAltName has no name of the host's
-  kind: no DNS name if the host is a name, no IP address if it is an address. Further ones do not count.
-* A name that contains NUL, or an address of another length than 4 or 16, refuses the certificate, except
-  after a match.
+  kind: no DNS name if the host is a name, no IP address if it is an address. Further common names never
+  count.
+* A name that contains NUL refuses the certificate, and so does an address that has neither 4 nor 16 bytes. A
+  match before it takes precedence.
 
-What the certificate itself is worth, its authority and its dates, is the TLS handshake's business.
+The TLS handshake checks the certificate itself, its authority and its dates.
 """
 
 from __future__ import annotations
 
-import socket  # functions of text alone
+import socket  # Only functions that convert text.
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
@@ -25,13 +26,13 @@ from asn1crypto import parser, x509  # type: ignore[import-untyped]
 __all__ = ["is_address", "mismatch"]
 
 _DNS, _IP = "dns_name", "ip_address"
-"""Kinds of names in a subjectAltName, as asn1crypto calls them; others are not looked at."""
+"""Kinds of names in a subjectAltName, as asn1crypto calls them. Other kinds are ignored."""
 
 _COMMON_NAME = bytes.fromhex("0603550403")
 """The type of a common name, 2.5.4.3, in DER."""
 
 _FAMILIES = {4: socket.AF_INET, 16: socket.AF_INET6}
-"""By the length of an address in bytes."""
+"""Address family by the length of an address in bytes."""
 
 
 class _Name(NamedTuple):
@@ -40,9 +41,9 @@ class _Name(NamedTuple):
 
 
 def mismatch(certificate: bytes, host: str) -> str | None:
-    """Return why *certificate*, in DER, is not one for *host*; ``None`` if it is.
+    """Return why *certificate*, in DER, does not belong to *host*; ``None`` if it does.
 
-    Raises `ValueError` if it cannot be read.
+    Raises `ValueError` if the certificate cannot be read.
     """
     if not host:
         return "sslmode=verify-full needs a host to compare with the server's certificate: set host"
@@ -66,12 +67,12 @@ def mismatch(certificate: bytes, host: str) -> str | None:
 
 
 def is_address(host: str) -> bool:
-    """Tell whether *host* is an IP address, in any notation that the C library reads."""
+    """Return whether *host* is an IP address, in any notation that the C library reads."""
     return _ipv4(host) is not None or _ipv6(host) is not None
 
 
 def _names(certificate: bytes, wanted: str) -> Iterator[_Name]:
-    """Yield what to compare, in order; a name of the kind *wanted* makes the common name not count."""
+    """Yield the names to compare, in order; the common name only if no other is of the kind *wanted*."""
     parsed = cast("Any", x509.Certificate).load(certificate)["tbs_certificate"]
     kinds: set[str] = set()
     for extension in parsed["extensions"]:
@@ -84,17 +85,17 @@ def _names(certificate: bytes, wanted: str) -> Iterator[_Name]:
         for relative in parsed["subject"].chosen:
             for attribute in relative:
                 if attribute.contents.startswith(_COMMON_NAME):
-                    # By hand: it may be of any type of string, and is compared byte by byte.
+                    # Take its bytes: the value may be of any string type, and is compared byte by byte.
                     value = cast("Any", parser).parse(attribute.contents[len(_COMMON_NAME) :])[4]
                     yield _Name(_DNS, value)
                     return
 
 
 def _is_same_name(name: bytes, host: bytes) -> bool:
-    name, host = name.lower(), host.lower()  # of bytes: ASCII letters alone
+    name, host = name.lower(), host.lower()  # bytes.lower() changes only ASCII letters.
     if name == host:
         return True
-    # As many bytes as the wildcard stands for, beyond one, and no dot among them.
+    # The wildcard stands for `extra` + 1 bytes; libpq looks for a dot among the first `extra`.
     extra = len(host) - len(name)
     wildcard = name.startswith(b"*.") and len(name) >= 3
     return wildcard and extra >= 0 and host.endswith(name[1:]) and b"." not in host[:extra]

@@ -1,7 +1,7 @@
-"""pg8000, which does the start-up and the authentication: the one file that touches it.
+"""Start-up and authentication by pg8000. No other file uses pg8000.
 
-It gets a stream of ours in place of a socket and has no part in what follows: it keeps the last 100
-notifications only, breaks on those that are not ASCII, and loses why a session ends.
+pg8000 gets a `Stream` in place of a socket. It is not used afterwards, because it keeps only the last 100
+notifications, fails on those that are not ASCII, and loses the reason why a session ends.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ T = TypeVar("T")
 if TYPE_CHECKING:
 
     class Stream(Protocol):
-        """What pg8000 takes for a connected socket, and for its file."""
+        """What pg8000 uses as a connected socket, and as its file."""
 
         def makefile(self, mode: str) -> Stream: ...
         def read(self, size: int) -> bytes: ...
         def write(self, data: bytes) -> None: ...
         def flush(self) -> None: ...
         def certificate(self) -> bytes | None:
-            """Return the server's certificate in DER, ``None`` without TLS."""
+            """Return the server's certificate in DER; ``None`` without TLS."""
             ...
 
         def compute(self, function: Callable[[], T], /) -> T:
-            """Return what *function* returns, computed without holding up the hub."""
+            """Return the result of *function* without blocking the hub."""
             ...
 
     class CoreConnection:
-        """All that is used of ``pg8000.core.CoreConnection``, private names included.
+        """Everything that is used of ``pg8000.core.CoreConnection``, including private names.
 
-        Its constructor writes the start-up message into the stream, reads messages up to
-        ReadyForQuery and hands each to its ``handle_`` method.
+        Its constructor writes the start-up message to the stream, reads messages up to ReadyForQuery and
+        calls a ``handle_`` method for each.
         """
 
         password: bytes | None
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         def _send_message(self, code: bytes, data: bytes) -> None: ...
 
 else:
-    # Not `pg8000.native.Connection`: an APM agent may have put a function in its place.
+    # Not `pg8000.native.Connection`: an APM agent may have replaced it by a function.
     from pg8000.core import CoreConnection
 
 __all__ = ["LogIn", "Stream"]
@@ -76,17 +76,17 @@ _UNSUPPORTED_METHODS = {2: "Kerberos V5", 6: "SCM credential", 7: "GSSAPI", 8: "
 _PASSWORD = b"p"
 
 _MAX_REQUEST = 2000
-"""Longest body of an authentication request, in bytes; libpq takes no longer one either (PQconnectPoll).
-It is parsed by others' code, some of which takes time by the square of the length."""
+"""Longest body of an authentication request, in bytes, the same as libpq's (PQconnectPoll). Code of other
+libraries parses it, and parts of that take time proportional to the square of the length."""
 
 _KEY_SIZE = 8
-"""BackendKeyData holds a pid and a key of four bytes each, from PostgreSQL 18 on a longer key."""
+"""Shortest BackendKeyData, in bytes: a pid and a key of four bytes each. PostgreSQL 18 has longer keys."""
 
 
 class LogIn(CoreConnection):
-    """One start-up and authentication, done in the constructor; to be dropped afterwards.
+    """One start-up with authentication. The constructor does all of it; discard the object afterwards.
 
-    Raises `StartupFailed`, or whatever the stream raised that is not an `OSError`.
+    Raises `StartupFailed`, or an exception of the stream that is no `OSError`.
     """
 
     def __init__(self, conninfo: ConnInfo, stream: Stream) -> None:
@@ -96,14 +96,14 @@ class LogIn(CoreConnection):
         self._stream = stream
         self._scram: ScramClient | None = None
         self._authentication_requested = False
-        """Whether the server has said anything of authentication."""
+        """Whether the server has sent a request for authentication."""
         self._authenticated = False
-        """Whether it has said that there was enough of it."""
+        """Whether the server has sent AuthenticationOk."""
         startup = {"client_encoding": "UTF8"}
         if conninfo["options"]:
             startup["options"] = conninfo["options"]
         try:
-            # The password is not among the arguments: they would show in every traceback.
+            # The password is no argument, because arguments show in every traceback.
             super().__init__(
                 conninfo.user,
                 database=conninfo.dbname or None,
@@ -118,7 +118,7 @@ class LogIn(CoreConnection):
             self.password = None
 
     def close(self) -> None:
-        """Do nothing: pg8000 calls it when start-up fails, and the stream is not its to close."""
+        """Do nothing. pg8000 calls this if start-up fails, but the transport's owner closes the stream."""
 
     def handle_ERROR_RESPONSE(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         del context
@@ -128,10 +128,10 @@ class LogIn(CoreConnection):
         )
 
     def handle_PARAMETER_STATUS(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
-        """Take no notice: pg8000 would decode by whatever the server calls its encoding, "punycode" too."""
+        """Ignore it. pg8000 would decode with the encoding that the server names, even "punycode"."""
 
     def handle_NOTICE_RESPONSE(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
-        """Take no notice: pg8000 would keep a hundred of them."""
+        """Ignore it. pg8000 would keep a hundred of them."""
 
     def handle_BACKEND_KEY_DATA(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         del context
@@ -141,7 +141,7 @@ class LogIn(CoreConnection):
 
     def handle_READY_FOR_QUERY(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         del context
-        # Else whoever is at the other end could leave out what channel_binding=require demands of it.
+        # Otherwise an attacker could skip the authentication that channel_binding=require demands.
         if not self._authenticated:
             raise StartupFailed("the server broke the protocol: it was ready without any authentication")
         if data not in (b"I", b"T", b"E"):
@@ -179,7 +179,7 @@ class LogIn(CoreConnection):
         if kind == _SASL:
             if scram is not None:
                 raise StartupFailed("the server broke the protocol: it began a second SASL exchange")
-            self._password()  # without one, fail before anything is sent
+            self._password()  # Without a password, fail before anything is sent.
             self._scram = scram = ScramClient(
                 [name.decode("ascii", "replace") for name in data.split(b"\0") if name],
                 channel_binding=self._conninfo["channel_binding"],
@@ -200,7 +200,7 @@ class LogIn(CoreConnection):
         self._stream.flush()
 
     def _check_done(self) -> None:
-        """Refuse a server that lets us in without having proved what it had to prove."""
+        """Refuse a server that ends authentication before it has proved what it must prove."""
         if self._scram is not None and not self._scram.is_finished:
             raise StartupFailed("the server broke off the SCRAM exchange: it may not know the password")
         bound = self._scram is not None and self._scram.is_bound

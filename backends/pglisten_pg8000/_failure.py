@@ -1,4 +1,4 @@
-"""Why an attempt to connect failed, until it is reported as `pglisten.ConnectionFailed`."""
+"""Errors of an attempt to connect, before the backend turns them into `pglisten.ConnectionFailed`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from collections.abc import Generator
 __all__ = ["Forked", "StartupFailed", "system_errors"]
 
 _MAX_TEXT = 2000
-"""Longest message, in characters: much of it may be the server's, and it goes into logs at each attempt."""
+"""Longest message, in characters. Most of it may come from the server, and each attempt logs it."""
 
 
 class StartupFailed(Exception):
-    """The attempt failed, for the reason that the message gives in words for the user.
+    """The attempt failed; the message gives the reason in words for the user.
 
-    Not an `OSError`, unlike `ConnectionFailed`: pg8000 turns every one of those into "network error".
+    Unlike `ConnectionFailed` it is no `OSError`, because pg8000 turns each `OSError` into "network error".
     """
 
     def __init__(self, message: str, *, sqlstate: str | None = None, encryption: bool = False) -> None:
         super().__init__(" ".join(message.split())[:_MAX_TEXT])
         self.sqlstate = sqlstate
-        """The server's code, ``None`` if it gave none."""
+        """The server's code; ``None`` if it gave none."""
         self.encryption = encryption
-        """Whether it may be for having used TLS, or not: nothing of authentication had been said yet."""
+        """Whether an attempt with or without TLS instead may succeed: the server has not asked for
+        authentication yet."""
 
 
 class Forked(StartupFailed):
-    """This is a forked child's copy of what was waiting: the answer is its parent's."""
+    """A forked child's copy of the waiting greenlet has run. The answer belongs to the parent process."""
 
     def __init__(self) -> None:
         super().__init__("this process was forked: the connection is its parent's")
@@ -36,7 +37,7 @@ class Forked(StartupFailed):
 def system_errors() -> Generator[None, None, None]:
     """Raise an `OSError` of the block as `StartupFailed`.
 
-    The block must not wait: what a wait raises is the caller's own.
+    The block must not wait, because an exception that a wait raises belongs to the caller.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The rows of a reply, for the few queries whose answer is wanted (PostgreSQL docs, 55.7, DataRow)."""
+"""Collect the rows of a reply, for queries whose result is wanted (PostgreSQL docs, 55.7, DataRow)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NULL = 0xFFFFFFFF
 
 
 class BadRows(Exception):
-    """What the server sent cannot be taken; the message says what it was."""
+    """The server sent rows that cannot be accepted; the message says what is wrong."""
 
 
 class Rows:
@@ -22,26 +22,29 @@ class Rows:
 
     def __init__(self) -> None:
         self._columns: int | None = None
-        """Of the statement whose rows are coming; ``None`` between two statements."""
+        """Number of columns of the current statement; ``None`` between two statements."""
         self._rows: list[tuple[str | None, ...]] = []
         self._size = 0
 
     def describe(self, body: bytes) -> None:
-        """Begin the rows of a statement: *body* is the beginning of its RowDescription."""
+        """Begin the rows of a statement. *body* is the first part of its RowDescription."""
         if len(body) < 2:
             raise BadRows("a malformed RowDescription")
         self._columns = int.from_bytes(body[:2], "big")
         self._rows, self._size = [], 0
 
     def admit(self, body: int) -> None:
-        """Refuse a row for its length in bytes, before it is awaited; it may be asked more than once."""
+        """Refuse a row of *body* bytes if it exceeds the limit, before the row has arrived.
+
+        It may be called more than once for a row.
+        """
         if self._columns is None:
             raise BadRows("a row without a RowDescription")
         if self._size + _HEADER + body > MAX_RESULT:
             raise BadRows(f"more than {MAX_RESULT} bytes of rows in answer to a short question")
 
     def add(self, body: bytes) -> None:
-        """Take one row, whose length was admitted."""
+        """Add one row whose length was admitted."""
         values: list[str | None] = []
         at = 2
         for _ in range(int.from_bytes(body[:2], "big")):
@@ -50,7 +53,7 @@ class Rows:
             if length == _NULL:
                 values.append(None)
                 continue
-            # An application's function may return what is not UTF-8 in a database without an encoding.
+            # In a database without an encoding, an application's function may return text that is not UTF-8.
             values.append(str(body[at : at + length], "utf-8", "replace"))
             at += length
         if at != len(body) or len(values) != self._columns:
@@ -59,11 +62,11 @@ class Rows:
         self._rows.append(tuple(values))
 
     def complete(self) -> None:
-        """End a statement; one that had no RowDescription returned nothing."""
+        """End a statement. If it had no RowDescription, it returned no rows."""
         if self._columns is None:
             self._rows = []
         self._columns = None
 
     def result(self) -> list[tuple[str | None, ...]]:
-        """Return the rows of the statement that was completed last."""
+        """Return the rows of the last completed statement."""
         return self._rows

@@ -1,10 +1,10 @@
-"""Passwords as libpq and the server prepare them for SCRAM: ``pg_saslprep`` in PostgreSQL's saslprep.c.
+"""Prepare passwords for SCRAM as libpq and the server do: ``pg_saslprep`` in PostgreSQL's saslprep.c.
 
-It follows SASLprep (RFC 4013, with the tables of RFC 3454 for Unicode 3.2), except in three points:
+It follows SASLprep (RFC 4013, with the tables of RFC 3454 for Unicode 3.2), with three exceptions:
 
-* Text in ASCII is taken as it is, control characters included.
-* Prohibited, unassigned and bidirectional characters are looked for before normalization, not after it.
-* A password that SASLprep refuses is no error. Its own bytes are used.
+* ASCII text stays unchanged, including control characters.
+* Prohibited, unassigned and bidirectional characters are checked before normalization, not after it.
+* If SASLprep refuses a password, its own bytes are used. This is no error.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ _REFUSED = (
     stringprep.in_table_c8,
     stringprep.in_table_c9,
 )
-"""SASLprep refuses the characters of these tables (RFC 4013, 2.3 and 2.5); no surrogate is in UTF-8."""
+"""SASLprep refuses the characters of these tables (RFC 4013, 2.3 and 2.5). UTF-8 has no surrogates."""
 
 
 def prepare(password: str) -> bytes:
     """Return the bytes that SCRAM hashes for *password*."""
     if not password.isascii():
-        # U+200B is in both tables. C.1.2 comes first.
+        # U+200B is in both tables; C.1.2 takes precedence.
         spaced = (" " if stringprep.in_table_c12(character) else character for character in password)
         mapped = "".join(character for character in spaced if not stringprep.in_table_b1(character))
         if mapped and _is_allowed(mapped):
-            # By today's Unicode, as PostgreSQL does, not by 3.2: corrigenda changed five ideographs.
+            # Normalize by today's Unicode, as PostgreSQL does, not by 3.2: corrigenda changed five
+            # ideographs.
             return unicodedata.normalize("NFKC", mapped).encode()
     return password.encode()
 
@@ -45,6 +46,6 @@ def _is_allowed(text: str) -> bool:
         return False
     if not any(map(stringprep.in_table_d1, text)):
         return True
-    # Text with a right-to-left character begins and ends with one, and has no left-to-right character.
+    # Text with a right-to-left character must begin and end with one, and have no left-to-right character.
     ends = stringprep.in_table_d1(text[0]) and stringprep.in_table_d1(text[-1])
     return ends and not any(map(stringprep.in_table_d2, text))

@@ -1,7 +1,7 @@
 """SCRAM-SHA-256 (RFC 5802, RFC 7677) as libpq speaks it: fe-auth-scram.c and fe-auth.c of PostgreSQL.
 
-pg8000's own refuses passwords that SASLprep refuses. It binds to the channel only if the socket is the
-standard library's ``SSLSocket``, which gevent's is not in a process that is not monkey-patched.
+pg8000's own client refuses passwords that SASLprep refuses. It binds to the channel only if the socket is the
+standard library's ``SSLSocket``. In a process that is not monkey-patched, gevent's is another class.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ._saslprep import prepare
 __all__ = ["MAX_ITERATIONS", "ScramClient"]
 
 MAX_ITERATIONS = 10_000_000
-"""How often the server may have the password hashed: seconds of one core, 2,400 times PostgreSQL's default.
+"""Most SCRAM iterations that the server may demand: seconds of one core, 2,400 times PostgreSQL's default.
 
-The hash runs in a thread that cannot be stopped. libpq's limit, 2**31 - 1, would take it for many minutes."""
+The hash runs in a thread that cannot be stopped. With libpq's limit, 2**31 - 1, it would run many minutes."""
 
 _BOUND, _UNBOUND = "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"
 
@@ -33,7 +33,8 @@ _NONCE_SIZE = 18
 class ScramClient:
     """The client's side of one exchange. Its methods stand for the messages of RFC 5802, 3, in this order.
 
-    All but `client_final` may raise `StartupFailed`. The password is not kept, so that no traceback shows it.
+    All except `client_final` may raise `StartupFailed`. The object keeps no password, so no traceback shows
+    it.
     """
 
     def __init__(self, offered: list[str], *, channel_binding: str, certificate: bytes | None) -> None:
@@ -49,10 +50,11 @@ class ScramClient:
             assert certificate is not None, "bound to nothing"
             self._header, self._binding = b"p=tls-server-end-point,,", _endpoint(certificate)
         else:
-            # "y" tells the server that we could have bound. It notices if its offer was removed on the way.
+            # "y" tells the server that this client could bind. The server then notices if an attacker removed
+            # its offer on the way.
             able = certificate is not None and channel_binding != "disable"
             self._header, self._binding = b"y,," if able else b"n,,", b""
-        # Without a user name, as from libpq: the server takes that of the start-up message.
+        # Without a user name, as from libpq: the server uses the one of the start-up message.
         self._first_bare = b"n=,r=" + self._nonce
         self._challenge = self._salt = self._combined_nonce = self._signature = b""
         self._iterations = 0
@@ -67,7 +69,7 @@ class ScramClient:
         return self._header + self._first_bare
 
     def read_server_first(self, message: bytes) -> None:
-        """Take the server's first message; what comes after the iterations is ignored (RFC 5802, 5.1)."""
+        """Read the server's first message. Ignore attributes after the iterations (RFC 5802, 5.1)."""
         nonce, salt, iterations = _attributes(message, b"r", b"s", b"i")
         if self._challenge or not nonce.startswith(self._nonce):
             raise StartupFailed("the server broke the protocol: its SCRAM nonce does not continue ours")
@@ -80,7 +82,7 @@ class ScramClient:
         self._iterations = int(iterations)
 
     def client_final(self, password: str) -> bytes:
-        """Return the client's last message. It hashes for up to seconds: call it in a thread."""
+        """Return the client's final message. Hashing may take seconds: call this in a thread."""
         salted = hashlib.pbkdf2_hmac("sha256", prepare(password), self._salt, self._iterations)
         unproven = b"c=%b,r=%b" % (base64.b64encode(self._header + self._binding), self._combined_nonce)
         text = b",".join((self._first_bare, self._challenge, unproven))
@@ -91,7 +93,7 @@ class ScramClient:
         return unproven + b",p=" + base64.b64encode(proof)
 
     def read_server_final(self, message: bytes) -> None:
-        """Take the server's last message, in which it proves that it knows the password."""
+        """Read the server's final message, in which it proves that it knows the password."""
         if message.startswith(b"e="):
             raise StartupFailed(
                 f"the server ended the SCRAM exchange: {message[2:].decode('utf-8', 'replace')}"
@@ -108,7 +110,7 @@ def _choose(offered: list[str], channel_binding: str, *, is_tls: bool) -> str:
     if channel_binding == "require" and not is_tls:
         raise StartupFailed("channel_binding=require needs TLS, which is not in use")
     if _BOUND in offered and not is_tls:
-        # The server speaks TLS with a party on the way to us. It would refuse the exchange in any case.
+        # The server has TLS with another party on the way. It would refuse the exchange in any case.
         raise StartupFailed(f"the server offers {_BOUND} without TLS: was TLS removed on the way here?")
     if _BOUND in offered and channel_binding != "disable":
         return _BOUND

@@ -1,4 +1,4 @@
-"""One established session: moves bytes between the transport and the protocol, and waits where it must."""
+"""One established session: it moves bytes between the transport and the protocol, and makes the waits."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ._wire import TERMINATE, State, WireProtocol
 __all__ = ["Pg8000Session"]
 
 CHUNK = 32768
-"""How much is received by one system call, in bytes."""
+"""Most bytes that one system call receives."""
 
 BUDGET = 32768
-"""How much is parsed before others get their turn, in bytes: about 430 short notifications, half a
-millisecond. TLS hands out a record of up to 16 kB at a time, so a call may take several."""
+"""How many bytes are parsed before other greenlets get their turn: about 430 short notifications, half a
+millisecond. TLS returns one record of up to 16 kB at a time, so this may take several calls."""
 
 GRACE_BYTES = 8 << 20
-"""How much is received after the deadline in search of an answer, in bytes: more than a socket's buffer holds
-(``net.ipv4.tcp_rmem``, 6 MiB at the most by default)."""
+"""Most bytes received after the deadline in search of a reply: more than a socket's buffer holds
+(``net.ipv4.tcp_rmem``, at most 6 MiB by default)."""
 
 
 class Pg8000Session(Session):
-    """A session whose start-up pg8000 has done; nothing of pg8000 is in it any more."""
+    """A session after pg8000 has done the start-up. It uses nothing of pg8000."""
 
     def __init__(self, established: Established) -> None:
         self.pid = established.pid
         self._transport = established.transport
         self._protocol = WireProtocol()
         self._lost: ConnectionLost | None = None
-        """Why the session is useless, once it is. The first cause stays."""
+        """Why the session is useless; ``None`` while it works. The first cause stays."""
         self._feed(established.rest)
 
     def __repr__(self) -> str:
@@ -61,7 +61,7 @@ class Pg8000Session(Session):
                 ConnectionLost("a query was interrupted: its reply would be taken for the next one's")
             )
         if self._lost is None:
-            self._receive()  # What comes before the question is no answer to it.
+            self._receive()  # Messages that came before the query are no reply to it.
         self._raise_if_lost()
         try:
             self._exchange(self._protocol.query(sql, rows), Deadline(timeout))
@@ -72,11 +72,11 @@ class Pg8000Session(Session):
             raise refusal
 
     def receive(self) -> list[Notification]:
-        """Return what has arrived, about `BUDGET` bytes of it; see `pglisten.backend.Session.receive`.
+        """Return the notifications in about `BUDGET` bytes; see `pglisten.backend.Session.receive`.
 
-        Nothing where there was no notification in them, though more may be there: only the kernel holds
-        that, since TLS hands out whole records, and so the descriptor is readable. To go on until there is
-        one would hold up the hub for as long as the server finds something else to say.
+        Returns ``[]`` if these bytes contain none, although more bytes may have arrived. Only the kernel
+        holds these, because TLS returns whole records, so the descriptor is readable. If it read on until
+        it found a notification, a server that sends other messages could block the hub.
         """
         protocol = self._protocol
         if not protocol.notifications and self._lost is None:
@@ -87,26 +87,27 @@ class Pg8000Session(Session):
         return arrived
 
     def close(self) -> None:
-        """Say goodbye if the server may be listening, without waiting, and close the descriptor."""
+        """Send Terminate if no query is under way, without waiting, and close the descriptor."""
         if self._transport.forked:
             self.abandon()
         if self._lost is None and self._protocol.state is State.IDLE:
-            with contextlib.suppress(OSError):  # it is gone, then, and knows
+            with contextlib.suppress(OSError):  # The server has closed the connection.
                 self._transport.send(memoryview(TERMINATE))
         self._mark_lost(ConnectionLost("the session is closed"))
         self._transport.close()
 
     def abandon(self) -> None:
-        """Let the descriptor lead to nowhere and send nothing, not even TLS's close_notify."""
+        """Keep the descriptor open without a peer and send nothing, not even TLS's close_notify."""
         self._mark_lost(ConnectionLost("the session is its parent process's"))
         self._transport.divert()
 
     def _exchange(self, query: bytes, deadline: Deadline) -> None:
         """Send *query* and receive until its reply is complete or the session is lost.
 
-        Receiving goes on while sending: a server that is busy sending us notifications reads nothing
-        before we take them, so to send all first would be a deadlock. It also comes first: an idle
-        session that the server has ended holds the reason, which an attempt to send could destroy.
+        It also receives while it sends: a server that is blocked sending notifications reads nothing before
+        we read them, so to send everything first would be a deadlock. It receives first: if the server has
+        ended an idle session, the reason is in the socket's buffer, and an attempt to send could destroy
+        it.
         """
         unsent = memoryview(query)
         after_deadline, looked_once_more, since_last_turn = 0, False, 0
@@ -117,9 +118,9 @@ class Pg8000Session(Session):
                 sent = self._send(unsent)
                 unsent = unsent[sent:]
             if deadline.passed:
-                # After the hub was held up the time is over and the answer there at once, perhaps behind
-                # all that the socket's buffer holds: look through that before giving up. Others have had
-                # a turn by then, also where there was no time at all.
+                # If the hub was blocked, the reply may have arrived although the time is over. It may stand
+                # behind all that the socket's buffer holds, so read that first. Other greenlets get a turn
+                # before the error, even if the timeout was 0.
                 after_deadline += received
                 if after_deadline > GRACE_BYTES or (looked_once_more and not received):
                     raise DeadlinePassed
@@ -136,7 +137,7 @@ class Pg8000Session(Session):
         try:
             self._transport.wait(deadline, writable=writable)
         except DeadlinePassed:
-            pass  # Judged when what may have arrived meanwhile was received.
+            pass  # `_exchange` checks the deadline after it has received what arrived meanwhile.
         except Forked as exc:
             self._mark_lost(ConnectionLost(str(exc)))
 
@@ -156,8 +157,7 @@ class Pg8000Session(Session):
                 break
             self._feed(data)
             received += len(data)
-            # It has emptied the socket, and a look for more would take as long again. But TLS hands out a
-            # record at a time.
+            # A short read has emptied the socket, so save the system call. TLS returns one record at a time.
             if len(data) < CHUNK and not self._transport.is_tls:
                 break
         return received
@@ -166,7 +166,7 @@ class Pg8000Session(Session):
         try:
             return self._transport.send(data)
         except OSError as exc:
-            # What the server said before it hung up may still be on its way through our buffers.
+            # The server's last message may still be in the socket's buffer.
             self._receive()
             self._mark_lost(self._protocol.end(_explain(exc)), exc)
             return 0
@@ -180,7 +180,7 @@ class Pg8000Session(Session):
     def _mark_lost(self, error: ConnectionLost, cause: OSError | None = None) -> None:
         if self._lost is None:
             if cause is not None:
-                # Without its frames, which would live as long as the session does.
+                # Without its frames, which would live as long as the session.
                 error.__cause__ = cause.with_traceback(None)
             self._lost = error
 

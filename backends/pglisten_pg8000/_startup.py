@@ -1,4 +1,4 @@
-"""From an address to a session that is ready for queries: dial, TLS, log in; again without TLS if need be."""
+"""Start-up of a session: connect, agree on TLS, log in; then again with or without TLS if sslmode allows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ._transport import Transport
 __all__ = ["Established", "establish"]
 
 _CHUNK = 8192
-"""How much is read at once during start-up, in bytes; all of it together is about 600."""
+"""Most bytes read at once during start-up. A whole start-up has about 600."""
 
 _MAX_STARTUP = 1 << 20
-"""How much the server may say during start-up, in bytes: a ParameterStatus or NoticeResponse can be as long
-as whoever configured the server likes, and nobody likes a megabyte. What has no end would also have no
-deadline: nothing waits while there is always more to read."""
+"""Most bytes that the server may send during start-up. The server's configuration decides how long a
+ParameterStatus or NoticeResponse is, and no reasonable one has a megabyte. Without this limit, a server that
+never stops sending would also outlive the deadline, because no wait is needed while there is data to read."""
 
 _NO_POSTGRES = "the server does not speak PostgreSQL's protocol: is this its port?"
 _TOO_MUCH = f"the server said more than {_MAX_STARTUP} bytes, and was not ready yet"
@@ -33,23 +33,26 @@ T = TypeVar("T")
 
 
 class Established(NamedTuple):
-    """What start-up leaves behind."""
+    """The result of start-up."""
 
     transport: Transport
     pid: int
     rest: bytes
-    """What was received after ReadyForQuery."""
+    """Bytes that were received after ReadyForQuery."""
 
 
 def establish(conninfo: ConnInfo, deadline: Deadline) -> Established:
-    """Return a session ready for queries. Raises `StartupFailed` or `DeadlinePassed`; nothing stays open."""
+    """Return a session ready for queries.
+
+    Raises `StartupFailed` or `DeadlinePassed`, and leaves no socket open then.
+    """
     first: StartupFailed | None = None
     for encryption in _tls.attempts(conninfo):
         try:
             return _attempt(conninfo, encryption, deadline)
         except StartupFailed as exc:
             if first is not None and str(exc) != str(first):
-                # Which of the two is the user's mistake cannot be known.
+                # Give both errors: either may be the user's mistake.
                 raise StartupFailed(f"{first}; {exc}", sqlstate=exc.sqlstate) from exc.__cause__
             first = exc
         if not first.encryption:
@@ -68,7 +71,9 @@ def _attempt(conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> 
             pid = _log_in(conninfo, stream)
         except StartupFailed as exc:
             if encryption is Encryption.IF_OFFERED and not transport.is_tls:
-                exc.encryption = False  # TLS was declined: without it again would be the same again
+                exc.encryption = (
+                    False  # The server declined TLS, so an attempt without TLS would be the same.
+                )
             raise
         return Established(transport, pid, stream.rest())
     except BaseException:
@@ -77,7 +82,7 @@ def _attempt(conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> 
 
 
 def _encrypt(transport: Transport, conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> None:
-    """Agree on TLS with the server, or on none if *encryption* allows that."""
+    """Agree with the server on TLS, or on no TLS if *encryption* allows that."""
     direct = conninfo["sslnegotiation"] == "direct"
     if not direct and not _offers_tls(transport, deadline):
         if encryption is Encryption.DEMANDED:
@@ -106,13 +111,13 @@ def _tls_settings(conninfo: ConnInfo) -> tuple[ssl.SSLContext, str | None]:
     try:
         return _tls.make_context(conninfo), _tls.server_name(conninfo)
     except ValueError as exc:
-        # Also where TLS is only preferred: whoever names a file means it.
+        # Fail even if TLS is only preferred: a user who names a file wants it to be used.
         raise StartupFailed(str(exc)) from exc
 
 
 @contextlib.contextmanager
 def _handshake_errors(*, direct: bool) -> Generator[None, None, None]:
-    """Raise what is wrong with the handshake as `StartupFailed`. The block must not wait."""
+    """Raise an error of the handshake as `StartupFailed`. The block must not wait."""
     try:
         yield
     except ssl.SSLCertVerificationError as exc:
@@ -136,12 +141,12 @@ def _offers_tls(transport: Transport, deadline: Deadline) -> bool:
     stream = _Stream(transport, deadline, chunk=1)
     stream.write(_tls.SSL_REQUEST)
     stream.flush()
-    # One byte and no more: what follows must go to the TLS layer, which refuses it if it is not TLS.
-    # Kept, it would be taken for something the server said under TLS (CVE-2021-23222).
+    # Read exactly one byte. The TLS layer must get what follows and refuse it if it is not TLS. If the stream
+    # kept it, it would pass for data that the server sent under TLS (CVE-2021-23222).
     answer = stream.read(1)
     if answer in (b"S", b"N"):
         return answer == b"S"
-    # Not even if it is an error is its text shown: anybody may have sent it (CVE-2024-10977).
+    # Never show the text of an error: any host on the way may have sent it (CVE-2024-10977).
     raise StartupFailed("the server did not understand the request for TLS", encryption=True)
 
 
@@ -151,18 +156,18 @@ def _log_in(conninfo: ConnInfo, stream: _Stream) -> int:
     except StartupFailed:
         raise
     except Exception as exc:
-        # pg8000 takes apart what the server sends without much checking: KeyError, struct.error,
-        # UnicodeDecodeError and more come out of a wrong byte.
+        # pg8000 parses the server's messages with few checks: a wrong byte raises KeyError, struct.error,
+        # UnicodeDecodeError and others.
         if stream.interrupted is None:
             raise StartupFailed(f"the start-up cannot go on: {type(exc).__name__}: {exc}") from exc
-    # Outside of the block above, so that it keeps its own context.
+    # Raise it outside of the block above, so that it keeps its own context.
     raise stream.interrupted
 
 
 class _Stream:
-    """What pg8000 gets in place of a socket and its file: the transport, with waits and a deadline.
+    """Gives pg8000 the transport, with waits and a deadline, in place of a socket and its file.
 
-    No error of the system's leaves it as an `OSError`: see `StartupFailed`.
+    It raises errors of the system as `StartupFailed`, never as `OSError`.
     """
 
     def __init__(self, transport: Transport, deadline: Deadline, *, chunk: int = _CHUNK) -> None:
@@ -173,21 +178,22 @@ class _Stream:
         self._bytes_left = _MAX_STARTUP
         self._unsent = bytearray()
         self._send_error: OSError | None = None
-        """Why nothing more can be sent."""
+        """Why no more data can be sent."""
         self.interrupted: BaseException | None = None
-        """What ended a wait: the deadline, or what was thrown in from outside. pg8000 may hide it."""
+        """The exception that ended a wait: the deadline, or one thrown in from outside. pg8000 may hide
+        it."""
 
     def makefile(self, mode: str) -> _Stream:
-        """Return itself: it is pg8000's file as well, and nothing of it has to be closed."""
+        """Return this object, which is also pg8000's file. pg8000 need not close it."""
         del mode
         return self
 
     def certificate(self) -> bytes | None:
-        """Return the server's certificate in DER, ``None`` without TLS."""
+        """Return the server's certificate in DER; ``None`` without TLS."""
         return self._transport.certificate()
 
     def compute(self, function: Callable[[], T]) -> T:
-        """Return what *function* returns, computed without holding up the hub."""
+        """Return the result of *function*, which runs in a thread and does not block the hub."""
         with self._waiting():
             done = _in_thread(function, self._deadline)
         return done.get()
@@ -198,7 +204,7 @@ class _Stream:
             raise StartupFailed(_NO_POSTGRES)
         self._bytes_left -= size
         if self._bytes_left < 0:
-            # Of one message the length is wrong, which is what another protocol's look like.
+            # If one message alone is too long, its length is wrong: it looks like another protocol.
             raise StartupFailed(_NO_POSTGRES if size > _MAX_STARTUP else _TOO_MUCH)
         while len(self._received) < size:
             self._received += self._receive()
@@ -213,7 +219,7 @@ class _Stream:
             if not data and self._send_error is not None:
                 raise StartupFailed(self._send_error.strerror or str(self._send_error)) from self._send_error
             if data:
-                # One chunk makes a common start-up. A longer one is not to hold up the hub.
+                # A usual start-up fits into one chunk. A longer one must not block the hub.
                 if self._bytes_left < _MAX_STARTUP - self._chunk:
                     with self._waiting():
                         let_others_run()
@@ -236,10 +242,10 @@ class _Stream:
         self._unsent += data
 
     def flush(self) -> None:
-        """Send all that was written.
+        """Send everything that was written.
 
-        That it cannot be sent is told by `read`, once there is nothing left of what the server said before
-        it hung up: under TLS 1.3, that is why it does not trust the client's certificate.
+        If that fails, `read` raises the error, after it has returned what the server sent before it closed
+        the connection. Under TLS 1.3 this tells why the server does not trust the client's certificate.
         """
         unsent = memoryview(bytes(self._unsent))
         self._unsent.clear()
@@ -254,15 +260,15 @@ class _Stream:
                     self._transport.wait(self._deadline, readable=False, writable=True)
 
     def rest(self) -> bytes:
-        """Return what was received and not read."""
+        """Return the bytes that were received and not read."""
         return bytes(self._received)
 
 
 def _in_thread(function: Callable[[], T], deadline: Deadline) -> Computed[T]:
-    """Return what *function* did, in a thread.
+    """Run *function* in a thread and return its result or error.
 
-    For what holds up the hub by the milliseconds: reading certificates, and hashing a password as
-    often as the server demands, which may be for seconds.
+    This is for work that would block the hub: reading certificates takes milliseconds, and hashing a password
+    as often as the server demands may take seconds.
     """
     deadline.check()
     done = in_thread(function, deadline.remaining())

@@ -1,7 +1,7 @@
-"""What libpq's ``sslmode`` and its relatives mean (PostgreSQL docs, libpq, "SSL Support"), for ``ssl``.
+"""Translate libpq's ``sslmode`` and related keywords for ``ssl`` (PostgreSQL docs, libpq, "SSL Support").
 
-`attempts` and `server_name` decide, `make_context` reads files. It may take a while to parse the
-system's certificates: call it in a thread. Names in certificates are compared in `_certificate_names`.
+`attempts` and `server_name` decide, `make_context` reads files. To parse the system's certificates takes some
+time, so call it in a thread. `_certificate_names` compares names in certificates.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 """80877103, the request for TLS in place of a protocol version (PostgreSQL docs, 55.8, SSLRequest)."""
 
 ALPN = "postgresql"
-"""PostgreSQL's registered name; servers from version 17 on agree to it, and demand it of direct TLS."""
+"""PostgreSQL's registered name. Servers from version 17 on confirm it, and demand it for direct TLS."""
 
 VERSIONS = {"tlsv1.2": ssl.TLSVersion.TLSv1_2, "tlsv1.3": ssl.TLSVersion.TLSv1_3}
-"""What can be asked for, in lower case, as libpq compares. Older ones are unsafe (RFC 8996), and
-asking ``ssl`` for them is deprecated."""
+"""Versions that a user can set, in lower case, because libpq ignores case. Older ones are unsafe (RFC 8996)
+and deprecated in ``ssl``."""
 
 _FORBIDDEN_MODE = stat.S_IRWXG | stat.S_IRWXO
 _FORBIDDEN_MODE_OF_ROOT = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
-"""What a private key's permissions may not have (``initialize_SSL`` in fe-secure-openssl.c)."""
-
+"""Permissions that a private key's file may not have (``initialize_SSL`` in fe-secure-openssl.c)."""
 
 _MAX_NAME = 255
-"""What SNI can carry, in bytes (``TLSEXT_MAXLEN_host_name`` in OpenSSL)."""
+"""Longest name for SNI, in bytes (``TLSEXT_MAXLEN_host_name`` in OpenSSL)."""
 
 
 class Encryption(Enum):
@@ -46,10 +45,10 @@ class Encryption(Enum):
 
 
 def attempts(conninfo: ConnInfo) -> tuple[Encryption, ...]:
-    """Return what to try in turn.
+    """Return the attempts to make, in order.
 
-    The second is tried where the first failed before the server asked for authentication: a password
-    is never sent twice.
+    Make the second one only if the first failed before the server asked for authentication. So no password is
+    sent twice.
     """
     mode = conninfo.effective_sslmode
     if mode == "disable":
@@ -62,10 +61,9 @@ def attempts(conninfo: ConnInfo) -> tuple[Encryption, ...]:
 
 
 def server_name(conninfo: ConnInfo) -> str | None:
-    """Return the name to send by SNI; ``None`` to send none.
+    """Return the name to send by SNI; ``None`` if the host is an address, as in libpq, or cannot be a name.
 
-    None is sent for an address, as by libpq, nor for what cannot be a name. Raises `ValueError` for a name
-    that is too long.
+    Raises `ValueError` for a name that is too long.
     """
     host = conninfo.host
     if conninfo["sslsni"] == "0" or not host.strip("0123456789.") or ":" in host:
@@ -73,7 +71,7 @@ def server_name(conninfo: ConnInfo) -> str | None:
     if len(host.encode()) > _MAX_NAME:
         raise ValueError(f"the host has more than {_MAX_NAME} bytes: shorten it, or set sslsni=0")
     try:
-        # libpq sends an international name in UTF-8, which RFC 6066 does not allow and "ssl" cannot do.
+        # libpq sends an international name in UTF-8. RFC 6066 forbids that, and "ssl" cannot do it.
         name = host.encode("idna").decode("ascii")
     except UnicodeError:
         return None
@@ -81,17 +79,17 @@ def server_name(conninfo: ConnInfo) -> str | None:
 
 
 def make_context(conninfo: ConnInfo) -> ssl.SSLContext:
-    """Return the context for a connection. Raises `ValueError` that names the file that is wrong."""
+    """Return the context for a connection. Raises `ValueError`, which names the wrong file."""
     context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols([ALPN])
     if wanted := conninfo["ssl_min_protocol_version"]:
         context.minimum_version = VERSIONS[wanted.lower()]
     if wanted := conninfo["ssl_max_protocol_version"]:
         context.maximum_version = VERSIONS[wanted.lower()]
-    context.check_hostname = False  # `_certificate_names` does, as libpq
+    context.check_hostname = False  # `_certificate_names` checks it by libpq's rules.
     root = conninfo.tls_file("sslrootcert")
     if root:
-        # In every mode, as libpq does: where there is a root certificate, it counts.
+        # libpq uses a root certificate in every mode, if there is one.
         _load_roots(context, root, conninfo)
     elif conninfo.sslmode.startswith("verify-"):
         raise ValueError(f"sslmode={conninfo.sslmode} needs a root certificate: set sslrootcert")
@@ -107,7 +105,8 @@ def _load_roots(context: ssl.SSLContext, root: str, conninfo: ConnInfo) -> None:
         context.load_default_certs()
     else:
         _load(root, lambda: context.load_verify_locations(root))
-    # The list in ~/.postgresql belongs to the authority there: with it, every other one would need a list.
+    # The default list in ~/.postgresql belongs to the authority there. If it was used with the system's
+    # authorities, each of them would need a list.
     revoked = conninfo["sslcrl"] if root == "system" else conninfo.tls_file("sslcrl")
     directory = conninfo["sslcrldir"]
     if revoked:
@@ -126,7 +125,7 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: str, conninfo
     encrypted = False
 
     def password() -> str:
-        """Return the key's password, be it empty: without this function, OpenSSL asks on the terminal."""
+        """Return the key's password, even if empty. Without this function OpenSSL asks on the terminal."""
         nonlocal encrypted
         encrypted = True
         return conninfo["sslpassword"]
@@ -134,10 +133,10 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: str, conninfo
     try:
         _load(f"{certificate} and {key}", lambda: context.load_cert_chain(certificate, key, password))
     except ValueError as exc:
-        # OpenSSL's own reason, if it gives any, is another one: two files that do not belong together.
+        # If OpenSSL gives another reason, the password is correct: the files do not belong together.
         if encrypted and getattr(exc.__cause__, "reason", None) in (None, "BAD_DECRYPT"):
             wrong = "sslpassword is not its password" if conninfo["sslpassword"] else "sslpassword is not set"
-            # OpenSSL asks in the same way for a certificate that is encrypted, which is rare and allowed.
+            # OpenSSL calls `password` also for an encrypted certificate, which is rare and allowed.
             raise ValueError(
                 f"cannot use {certificate} and {key}: the private key is encrypted, and {wrong}"
             ) from exc.__cause__
@@ -155,12 +154,12 @@ def _check_permissions(key: str) -> None:
 
 
 def _load(files: str, load: Callable[[], None]) -> None:
-    """Call *load*, and name *files* in the error, which OpenSSL's never does."""
+    """Call *load*, and name *files* in the error, because OpenSSL's errors name no file."""
     try:
         load()
     except OSError as exc:
         if isinstance(exc, ssl.SSLError):
-            # None where OpenSSL has more than one error to tell, such as one about the format.
+            # The reason is None if OpenSSL has several errors, for example about the format.
             why = exc.reason or "this is not PEM, or is damaged"
         else:
             why = exc.strerror or str(exc)

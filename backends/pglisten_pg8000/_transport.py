@@ -1,8 +1,8 @@
-"""One connected socket, TLS or not, that never blocks: what happens with it is decided elsewhere.
+"""One connected socket, with or without TLS, that never blocks.
 
-The socket is gevent's, so this is the same in a monkey-patched process and in any other, and is kept
-in non-blocking mode: every wait is made here, by descriptor and with a deadline. gevent's own timeouts
-start anew with each call and would let a server that dribbles bytes hold a caller for ever.
+The socket is gevent's and works in the same way whether the process is monkey-patched or not. It stays in
+non-blocking mode: `Transport.wait` makes every wait, by descriptor and with a deadline. gevent's own timeouts
+start anew with each call, so a server that sends byte after byte could hold the caller forever.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-import socket as numbers  # monkey-patching may have put gevent's classes into it: constants only
+import socket as numbers  # Constants only: monkey-patching may have put gevent's classes into it.
 import ssl
 
 from gevent import socket
@@ -22,20 +22,20 @@ from ._failure import Forked, StartupFailed, system_errors
 __all__ = ["Transport"]
 
 _sockets: dict[socket.socket, int] = {}
-"""Sockets in use, and the process of each. A socket that is collected closes its number, which may lead
-elsewhere in a forked child: so none is collected before its transport has detached it."""
+"""Sockets in use, and the process id of each one's owner. A collected socket closes its number, which may
+belong to another file in a forked child. So no socket is collected before its transport has detached it."""
 
 
 @atexit.register
 def _detach_foreign() -> None:
-    """Detach what is another process's, before the interpreter's end collects it."""
+    """Detach the sockets of other processes before the interpreter collects them at its end."""
     for sock, pid in _sockets.items():
         if pid != os.getpid():
             sock.detach()
 
 
 class Transport:
-    """A connected socket. Whoever makes one closes it."""
+    """A connected socket. Its creator closes it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._pid = os.getpid()
@@ -67,8 +67,8 @@ class Transport:
         return transport
 
     def _connect_socket(self, address: tuple[str, int] | str, deadline: Deadline) -> None:
-        # Non-blocking, gevent's connect() takes the address as it is; else it would resolve the number.
-        # A Unix socket with a full backlog gives EAGAIN, for which one cannot wait: it goes out as it is.
+        # In non-blocking mode gevent's connect() does not resolve the address. A Unix socket with a full
+        # backlog gives EAGAIN. There is no event to wait for, so the attempt fails with it.
         with system_errors():
             code = self._sock.connect_ex(address)
         if code == errno.EINPROGRESS:
@@ -77,40 +77,41 @@ class Transport:
                 code = self._sock.getsockopt(numbers.SOL_SOCKET, numbers.SO_ERROR)
         if code:
             raise StartupFailed(os.strerror(code)) from OSError(code, os.strerror(code))
-        # Dialling a port of the ephemeral range where nobody listens ends, once in some ten thousand
-        # times, in a socket connected to itself.
+        # If no server listens on a port of the ephemeral range, about one attempt in ten thousand connects
+        # the socket to itself.
         with system_errors():
             if isinstance(address, tuple) and self._sock.getsockname() == self._sock.getpeername():
                 raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
     def fileno(self) -> int:
-        """Return the descriptor; -1 once it is closed."""
+        """Return the descriptor; -1 after `close`."""
         return self._descriptor.fileno()
 
     @property
     def forked(self) -> bool:
-        """Whether this is a forked child's copy."""
+        """Whether this object is the copy of a forked child."""
         return os.getpid() != self._pid
 
     @property
     def is_tls(self) -> bool:
-        """Whether what goes over it is encrypted."""
+        """Whether the connection is encrypted."""
         return self._tls is not None
 
     def start_tls(self, context: ssl.SSLContext, host: str | None) -> None:
-        """Prepare for `shake_hands`; *host* is the name to send and to check, where the context checks names.
+        """Prepare for `shake_hands`. *host* is the name to send, and to check if the context checks names.
 
         Raises `OSError`.
         """
-        # gevent's takes the descriptor over from the socket; the number stays.
+        # gevent's TLS socket takes the descriptor over from the socket; the number stays the same.
         tls = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
         _sockets[tls] = _sockets.pop(self._sock)
         self._sock = self._tls = tls
 
     def shake_hands(self) -> int:
-        """Go on with the handshake, without waiting. Raises `ssl.SSLError` or another `OSError`.
+        """Continue the handshake without waiting. Raises `ssl.SSLError` or another `OSError`.
 
-        Returns 0 once it is done, else what to wait for: ``ssl.SSL_ERROR_WANT_READ`` or ``_WRITE``.
+        Returns 0 when the handshake is done. Otherwise the caller must wait: for reading if the result is
+        ``ssl.SSL_ERROR_WANT_READ``, for writing if it is ``ssl.SSL_ERROR_WANT_WRITE``.
         """
         assert self._tls is not None
         try:
@@ -122,35 +123,36 @@ class Transport:
         return 0
 
     def certificate(self) -> bytes | None:
-        """Return the server's certificate in DER, ``None`` without TLS."""
+        """Return the server's certificate in DER; ``None`` without TLS."""
         return None if self._tls is None else self._tls.getpeercert(binary_form=True)
 
     def protocol(self) -> str | None:
-        """Return what ALPN agreed on, ``None`` if nothing."""
+        """Return the protocol that ALPN agreed on; ``None`` if there is none."""
         return None if self._tls is None else self._tls.selected_alpn_protocol()
 
     def receive(self, size: int) -> bytes | None:
-        """Return up to *size* bytes that have arrived, ``None`` if there are none, ``b""`` at the end.
+        """Return up to *size* bytes that have arrived; ``None`` if there are none, ``b""`` at the end.
 
-        ``None`` also means that the TLS layer holds nothing back. Raises `OSError`.
+        ``None`` also means that the TLS layer buffers nothing. Raises `OSError`.
         """
         try:
-            # As a descriptor: gevent's method does what this does, and looks whether it is to wait.
+            # Read the descriptor: gevent's method does the same, and also checks whether to wait.
             return os.read(self.fileno(), size) if self._tls is None else self._tls.recv(size)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
 
     def send(self, data: memoryview) -> int:
-        """Return how many bytes of *data* were taken, perhaps 0. Raises `OSError`."""
+        """Send a part of *data*; return how many bytes were sent, perhaps 0. Raises `OSError`."""
         try:
             return self._sock.send(data)
         except BlockingIOError:
             return 0
 
     def wait(self, deadline: Deadline, *, readable: bool = True, writable: bool = False) -> None:
-        """Wait until the descriptor is one of what is asked for. Raises `DeadlinePassed`.
+        """Wait until the descriptor is readable or writable, as asked. Raises `DeadlinePassed`.
 
-        In a forked child's copy of the greenlet, `Forked`. Whatever else it raises is the caller's own.
+        Raises `Forked` in a forked child's copy of the greenlet. Any other exception was thrown in from
+        outside and belongs to the caller.
         """
         deadline.check()
         ready = wait_ready(self.fileno(), deadline.remaining(), readable=readable, writable=writable)
@@ -161,27 +163,27 @@ class Transport:
             raise DeadlinePassed
 
     def close(self) -> None:
-        """Close the descriptor, now and without a word, TLS's close_notify included. Idempotent.
+        """Close the descriptor at once, without sending anything, not even TLS's close_notify. Idempotent.
 
-        gevent's own ``close()`` postpones closing to the loop's next turn, and ``SSLSocket.unwrap`` would
-        talk and wait for the answer.
+        gevent's own ``close()`` postpones closing to the next turn of the loop. ``SSLSocket.unwrap`` would
+        send, and wait for the answer.
         """
         self._detach()
         self._descriptor.close()
 
     def divert(self) -> None:
-        """Let the descriptor lead nowhere: see `OwnedDescriptor.divert`."""
+        """Keep the descriptor open without a peer: see `OwnedDescriptor.divert`."""
         self._detach()
         self._descriptor.divert()
 
     def _detach(self) -> None:
-        """Take the number from the socket, which would close it whatever it leads to."""
+        """Take the number from the socket, because the socket would close it even if it is another file's."""
         _sockets.pop(self._sock, None)
         self._sock.detach()
 
 
 def _set_tcp_options(sock: socket.socket, conninfo: ConnInfo) -> None:
-    """Set what libpq sets, as far as the platform has it."""
+    """Set the options that libpq sets, if the platform has them."""
     sock.setsockopt(numbers.IPPROTO_TCP, numbers.TCP_NODELAY, 1)
     options = {"TCP_USER_TIMEOUT": conninfo.tcp_user_timeout}
     if conninfo.keepalives:

@@ -1,22 +1,22 @@
 """The frontend/backend protocol after start-up: bytes in, notifications and replies out.
 
-Nothing here waits, and nothing knows a socket. One simple query is under way at a time::
+This module knows no socket and never waits. One simple query is under way at a time::
 
     state   message                              next state
     IDLE    query() called                       BUSY
     BUSY    ReadyForQuery                        IDLE
     BUSY    RowDescription, DataRow,             BUSY
             CommandComplete, EmptyQueryResponse
-    IDLE    ErrorResponse                        IDLE    the server is about to say goodbye
+    IDLE    ErrorResponse                        IDLE    the server is about to end the session
     BUSY    ErrorResponse                        BUSY    the reply
     either  NotificationResponse,                same
             NoticeResponse, ParameterStatus
     either  ErrorResponse FATAL or PANIC         ENDED
     either  anything else, or malformed          ENDED
 
-`NEXT_STATE` is this table. A message is judged by its five-byte header, before its body is awaited,
-and of a body no more is kept than is used: memory stays bounded whatever the server sends. Rows are thrown
-away as they come, unless somebody wants them: see `Rows`.
+`NEXT_STATE` is this table. The parser checks a message by its five-byte header before the body arrives. It
+keeps only the part of a body that it uses, so memory stays bounded whatever the server sends. It discards
+rows as they arrive, except if the caller wants them: see `Rows`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Part = TypeVar("_Part")
 
 
 class State(Enum):
-    """Whose turn it is."""
+    """What the session is doing."""
 
     IDLE = "idle"
     BUSY = "busy"
@@ -46,7 +46,7 @@ class State(Enum):
 
 
 TERMINATE = b"X\0\0\0\x04"
-"""The polite end of a session (PostgreSQL docs, 55.7, Terminate)."""
+"""The message that ends a session (PostgreSQL docs, 55.7, Terminate)."""
 
 _HEADER = Struct("!BI")
 _NOTIFICATION = Struct("!BIi")
@@ -58,21 +58,20 @@ _COPY = b"GHW"
 """CopyInResponse, CopyOutResponse, CopyBothResponse."""
 
 MAX_NOTIFICATION = 8 + 4 * 32768
-"""Longest NotificationResponse, in bytes. Channel and payload fit into one page of the queue, a page
-has 32 kB at most (BLCKSZ), and conversion to UTF-8 makes text four times longer at most
-(MAX_CONVERSION_GROWTH)."""
+"""Longest NotificationResponse, in bytes. Channel and payload fit into one page of the queue. A page has at
+most 32 kB (BLCKSZ), and conversion to UTF-8 makes text at most four times longer (MAX_CONVERSION_GROWTH)."""
 
 _MAX_LONG = 0x3FFFFFFF
 """PQ_LARGE_MESSAGE_LIMIT: no server can build a longer message."""
 
 _MAX_SHORT = 1024
-"""For a command tag; the server's own buffer has 64 bytes (COMPLETION_TAG_BUFSIZE)."""
+"""Longest command tag, in bytes. The server's own buffer has 64 (COMPLETION_TAG_BUFSIZE)."""
 
 KEPT_OF_ERROR = 8192
-"""How much of an error or notice is read, in bytes: severity, code and message come first, and
-nobody reads longer ones. A server may send a gigabyte of it."""
+"""How many bytes of an error or notice are read. Severity, code and message come first. A server may send a
+gigabyte, and this is more than a person reads."""
 
-# Type: the longest body that is possible, and how much of it is used.
+# For each type, the longest possible body, and how much of it is used, in bytes.
 _BODY: dict[int, tuple[int, int]] = {
     _C: (_MAX_SHORT, 0),
     _D: (_MAX_LONG, 0),
@@ -90,34 +89,34 @@ NEXT_STATE: dict[tuple[State, int], State] = {
     (State.IDLE, _E): State.IDLE,
     (State.BUSY, _Z): State.IDLE,
 }
-"""What may come, and what it leads to; a pair that is missing is a violation of the protocol."""
+"""The next state for each state and message type. A missing pair is a violation of the protocol."""
 
 _ENDING = ("FATAL", "PANIC")
 _SHUTDOWN_CLASS = "57P"
-"""A crash or an immediate shutdown says why in a WARNING of this class (57P01, 57P02), then hangs up."""
+"""Before a crash or an immediate shutdown, the server sends a WARNING of this class (57P01, 57P02)."""
 
 
 class WireProtocol:
-    """One session's half of the protocol. Its only error is `ConnectionLost`, and then it is over."""
+    """The client's side of one session's protocol. Its only error is `ConnectionLost`, which ends it."""
 
     def __init__(self) -> None:
         self.state = State.IDLE
         self.notifications: list[Notification] = []
-        """Notifications that were parsed and not taken yet, oldest first."""
+        """Parsed notifications that `take_notifications` has not returned yet, oldest first."""
         self._partial = bytearray()
         self._needed = 0
-        """How long ``_partial`` must be before looking at it again makes sense."""
+        """How many bytes ``_partial`` must hold before the next attempt to parse it."""
         self._to_skip = 0
-        """How many bytes of the current message are still to be thrown away."""
+        """How many bytes of the current message are still to be discarded."""
         self._rows: Rows | None = None
-        """Of the query under way, if they are wanted."""
+        """The rows of the query under way; ``None`` if the caller does not want them."""
         self._refusal: ServerError | None = None
         self._last_error: ServerError | None = None
-        """The last thing the server said that would explain the end of the session."""
+        """The server's last error or notice that would explain the end of the session."""
         self._ended: ConnectionLost | None = None
 
     def query(self, sql: str, rows: Rows | None = None) -> bytes:
-        """Return the message that runs *sql*; the reply is awaited from now on, and its *rows* collected."""
+        """Return the message that runs *sql*, and expect the reply. Collect its rows in *rows*."""
         assert self.state is State.IDLE, self.state
         body = sql.encode() + b"\0"
         self.state = State.BUSY
@@ -127,16 +126,16 @@ class WireProtocol:
 
     def take_notifications(self) -> list[Notification]:
         """Return the notifications that were parsed since the last call, oldest first."""
-        taken, self.notifications = self.notifications, []
-        return taken
+        notifications, self.notifications = self.notifications, []
+        return notifications
 
     def take_refusal(self) -> ServerError | None:
-        """Return what the last query was refused with, once."""
+        """Return the error that refused the last query, or ``None``. A second call returns ``None``."""
         refusal, self._refusal = self._refusal, None
         return refusal
 
     def end(self, default: str = "server closed the connection unexpectedly") -> ConnectionLost:
-        """Return why the session is over: what the server said last, or *default* if it said nothing."""
+        """End the session and return why: the server's last message, or *default* if there is none."""
         if self._ended is None:
             reason = self._last_error
             self._ended = (
@@ -149,9 +148,9 @@ class WireProtocol:
         return self._ended
 
     def feed(self, data: bytes) -> None:
-        """Parse what arrived. Raises `ConnectionLost` when the server ends the session or talks nonsense.
+        """Parse *data*. Raises `ConnectionLost` if the server ends the session or violates the protocol.
 
-        What came before that can still be taken.
+        `take_notifications` still returns the notifications that came before that.
         """
         if self._ended is not None:
             raise copy_for_raise(self._ended)
@@ -176,7 +175,8 @@ class WireProtocol:
     def _parse_notifications(self, data: bytes, at: int) -> int:
         """Parse the run of notifications at *at*; return where it ends.
 
-        The hot path: a burst is nothing else. What can be done for all of them at once, is.
+        This is the hot path, because a burst consists of notifications only. So do as much as possible for
+        all of them at once.
         """
         found: list[tuple[int, str, str]] = []
         append, unpack = found.append, _NOTIFICATION.unpack_from
@@ -201,15 +201,18 @@ class WireProtocol:
         return at
 
     def _decode_lenient(self, body: bytes) -> list[str]:
-        # The server checks what it sends, unless somebody set client_encoding to SQL_ASCII: better a
-        # replacement character then than a connection that every such payload ends.
+        # The server sends valid UTF-8, except if the session's client_encoding was set to SQL_ASCII. In that
+        # case a replacement character is better than a lost connection for each such payload.
         parts = body.decode("utf-8", "replace").split("\0")
         if len(parts) != 3:
             raise self._violation("a malformed notification")
         return parts
 
     def _skip_rows(self, data: bytes, at: int) -> int:
-        """Skip the run of rows at *at*; return where it ends. One by one, they would hold up the hub."""
+        """Skip the run of rows at *at*; return where it ends.
+
+        `_parse_message` for each row would block the hub.
+        """
         unpack = _HEADER.unpack_from
         end = len(data)
         last = end - _HEADER.size
@@ -222,7 +225,7 @@ class WireProtocol:
         return at
 
     def _parse_message(self, data: bytes, at: int) -> int:
-        """Parse the one message at *at*; return where it ends, or *at* if more of it must come first."""
+        """Parse one message at *at*; return where it ends, or *at* if more of it must arrive first."""
         available = len(data) - at
         if available < _HEADER.size:
             self._needed = _HEADER.size
@@ -253,11 +256,11 @@ class WireProtocol:
         return at + min(whole, available)
 
     def _handle(self, kind: int, body: bytes, next_state: State) -> None:
-        """Act on a message that is allowed; *body* is the part of it that is used."""
+        """Act on an allowed message. *body* is the part of it that is used."""
         if kind == _Z:
             if body not in (b"I", b"T", b"E"):
                 raise self._violation("a malformed ReadyForQuery")
-            self._last_error = None  # the session goes on, so nothing said before can be why it ends
+            self._last_error = None  # The session continues, so no earlier message explains its end.
             self._rows = None
         elif kind == _E:
             error = self._last_error = read_error(body)
@@ -290,5 +293,5 @@ class WireProtocol:
         return self._violation(f"a message of type {chr(kind)!r} while {self.state.value}")
 
     def _violation(self, what: str, who: str = "the server broke the protocol with") -> ConnectionLost:
-        self._last_error = None  # it is not why: we end it
+        self._last_error = None  # It is not the reason: the client ends the session.
         return self.end(f"{who} {what}")
