@@ -71,9 +71,8 @@ def _attempt(conninfo: ConnInfo, encryption: Encryption, deadline: Deadline) -> 
             pid = _log_in(conninfo, stream)
         except StartupFailed as exc:
             if encryption is Encryption.IF_OFFERED and not transport.is_tls:
-                exc.encryption = (
-                    False  # The server declined TLS, so an attempt without TLS would be the same.
-                )
+                # The server declined TLS, so an attempt without TLS would be the same.
+                exc.encryption = False
             raise
         return Established(transport, pid, stream.rest())
     except BaseException:
