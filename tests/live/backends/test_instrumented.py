@@ -1,6 +1,6 @@
-"""A driver's public entry points may be an APM agent's: the backends neither call nor inherit from them.
+"""An APM agent may replace a driver's public entry points: the backends neither call nor inherit from them.
 
-tests/apm runs under real agents; this holds without them, and for agents that it does not know.
+tests/apm runs under real agents. These tests need no agent, and hold for unknown ones, too.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ print("well")
 """
 
 
-def test_a_backend_works_whatever_was_put_in_their_place_before_it_is_imported(
+def test_a_backend_works_with_entry_points_replaced_before_its_import(
     server: Server, backend_name: str
 ) -> None:
     succeeds(PROGRAM, backend_name, "before", server.dsn())
 
 
-def test_a_backend_works_whatever_is_put_in_their_place_later(server: Server, backend_name: str) -> None:
+def test_a_backend_works_with_entry_points_replaced_later(server: Server, backend_name: str) -> None:
     succeeds(PROGRAM, backend_name, "after", server.dsn())

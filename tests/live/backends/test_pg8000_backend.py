@@ -1,4 +1,4 @@
-"""The pg8000 backend: what it takes for granted of pg8000, and sessions seen from within."""
+"""The pg8000 backend: its assumptions about pg8000, and the state of its sessions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOTIFICATION = message(b"A", bytes([0, 0, 0, 7]) + b"c\0payload\0")
 
 
 class Stream:
-    """Stands where pg8000 expects a socket, and notes what it does with it."""
+    """Takes the place of pg8000's socket, and records its calls."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
@@ -86,7 +86,7 @@ class TestWhatIsTakenForGrantedOfPg8000:
         stream, _ = self.connect(WELCOME + NOTIFICATION)
         assert stream.answer == NOTIFICATION
 
-    def test_dropping_it_says_nothing(self) -> None:
+    def test_discarding_it_sends_nothing(self) -> None:
         stream, connection = self.connect(WELCOME)
         before = (stream.written, list(stream.calls))
         del connection
@@ -101,7 +101,7 @@ class TestWhatIsTakenForGrantedOfPg8000:
                 inspect.signature(getattr(CoreConnection, name)).parameters
             )
 
-    def test_a_message_of_ours_is_framed_and_written(self) -> None:
+    def test_an_own_message_is_framed_and_written(self) -> None:
         stream, connection = self.connect(WELCOME)
         stream.written = b""
         connection._send_message(b"p", b"answer")
@@ -113,7 +113,7 @@ class TestWhatIsTakenForGrantedOfPg8000:
             assert session.pid == 4711
             session.close()
 
-    def test_what_comes_right_behind_ready_for_query_is_received(self) -> None:
+    def test_data_right_after_ready_for_query_is_received(self) -> None:
         with scripted(lambda client: (read_startup(client), client.sendall(WELCOME + NOTIFICATION))) as dsn:
             session = connect_to(dsn)
             assert received(session, 1) == [Notification(7, "c", "payload")]
@@ -161,7 +161,7 @@ class TestSessions(Pg8000Fixtures):
         session.execute("DO $$ BEGIN RAISE NOTICE '%', repeat('x', 5000000); END $$", TIMEOUT)
         session.execute("SELECT 1", TIMEOUT)
 
-    def test_a_session_whose_query_was_killed_takes_no_other(
+    def test_a_session_whose_query_was_killed_refuses_the_next(
         self, session: Pg8000Session, other: Pg8000Session
     ) -> None:
         query = gevent.spawn(session.execute, "SELECT pg_sleep(60)", TIMEOUT)
@@ -198,7 +198,7 @@ class TestSessions(Pg8000Fixtures):
         def child() -> None:
             session.abandon()
             session.abandon()
-            assert not os.path.samestat(os.fstat(number), before)  # for whoever still waits for it
+            assert not os.path.samestat(os.fstat(number), before)  # Greenlets may still wait for it.
             session.close()
             assert session.fileno() == -1
             with pytest.raises(OSError, match="Bad file descriptor"):
@@ -242,7 +242,7 @@ class TestBothDirectionsAtOnce:
     def test_a_query_is_sent_while_the_server_sends_and_reads_nothing(self) -> None:
         notification = message(b"A", bytes([0, 0, 0, 7]) + b"c\0" + b"x" * 7999 + b"\0")
         burst = 4_000
-        sql = "SELECT 1 -- " + "x" * 32_000_000  # both are more than the sockets' buffers hold
+        sql = "SELECT 1 -- " + "x" * 32_000_000  # Both exceed the sockets' buffers.
 
         def talk_first(client: socket.socket) -> None:
             read_startup(client)

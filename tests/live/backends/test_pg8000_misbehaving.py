@@ -1,4 +1,7 @@
-"""The pg8000 backend and servers that lie, dawdle or are none; and settings that it refuses."""
+"""The pg8000 backend with servers that send wrong data, are slow, or speak another protocol.
+
+Also the settings that it refuses.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ SSL_REQUEST = (80877103).to_bytes(4, "big")
 
 
 def after_startup(*answers: bytes) -> Callable[[socket.socket], object]:
-    """Answer the start-up message, and each that follows, and hang up when the backend does."""
+    """Answer the start-up message and each later message; close when the backend closes."""
 
     def script(client: socket.socket) -> None:
         read_startup(client)
@@ -55,9 +58,7 @@ def after_startup(*answers: bytes) -> Callable[[socket.socket], object]:
     [(error("FATAL", "53300", "sorry"), "sorry"), (b"", "reset|pipe")],
     ids=["something", "nothing"],
 )
-def test_what_a_server_said_before_it_hung_up_is_told_though_nothing_can_be_sent(
-    said: bytes, told: str
-) -> None:
+def test_the_servers_last_message_is_the_reason_even_if_sending_fails(said: bytes, told: str) -> None:
     dialled, gone = Event(), Event()
 
     def script(client: socket.socket) -> None:
@@ -83,7 +84,7 @@ def test_what_a_server_said_before_it_hung_up_is_told_though_nothing_can_be_sent
     ("answers", "complaint"),
     [
         ([b"HTTP/1.1 400 Bad Request\r\n"], "does not speak PostgreSQL"),
-        # pg8000 before 1.31.5 takes a negative length for none.
+        # pg8000 before 1.31.5 treats a negative length as 0.
         ([b"R\xff\xff\xff\xff"], "does not speak PostgreSQL|malformed request"),
         ([b"R\0\0\0\3"], "does not speak PostgreSQL|malformed request"),
         ([b"?\0\0\0\4"], "cannot go on: KeyError"),
@@ -108,7 +109,7 @@ def test_a_wrong_answer_is_one_clear_failure(answers: list[bytes], complaint: st
         assert "\n" not in str(caught.value)
 
 
-def test_what_a_server_says_before_the_tls_handshake_never_counts() -> None:
+def test_data_before_the_tls_handshake_never_counts() -> None:
     def inject(client: socket.socket) -> None:
         assert read_startup(client) == SSL_REQUEST
         client.sendall(b"S" + WELCOME)
@@ -163,7 +164,7 @@ def test_direct_tls_begins_with_the_handshake() -> None:
 
 @pytest.mark.parametrize("sslmode", ["disable", "prefer"])
 @pytest.mark.parametrize("said", [b"", b"N", b"R\0\0"])
-def test_a_server_that_falls_silent_is_given_up_in_time(sslmode: str, said: bytes) -> None:
+def test_a_server_that_falls_silent_fails_at_the_deadline(sslmode: str, said: bytes) -> None:
     def fall_silent(client: socket.socket) -> None:
         client.sendall(said)
         until_hung_up(client)
@@ -172,9 +173,9 @@ def test_a_server_that_falls_silent_is_given_up_in_time(sslmode: str, said: byte
         connect_to(dsn, 0.2)
 
 
-def test_a_server_that_dribbles_is_given_up_in_time() -> None:
+def test_a_server_that_sends_byte_after_byte_fails_at_the_deadline() -> None:
     def dribble(client: socket.socket) -> None:
-        with suppress(OSError):  # EPIPE or ECONNRESET, once the backend has given up
+        with suppress(OSError):  # EPIPE or ECONNRESET after the backend has closed.
             while True:
                 client.sendall(message(b"N", b"SNOTICE\0\0"))
                 gevent.sleep(0.01)
@@ -185,7 +186,7 @@ def test_a_server_that_dribbles_is_given_up_in_time() -> None:
 
 def test_the_hub_runs_while_a_password_is_hashed() -> None:
     hashed = threading.Event()
-    gevent.spawn(hashed.set)  # runs only if the hub does
+    gevent.spawn(hashed.set)  # Runs only if the hub is not blocked.
     assert _in_thread(lambda: hashed.wait(TIMEOUT), Deadline(TIMEOUT)).get()
 
 
@@ -209,7 +210,7 @@ def test_hashing_ends_with_the_deadline() -> None:
         "sslmode=verify-full sslrootcert=system host='' hostaddr=127.0.0.1",
     ],
 )
-def test_what_could_only_be_ignored_is_refused(setting: str) -> None:
+def test_a_setting_that_could_only_be_ignored_is_refused(setting: str) -> None:
     conninfo = ConnInfo.parse(f"host=db.example.org {setting}", {})
     with pytest.raises(ConfigurationError, match=setting.split(maxsplit=1)[0].split("=", maxsplit=1)[0]):
         Pg8000Backend().check(conninfo)
@@ -226,5 +227,5 @@ def test_what_could_only_be_ignored_is_refused(setting: str) -> None:
         "sslmode=verify-full sslrootcert=system sslsni=0",
     ],
 )
-def test_what_asks_for_nothing_special_is_accepted(setting: str) -> None:
+def test_a_setting_without_effect_is_accepted(setting: str) -> None:
     Pg8000Backend().check(ConnInfo.parse(f"host=db.example.org {setting}", {}))

@@ -1,4 +1,4 @@
-"""The pg8000 backend's start-up: TLS as libpq means it, logging in, and servers that misbehave."""
+"""The pg8000 backend's start-up: TLS with libpq's meaning, and authentication."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestSslmode:
     def test_without_a_root_certificate(self, tls_server: TlsServer, sslmode: str, tls: bool) -> None:
         assert is_tls(tls_server.login("trust", sslmode=sslmode)) is tls
 
-    def test_a_server_that_insists_gets_its_way_where_the_mode_allows_it(self, tls_server: TlsServer) -> None:
+    def test_a_server_that_demands_tls_gets_it_if_the_mode_allows(self, tls_server: TlsServer) -> None:
         for user, willing, tls in ((TLS_ONLY, "allow", True), (PLAIN_ONLY, "prefer", False)):
             assert is_tls(tls_server.dsn(user=user, password=PASSWORD, sslmode=willing)) is tls
         for user, unwilling in ((TLS_ONLY, "disable"), (PLAIN_ONLY, "require")):
@@ -43,7 +43,7 @@ class TestSslmode:
                 connect_to(tls_server.dsn(user=user, password=PASSWORD, sslmode=unwilling))
             assert caught.value.sqlstate == "28000"
 
-    def test_both_refusals_are_told_with_tls_first(self, tls_server: TlsServer) -> None:
+    def test_the_error_has_both_refusals_with_tls_first(self, tls_server: TlsServer) -> None:
         with pytest.raises(ConnectionFailed, match=r"SSL encryption; .* no encryption") as caught:
             connect_to(tls_server.dsn(user="nobody_knows", sslmode="prefer"))
         assert caught.value.sqlstate == "28000"
@@ -168,7 +168,7 @@ class TestLoggingIn:
         ).close()
 
     @pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password"])
-    def test_no_password_is_said_before_the_server_is_bothered(
+    def test_a_missing_password_fails_before_anything_is_sent(
         self, tls_server: TlsServer, method: str
     ) -> None:
         with pytest.raises(ConnectionFailed, match="wants a password") as caught:

@@ -1,4 +1,4 @@
-"""What the whole process shares is left alone: no thread ever sees a registry that a backend has changed."""
+"""Backends change no process-wide state: no thread ever sees a changed registry."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gevent import monkey
 from pglisten import ListenerConnection
 from support.servers.server import PrivateServer
 
-# In a patched process the public ones make greenlets.
+# In a patched process, the public functions start greenlets.
 start_new_thread = monkey.get_original("_thread", "start_new_thread")
 allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
 SIGNALS = tuple(signal.valid_signals())
 LIMIT = 20.0
-"""Seconds for what takes milliseconds."""
+"""Limit in seconds for operations that take milliseconds."""
 
 
 def _registries(backend_name: str) -> dict[str, Any]:
-    """Return what applications set for the whole process, in the driver and in the standard library."""
+    """Return the process-wide settings of the driver and of the standard library."""
     if backend_name == "psycopg2":
         from psycopg2 import extensions
 
@@ -61,10 +61,10 @@ def _registries(backend_name: str) -> dict[str, Any]:
 
 
 class _Onlooker:
-    """An OS thread that looks at the registries whenever Python runs in this one, and keeps what differs.
+    """An OS thread that reads the registries whenever Python runs in the main thread, and keeps differences.
 
-    This thread waits for each look without the interpreter's lock, so that the onlooker sees whatever another
-    thread can see.
+    The main thread waits for each look without the interpreter's lock, so the onlooker sees everything that
+    another thread can see.
     """
 
     def __init__(self, backend_name: str) -> None:
@@ -102,10 +102,12 @@ class _Onlooker:
 def test_another_thread_never_sees_a_registry_changed(
     private_server: PrivateServer, backend_name: str
 ) -> None:
-    # The server sends a WARNING at each login, as after an upgrade of the C library: Python then runs in the
-    # middle of psycopg2's poll.
+    # The server sends a WARNING at each login, as after an upgrade of the C library. So Python code runs
+    # during psycopg2's poll.
     private_server.query("UPDATE pg_database SET datcollversion = '0'")
-    ListenerConnection(private_server.dsn(), backend=backend_name).close()  # Imports are over by then.
+    ListenerConnection(
+        private_server.dsn(), backend=backend_name
+    ).close()  # After this, all imports are done.
     with (
         _Onlooker(backend_name) as onlooker,
         ListenerConnection(private_server.dsn(), backend=backend_name) as c,

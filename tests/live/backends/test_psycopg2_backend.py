@@ -1,4 +1,4 @@
-"""What is particular to sessions over psycopg2: its COPY, its notices, its descriptors."""
+"""Properties of sessions over psycopg2: COPY, notices, descriptors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestQueries(Psycopg2Fixtures):
         with pytest.raises(ConnectionLost, match="COPY is not possible here"):
             session.receive()
 
-    def test_a_percent_sign_means_nothing(self, session: Psycopg2Session) -> None:
+    def test_a_percent_sign_has_no_meaning(self, session: Psycopg2Session) -> None:
         session.execute("SELECT 'a%s%%' LIKE '%'", TIMEOUT)
 
     def test_an_empty_query_in_a_transaction_leaves_it_open(self, session: Psycopg2Session) -> None:
@@ -60,7 +60,7 @@ class TestQueries(Psycopg2Fixtures):
             with pytest.raises(ConnectionLost, match="interrupted"):
                 session.execute("SELECT 1", None)
             session.close()
-        terminate(other, session.pid)  # The server does not notice before the query is through.
+        terminate(other, session.pid)  # The server ends the session after the query.
 
     def test_a_loss_is_raised_without_the_frames_of_the_one_before(
         self, session: Psycopg2Session, other: Psycopg2Session
@@ -74,14 +74,16 @@ class TestQueries(Psycopg2Fixtures):
 
 
 class TestNotices(Psycopg2Fixtures):
-    def test_notices_do_not_pile_up(self, session: Psycopg2Session) -> None:
-        session.execute("DO $$ BEGIN FOR i IN 1..1000 LOOP RAISE NOTICE 'no %', i; END LOOP; END $$", TIMEOUT)
+    def test_the_number_of_kept_notices_is_limited(self, session: Psycopg2Session) -> None:
+        session.execute(
+            "DO $$ BEGIN FOR i IN 1..1000 LOOP RAISE NOTICE 'no %', i; END LOOP; END $$", TIMEOUT
+        )
         assert len(session._libpq._notices) == _libpq.NOTICES_KEPT
         session.receive()
         assert session._libpq.notices() == []
         assert session._connection.notices == []
 
-    def test_warnings_are_logged_and_what_applications_raise_is_not(
+    def test_the_servers_warnings_are_logged_and_the_applications_are_not(
         self, session: Psycopg2Session, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.DEBUG, "pglisten"):
@@ -122,7 +124,7 @@ class TestDescriptors(Psycopg2Fixtures):
     ) -> None:
         session.execute(f"LISTEN {channel}", TIMEOUT)
         descriptors = (session.fileno(), session._connection.fileno())
-        before = os.fstat(session.fileno())  # Of both: one is the other's duplicate.
+        before = os.fstat(session.fileno())  # The same for both: one is the other's duplicate.
 
         def in_the_child() -> None:
             if not spare:
@@ -130,7 +132,7 @@ class TestDescriptors(Psycopg2Fixtures):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
             session.abandon()
             session.abandon()
-            if spare:  # They lead nowhere, and are open for whoever still waits for them.
+            if spare:  # They stay open without a peer, for greenlets that still wait.
                 assert not any(os.path.samestat(os.fstat(descriptor), before) for descriptor in descriptors)
             session.close()
             for descriptor in descriptors:

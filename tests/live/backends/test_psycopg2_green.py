@@ -1,4 +1,4 @@
-"""The psycopg2 backend in processes that were made green, and in those that were not."""
+"""The psycopg2 backend in processes with and without a green psycopg2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import pglisten_psycopg2
 from support.timeouts import TIMEOUT
 
-pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+pytestmark = pytest.mark.slow  # Each test starts processes, so run it on one Python only.
 
 GREEN = {
     "plain": "",
@@ -70,7 +70,7 @@ print("all is well")
 
 @pytest.mark.parametrize("patched", PATCHED)
 @pytest.mark.parametrize("green", GREEN)
-def test_a_session_works_alike_in_green_processes_and_others(server: Any, green: str, patched: str) -> None:
+def test_a_session_works_in_green_processes_and_in_others(server: Any, green: str, patched: str) -> None:
     program = "\n".join([PATCHED[patched], GREEN[green], textwrap.dedent(PROGRAM)])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, server.dsn()],

@@ -1,4 +1,4 @@
-"""What the psycopg2 backend takes for granted of libpq, and what it hands to it."""
+"""The psycopg2 backend's assumptions about libpq, and the settings that it gives to libpq."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ class TestLibpqBehindPsycopg2(Psycopg2Fixtures):
             session.execute("SELECT 1", TIMEOUT)
         assert caught.value.sqlstate == "57P01"
 
-    def test_what_was_read_with_a_reply_survives_the_end_that_came_with_it(
+    def test_notifications_read_with_a_reply_survive_the_loss_that_came_with_it(
         self, connect: Connect, other: Psycopg2Session, channel: str
     ) -> None:
-        session = connect(sslmode="disable")  # TLS would hand it over record by record.
+        session = connect(sslmode="disable")  # TLS would return the data record by record.
         session.execute(f"LISTEN {channel}", TIMEOUT)
         assert session.receive() == []
         conn = session._connection
@@ -99,10 +99,10 @@ class TestLibpqBehindPsycopg2(Psycopg2Fixtures):
         cursor.execute(f"NOTIFY {channel}, '1'; NOTIFY {channel}, 'é'")
         wait_read(session.fileno(), timeout=TIMEOUT)
         terminate(other, session.pid)
-        wait(conn)  # Reads everything, and looks at the reply alone.
+        wait(conn)  # Reads everything, but parses only the reply.
         assert conn.notifies == []
         with pytest.raises(psycopg2.OperationalError):
-            conn.poll()  # This is why: psycopg2 gives up before it looks at the rest.
+            conn.poll()  # The reason for LibpqAccess: psycopg2 fails before it looks at the rest.
         assert conn.notifies == []
         assert received(session, 2) == [
             Notification(session.pid, channel, "1"),
@@ -128,7 +128,7 @@ class TestLibpqBehindPsycopg2(Psycopg2Fixtures):
             connect(dbname="no.such")
         assert caught.value.sqlstate is None
 
-    def test_a_closed_session_leaves_nothing_in_the_table_of_taps(self, connect: Connect) -> None:
+    def test_a_closed_session_leaves_nothing_in_the_table_of_connections(self, connect: Connect) -> None:
         before = len(_libpq._by_pgconn)
         session = connect()
         assert len(_libpq._by_pgconn) == before + 1
@@ -206,7 +206,7 @@ class TestSettings(Psycopg2Fixtures):
 
 
 class TestWhatLibpqSays:
-    def test_both_refusals_of_sslmode_prefer_are_told(self) -> None:
+    def test_the_error_has_both_refusals_of_sslmode_prefer(self) -> None:
         text = (
             'connection to server at "::1", port 1 failed: FATAL:  28000: no entry, SSL encryption\n'
             "LOCATION:  ClientAuthentication, auth.c:476\n"
@@ -215,7 +215,7 @@ class TestWhatLibpqSays:
         )
         assert explain(text) == ("no entry, SSL encryption; no entry, no encryption", "28000")
 
-    def test_the_same_refusal_is_told_once(self) -> None:
+    def test_the_error_has_a_repeated_refusal_once(self) -> None:
         refusal = 'FATAL:  28P01: password authentication failed for user "app"\nLOCATION:  f, auth.c:3\n'
         text = f'{refusal}connection to server at "::1", port 1 failed: {refusal}'
         assert explain(text) == ('password authentication failed for user "app"', "28P01")
@@ -224,10 +224,10 @@ class TestWhatLibpqSays:
         text = '致命的エラー:  3D000: データベース"x"は存在しません\n場所:  InitPostgres, postinit.c:948\n'
         assert explain(text) == ('データベース"x"は存在しません', "3D000")
 
-    def test_an_errors_detail_does_not_pass_for_an_error(self) -> None:
+    def test_an_errors_detail_is_no_error(self) -> None:
         assert explain("FATAL:  53300: too many\nDETAIL:  ERROR: none\n") == ("too many", "53300")
 
-    def test_libpqs_own_words_come_without_introduction_and_advice(self) -> None:
+    def test_libpqs_own_message_has_no_introduction_and_no_advice(self) -> None:
         text = (
             'connection to server at "127.0.0.1", port 1 failed: Connection refused\n'
             "\tIs the server running on that host and accepting TCP/IP connections?\n"

@@ -1,4 +1,4 @@
-"""Names in certificates: what is said of a mismatch, and certificates that are none."""
+"""Names in certificates: the message for a mismatch, and bytes that are no certificate."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ def certificate(common_name: str | None, *names: str) -> bytes:
         (certificate("a"), "", "set host"),
     ],
 )
-def test_what_does_not_match_is_named(made: bytes, host: str, why: str) -> None:
+def test_a_mismatch_names_what_does_not_match(made: bytes, host: str, why: str) -> None:
     found = mismatch(made, host)
     assert found is not None
     assert why in found
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b"), ("b", "a", "10.0.0.1")])
-def test_a_match_is_none(names: tuple[str, ...]) -> None:
+def test_a_match_returns_none(names: tuple[str, ...]) -> None:
     assert mismatch(certificate("c", *names), "A") is None
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x30\x03\x02\x01\x01", certificate("a", "b")[:-60], b"\xff" * 40])
-def test_what_is_no_certificate_is_an_error(broken: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - the parser's own words
+def test_bytes_that_are_no_certificate_raise(broken: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the message is the parser's
         mismatch(broken, "a")
 
 
@@ -85,5 +85,5 @@ def test_what_is_no_certificate_is_an_error(broken: bytes) -> None:
         ),
     ],
 )
-def test_addresses_are_what_the_c_library_reads(host: str, address: bool) -> None:
+def test_addresses_are_read_as_the_c_library_does(host: str, address: bool) -> None:
     assert is_address(host) is address

@@ -1,4 +1,4 @@
-"""`pglisten.backend.Deadline`, with which backends limit an operation of several waits."""
+"""`pglisten.backend.Deadline`: backends limit an operation of several waits with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SCRAM exchange against a server that does its part, or gets it wrong."""
+"""The SCRAM exchange with a correct server and with wrong ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ELLIPTIC = certificate(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
 def begin(
     *offered: str, channel_binding: str = "prefer", certificate: bytes | None = None
 ) -> tuple[ScramClient, bytes]:
-    """A client, and the client's nonce."""
+    """Return a client and its nonce."""
     client = ScramClient(list(offered), channel_binding=channel_binding, certificate=certificate)
     return client, client.client_first().rpartition(b"r=")[2]
 
@@ -51,7 +51,7 @@ def answer(nonce: bytes, rest: bytes = b"") -> bytes:
 
 
 def signature(password: bytes, client: ScramClient, challenge: bytes, final: bytes) -> bytes:
-    """What the server answers to *final*, which it checks first (RFC 5802, 3)."""
+    """Return the server's reply to *final*, after a check of the proof (RFC 5802, 3)."""
     unproven, _, proof = final.rpartition(b",p=")
     bare = client.client_first().split(b",", 2)[2]
     text = b",".join((bare, challenge, unproven))
@@ -62,7 +62,7 @@ def signature(password: bytes, client: ScramClient, challenge: bytes, final: byt
     return b"v=" + base64.b64encode(hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), text, "sha256"))
 
 
-def test_each_proves_the_password_to_the_other() -> None:
+def test_client_and_server_prove_the_password_to_each_other() -> None:
     client, nonce = begin(UNBOUND)
     client.read_server_first(challenge := answer(nonce))
     server_final = signature(b"pencil", client, challenge, client.client_final("pencil"))
@@ -101,7 +101,7 @@ def test_each_exchange_has_its_own_nonce_and_names_no_user() -> None:
         ([BOUND, UNBOUND], "disable", True, UNBOUND, b"n,,"),
     ],
 )
-def test_the_mechanism_and_what_the_server_is_told_of_it(
+def test_the_mechanism_and_the_header_that_announces_it(
     offered: list[str], binding: str, tls: bool, mechanism: str, header: bytes
 ) -> None:
     client, nonce = begin(*offered, channel_binding=binding, certificate=ELLIPTIC if tls else None)
@@ -124,7 +124,9 @@ def test_the_mechanism_and_what_the_server_is_told_of_it(
         ([], "prefer", False, "no SASL mechanism"),
     ],
 )
-def test_what_cannot_be_chosen_is_told(offered: list[str], binding: str, tls: bool, complaint: str) -> None:
+def test_an_impossible_choice_of_mechanism_is_refused(
+    offered: list[str], binding: str, tls: bool, complaint: str
+) -> None:
     with pytest.raises(StartupFailed, match=complaint):
         begin(*offered, channel_binding=binding, certificate=ELLIPTIC if tls else None)
 
@@ -157,7 +159,7 @@ def test_a_malformed_challenge_is_refused(challenge: bytes, complaint: str) -> N
         client.read_server_first(challenge.replace(b"{}", nonce))
 
 
-def test_there_is_one_challenge() -> None:
+def test_a_second_challenge_is_refused() -> None:
     client, nonce = begin(UNBOUND)
     client.read_server_first(answer(nonce))
     with pytest.raises(StartupFailed, match="broke the protocol"):
@@ -185,7 +187,7 @@ def test_a_server_that_does_not_know_the_password_is_refused(server_final: bytes
     assert not client.is_finished
 
 
-def test_an_outcome_before_the_challenge_is_refused() -> None:
+def test_a_final_message_before_the_challenge_is_refused() -> None:
     client, _ = begin(UNBOUND)
     for server_final in (b"v=", b"v=" + base64.b64encode(bytes(32))):
         with pytest.raises(StartupFailed, match="failed to prove"):

@@ -1,4 +1,4 @@
-"""What a server says, as text: UTF-8 or not, whole or cut short."""
+"""Text of a server's message: in UTF-8 or not, whole or cut short."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ from pglisten.backend import server_text
         (b"Caf\xe9", r"Caf\xe9"),
     ],
 )
-def test_what_is_not_utf8_is_ascii_with_escapes(data: bytes, text: str) -> None:
+def test_text_that_is_not_utf8_becomes_ascii_with_escapes(data: bytes, text: str) -> None:
     assert server_text(data) == text

@@ -1,4 +1,4 @@
-"""The pg8000 backend's start-up against hostile bytes: what a server says goes through pg8000."""
+"""The pg8000 backend's start-up against hostile bytes, which pg8000 parses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SASL = authentication(10, b"SCRAM-SHA-256\0\0")
 
 
 class Bytes:
-    """A transport that has everything in its buffer already, and ends there."""
+    """A transport whose whole stream is in its buffer."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
@@ -56,11 +56,11 @@ class Bytes:
 
 class Stream(_Stream):
     def compute(self, function: Callable[[], T]) -> T:
-        return function()  # no thread: nobody else wants to run here
+        return function()  # No thread: there is no other greenlet here.
 
 
 def log_in(parts: Iterator[bytes], conninfo: ConnInfo = CONNINFO) -> tuple[int | StartupFailed, int]:
-    """Return the pid or the error, and how much was received. Any other error is raised."""
+    """Return the pid or the error, and how many bytes were received. Raise any other error."""
     transport: Any = Bytes(parts)
     try:
         return _log_in(conninfo, Stream(transport, Deadline(None))), transport.received
@@ -72,18 +72,18 @@ def log_in(parts: Iterator[bytes], conninfo: ConnInfo = CONNINFO) -> tuple[int |
     return failed, transport.received
 
 
-def test_what_a_server_said_logs_in() -> None:
+def test_a_recorded_start_up_logs_in() -> None:
     assert log_in(iter([b"".join(STARTUP)]))[0] == 9771
     assert log_in(iter([WELCOME]))[0] == 4711
 
 
 def _may_log_in(stream: bytes) -> bool:
-    """A necessary condition: an AuthenticationOk, and ReadyForQuery behind it."""
+    """Check a necessary condition: the stream has an AuthenticationOk and a later ReadyForQuery."""
     _, found, stream = stream.partition(authentication(0))
     return bool(found) and any(ready in stream for ready in (READY, message(b"Z", b"T"), message(b"Z", b"E")))
 
 
-def test_a_spoilt_start_up_logs_in_or_fails_and_does_nothing_else() -> None:
+def test_a_damaged_start_up_logs_in_or_fails_and_does_nothing_else() -> None:
     for seed, rng in seeds():
         first = rng.choice(
             [STARTUP[:1], [SASL], [authentication(5, b"salt")], [SASL, authentication(11, b"r=x")]]
@@ -117,7 +117,7 @@ _anything = st.one_of(
 
 @given(st.lists(_anything, max_size=10).map(b"".join))
 @settings(deadline=None, max_examples=150)
-def test_whatever_comes_logs_in_or_fails_and_does_nothing_else(stream: bytes) -> None:
+def test_any_bytes_log_in_or_fail_and_do_nothing_else(stream: bytes) -> None:
     outcome, _ = log_in(iter([stream]))
     assert isinstance(outcome, StartupFailed) or _may_log_in(stream)
 
@@ -135,15 +135,13 @@ def test_whatever_comes_logs_in_or_fails_and_does_nothing_else(stream: bytes) ->
     ids=repr,
 )
 @pytest.mark.parametrize("binding", ["disable", "prefer", "require"])
-def test_a_server_that_asks_for_no_authentication_and_does_not_say_so_is_refused(
-    stream: bytes, binding: str
-) -> None:
+def test_a_server_that_skips_authentication_is_refused(stream: bytes, binding: str) -> None:
     outcome, _ = log_in(iter([stream]), ConnInfo({**CONNINFO.values(), "channel_binding": binding}))
     assert isinstance(outcome, StartupFailed)
 
 
 @pytest.mark.parametrize("second", [authentication(0), authentication(3), SASL])
-def test_nothing_is_asked_once_authentication_is_over(second: bytes) -> None:
+def test_a_request_after_authentication_is_refused(second: bytes) -> None:
     outcome, _ = log_in(iter([authentication(0) + second + STATUS + KEY + READY]))
     assert "once more" in str(outcome)
 
@@ -157,20 +155,20 @@ def test_nothing_is_asked_once_authentication_is_over(second: bytes) -> None:
         (authentication(10, b"x" * 1997), "malformed request for authentication"),
     ],
 )
-def test_what_is_malformed_is_named(broken: bytes, complaint: str) -> None:
+def test_the_error_names_the_malformed_message(broken: bytes, complaint: str) -> None:
     outcome, _ = log_in(iter([broken]))
     assert isinstance(outcome, StartupFailed)
     assert complaint in str(outcome)
 
 
-def test_the_servers_error_is_shown_on_one_line_with_its_sqlstate_and_has_an_end() -> None:
+def test_the_servers_error_is_one_line_of_limited_length_with_its_sqlstate() -> None:
     outcome, _ = log_in(iter([error("FATAL", "53300", "too\nmany\r\n" + "x" * 100_000)]))
     assert isinstance(outcome, StartupFailed)
     assert (outcome.sqlstate, str(outcome)[:9], len(str(outcome))) == ("53300", "too many ", 2000)
 
 
 def test_an_encoding_of_the_servers_choice_is_not_used() -> None:
-    # Decoding takes the square of the length: half a minute for this much.
+    # Decoding takes time proportional to the square of the length: half a minute for this one.
     slow = status("client_encoding", "punycode") + status("x", "a" * 500_000 + "-" + "b" * 300_000)
     assert log_in(iter([authentication(0) + slow + KEY + READY]))[0] == 4711
 
@@ -199,7 +197,9 @@ def _endless(piece: bytes) -> Iterator[bytes]:
     ],
     ids=lambda piece: repr(piece[:12]),
 )
-def test_what_has_no_end_fails_after_a_megabyte_and_keeps_little_of_it(before: bytes, piece: bytes) -> None:
+def test_an_endless_start_up_fails_after_a_megabyte_and_keeps_little_of_it(
+    before: bytes, piece: bytes
+) -> None:
     def parts() -> Iterator[bytes]:
         if before:
             yield before

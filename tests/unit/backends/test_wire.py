@@ -14,10 +14,10 @@ from pglisten.errors import ConnectionLost
 from pglisten_pg8000._wire import KEPT_OF_ERROR, MAX_NOTIFICATION, NEXT_STATE, State, WireProtocol
 
 CHUNK = 32768
-"""The longest piece that the session feeds at once."""
+"""The longest piece, in bytes, that the session feeds at once."""
 
 QUICK = settings(deadline=None, max_examples=40)
-"""All unit tests together take two seconds; a longer search found no more."""
+"""All unit tests together take two seconds. A longer search found no other failures."""
 
 READY = b"Z\0\0\0\x05I"
 
@@ -42,7 +42,7 @@ Completion = tuple[list[Notification], "str | None", State, "str | None", "str |
 
 
 def run(pieces: list[bytes], *, busy: bool) -> Completion:
-    """Feed *pieces* and return all that can be seen from outside."""
+    """Feed *pieces* and return everything that is visible from outside."""
     protocol = WireProtocol()
     if busy:
         protocol.query("select 1")
@@ -92,7 +92,7 @@ endings = st.sampled_from(
 
 @st.composite
 def conversations(draw: st.DrawFn) -> bytes:
-    """A reply with other messages in it, what comes after it, and perhaps the end of the session."""
+    """Make a reply with other messages in it, messages after it, and perhaps the end of the session."""
     parts = draw(st.lists(st.one_of(asynchronous, replies), max_size=12))
     after = draw(st.lists(asynchronous, max_size=6))
     return b"".join([*parts, READY, *after, draw(endings)])
@@ -164,7 +164,7 @@ def test_a_damaged_conversation_does_nothing_worse_than_end_the_connection(
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.BUSY])
-def test_whatever_is_not_in_the_table_ends_the_connection(state: State) -> None:
+def test_a_message_that_is_not_in_the_table_ends_the_connection(state: State) -> None:
     bodies = {b"A"[0]: notification()[5:], b"Z"[0]: b"I", b"E"[0]: error()[5:]}
     for kind in range(256):
         stream = message(bytes([kind]), bodies.get(kind, b""))
@@ -190,7 +190,7 @@ def test_whatever_is_not_in_the_table_ends_the_connection(state: State) -> None:
         (message(b"H", b"\0\0\0"), True, "COPY"),
     ],
 )
-def test_nonsense_is_named(stream: bytes, busy: bool, complaint: str) -> None:
+def test_the_error_names_the_violation(stream: bytes, busy: bool, complaint: str) -> None:
     protocol = WireProtocol()
     if busy:
         protocol.query("x")
@@ -224,7 +224,7 @@ def test_a_row_of_a_hundred_megabytes_is_not_kept() -> None:
     assert (protocol.state, len(protocol.take_notifications())) == (State.IDLE, 1)
 
 
-def test_of_an_error_of_megabytes_the_beginning_is_kept() -> None:
+def test_only_the_beginning_of_a_huge_error_is_kept() -> None:
     stream = error(text="x" * 3_000_000) + READY
     protocol = WireProtocol()
     protocol.query("select x")
@@ -247,7 +247,7 @@ def test_the_first_error_of_a_reply_is_the_one_reported_once() -> None:
     assert protocol.take_refusal() is None
 
 
-def test_an_error_has_detail_and_hint_where_the_server_gave_them() -> None:
+def test_an_error_has_the_servers_detail_and_hint() -> None:
     protocol = WireProtocol()
     protocol.query("select x")
     protocol.feed(message(b"E", b"VERROR\0C42P01\0Mno\0Dbecause\0Htry\0\0") + READY)
@@ -263,7 +263,7 @@ def test_fatal_ends_the_session_with_its_reason(busy: bool) -> None:
     assert lost == "terminating connection due to administrator command"
 
 
-def test_the_severity_counts_that_is_not_translated() -> None:
+def test_the_untranslated_severity_counts() -> None:
     stream = message(b"E", b"SSCHWERWIEGEND\0VFATAL\0C57P01\0MSchluss\0\0")
     assert run([stream], busy=False)[4] == "57P01"
 
@@ -273,13 +273,13 @@ def test_a_pooler_without_the_untranslated_severity_is_understood() -> None:
 
 
 @pytest.mark.parametrize("last_words", [WARNING, error("ERROR", "57P02")])
-def test_what_was_said_last_is_why_the_connection_closes(last_words: bytes) -> None:
+def test_the_servers_last_message_is_the_reason_of_the_loss(last_words: bytes) -> None:
     protocol = WireProtocol()
     protocol.feed(last_words)
     assert protocol.end().sqlstate == "57P02"
 
 
-def test_a_session_that_goes_on_forgets_what_might_have_ended_it() -> None:
+def test_an_earlier_warning_is_not_the_reason_once_the_session_continues() -> None:
     protocol = WireProtocol()
     protocol.feed(WARNING)
     protocol.query("select 1")

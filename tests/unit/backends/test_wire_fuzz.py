@@ -1,4 +1,4 @@
-"""The pg8000 backend's protocol parser against spoilt streams, and against a parser that is simple."""
+"""The pg8000 backend's protocol parser on damaged streams, compared with a simple parser."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from support.servers.fuzz import REPLIES, pieces, seeds, spoilt
 from support.servers.wrong_server import error, message, notice, notification, status
 
 CHUNK = 32768
-"""The longest piece that the session feeds at once."""
+"""The longest piece, in bytes, that the session feeds at once."""
 
 HUGE = 0x3FFFFFFF
-"""The longest message that a server can send."""
+"""The longest message that a server can send, in bytes."""
 
 NO_COMPLAINT, VIOLATION = None, "violation"
 
 
 @dataclass
 class Seen:
-    """All that comes of a stream: what the parser under test says of it, and what the simple one does."""
+    """The result of a stream, from the parser under test or from the simple one."""
 
     notifications: list[tuple[int, str, str]] = field(default_factory=list)
     rows: list[tuple[str | None, ...]] | None = None
@@ -38,7 +38,7 @@ class Seen:
 
 
 class Simple:
-    """A message at a time, with no regard to speed. What is wrong is an exception, whatever it is."""
+    """Parses one message at a time, without regard to speed. A wrong message raises any exception."""
 
     def __init__(self, *, wanted: bool) -> None:
         self.seen = Seen(rows=[] if wanted else None)
@@ -59,7 +59,7 @@ class Simple:
         return self.seen
 
     def check(self, kind: bytes, size: int, body: bytes) -> bool:
-        """Judge a message by its type and size, then by its body; return whether all of it is there."""
+        """Check a message by its type and size, then by its body; return whether it is complete."""
         assert kind in (b"ANSE" if self.seen.ready else b"ANSECDITZ")
         assert 0 <= size <= {b"C": 1024, b"I": 0, b"Z": 1, b"A": MAX_NOTIFICATION - 4}.get(kind, HUGE)
         if kind == b"D" and self.seen.rows is not None:
@@ -118,7 +118,7 @@ class Simple:
 
 
 def read(parts: list[bytes], *, wanted: bool) -> Seen:
-    """Feed *parts*, the answer to a query, to the parser under test."""
+    """Feed *parts*, the reply to a query, to the parser under test."""
     rows = Rows() if wanted else None
     seen, protocol = Seen(), WireProtocol()
     protocol.query("select 1", rows)
@@ -139,15 +139,15 @@ def read(parts: list[bytes], *, wanted: bool) -> Seen:
 def agree(stream: bytes, parts: list[bytes], *, wanted: bool) -> None:
     expected, seen = Simple(wanted=wanted).read(stream), read(parts, wanted=wanted)
     if expected.ended is not None:
-        expected.ready = seen.ready = False  # nobody asks any more
+        expected.ready = seen.ready = False  # The session is over.
     if not expected.ready:
-        expected.rows = seen.rows = None  # they are of use when all have come
+        expected.rows = seen.rows = None  # Only complete rows are used.
     assert seen == expected
 
 
 @pytest.mark.parametrize("reply", range(len(REPLIES)))
 @pytest.mark.parametrize("wanted", [False, True])
-def test_the_simple_parser_reads_what_a_server_said(reply: int, wanted: bool) -> None:
+def test_the_simple_parser_reads_recorded_replies(reply: int, wanted: bool) -> None:
     stream = b"".join(REPLIES[reply])
     agree(stream, [stream], wanted=wanted)
     seen = Simple(wanted=wanted).read(stream)
@@ -158,7 +158,7 @@ def test_the_simple_parser_reads_what_a_server_said(reply: int, wanted: bool) ->
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_a_spoilt_reply_is_read_as_the_simple_parser_reads_it(wanted: bool) -> None:
+def test_a_damaged_reply_is_read_as_the_simple_parser_reads_it(wanted: bool) -> None:
     for seed, rng in seeds():
         valid = [*rng.choice(REPLIES), *rng.choice([[], [notification(b"later")] * 3])]
         stream = spoilt(rng, valid)
@@ -186,14 +186,14 @@ _anything = st.one_of(
 
 @given(st.lists(_anything, max_size=12).map(b"".join), st.booleans(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=150)
-def test_whatever_comes_is_read_as_the_simple_parser_reads_it(
+def test_any_stream_is_read_as_the_simple_parser_reads_it(
     stream: bytes, wanted: bool, rng: random.Random
 ) -> None:
     agree(stream, pieces(rng, stream), wanted=wanted)
 
 
 FED = 16 * CHUNK
-"""How much of each flood, in bytes; of rows twice as much, as much as a result may have."""
+"""Bytes of each flood. There are twice as many of rows, so that they exceed the limit of a result."""
 
 FLOODS = {
     "notices": notice("x" * 60),
@@ -214,7 +214,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("flood", FLOODS)
-def test_memory_stays_bounded_whatever_floods_in(flood: str, wanted: bool) -> None:
+def test_memory_stays_bounded_in_any_flood(flood: str, wanted: bool) -> None:
     protocol = WireProtocol()
     protocol.query("select 1", Rows() if wanted else None)
     protocol.feed(message(b"T", b"\0\1" + b"x\0" + bytes(18)))
@@ -225,10 +225,10 @@ def test_memory_stays_bounded_whatever_floods_in(flood: str, wanted: bool) -> No
         at = 0
         for _ in range(fed // CHUNK):
             protocol.feed(whole[at : at + CHUNK])
-            # In step with the messages, for as long as the flood consists of whole ones.
+            # Aligned with the messages while the flood consists of whole messages.
             at = (at + CHUNK) % len(FLOODS[flood]) if "giga" not in flood else CHUNK
     except ConnectionLost:
-        # Rows that are wanted have a limit, and no notification is made of zeros alone.
+        # Wanted rows have a limit, and a notification cannot consist of zeros.
         assert (wanted and "row" in flood) or "without an end" in flood
     finally:
         _, peak = tracemalloc.get_traced_memory()

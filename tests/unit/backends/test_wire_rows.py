@@ -1,4 +1,4 @@
-"""The pg8000 backend's protocol parser where the rows of a reply are wanted."""
+"""The pg8000 backend's protocol parser when it collects the rows of a reply."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ROWS = [("é", None), ("", "caf\ufffd")]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, len(REPLY)])
-def test_the_last_statements_rows_are_taken_however_the_reply_is_cut(size: int) -> None:
+def test_the_last_statements_rows_are_returned_however_the_reply_is_cut(size: int) -> None:
     protocol, rows = asked()
     for at in range(0, len(REPLY), size):
         protocol.feed(REPLY[at : at + size])
@@ -132,7 +132,7 @@ def test_the_limit_counts_all_rows_of_a_statement(size: int) -> None:
     assert len(rows.result()) == MAX_RESULT // len(one)
 
 
-def test_a_row_that_is_too_long_is_refused_before_it_is_awaited() -> None:
+def test_a_row_that_is_too_long_is_refused_before_it_arrives() -> None:
     protocol, _ = asked()
     protocol.feed(described(1))
     with pytest.raises(ConnectionLost, match=str(MAX_RESULT)):
@@ -140,7 +140,7 @@ def test_a_row_that_is_too_long_is_refused_before_it_is_awaited() -> None:
     assert not protocol._partial
 
 
-def test_a_description_of_every_column_there_can_be_is_not_kept() -> None:
+def test_the_longest_possible_row_description_is_not_kept() -> None:
     protocol, _ = asked()
     huge = described(65535)
     for at in range(0, len(huge), CHUNK):
