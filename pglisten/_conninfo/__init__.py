@@ -1,4 +1,4 @@
-"""From a connection string to settings: what libpq would connect with. Pure: no gevent, socket or clock."""
+"""From a connection string to the settings that libpq would use. Pure: no gevent, socket or clock."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Connection strings, as libpq 17 reads them: the DSN over a service over ``PG*`` variables over defaults.
+"""Connection strings, as libpq 17 reads them.
 
-What makes a `ConnInfo` is checked when it is made, so that a mistake is an error where the DSN was
-written and not a failed attempt repeated for ever in a log. Resolving names is not done here.
+The DSN takes precedence over a service, the service over ``PG*`` variables, and these over defaults.
+`ConnInfo.parse` checks all of them. So a mistake is an error where the DSN was written, not a failed attempt
+that the log repeats forever. Host names are resolved elsewhere.
 """
 
 from __future__ import annotations
@@ -21,26 +22,25 @@ __all__ = ["ConnInfo"]
 KEEPALIVES_IDLE = 30
 """Seconds of silence before the kernel probes the peer.
 
-These three are the kernel's backstop where the listener's own heartbeat is off or cannot run; the
-heartbeat is the real check, since a proxy answers these probes. Linux's own defaults would take over
-two hours.
+The heartbeat is the real check, because a proxy answers the kernel's probes. The probes help if the heartbeat
+is off or cannot run. With Linux's own defaults they would take over two hours.
 """
 
 KEEPALIVES_INTERVAL = 10
 """Seconds between two unanswered probes."""
 
 KEEPALIVES_COUNT = 3
-"""Unanswered probes until the kernel gives the connection up: 30 + 3 * 10 seconds after the last sign."""
+"""Unanswered probes before the kernel closes the connection: 30 + 3 * 10 seconds after the last packet."""
 
 
 class ConnInfo:
     """Every libpq keyword with its effective value. Immutable.
 
-    ``info[keyword]`` is the value, ``""`` where nothing set one. Nothing shows the password but
-    `password`, ``info["password"]`` and `values`.
+    ``info[keyword]`` is the value, ``""`` if it is not set. Only `password`, ``info["password"]`` and
+    `values` show the password.
 
-    It may lead to several hosts. Each of its `targets` leads to one, and only of a target say `host` to
-    `socket_path` where it leads; backends get targets alone.
+    A connection string may name several hosts. Each of the `targets` has one host, and backends get targets
+    only. Of several hosts, `host`, `hostaddr`, `port`, `is_unix` and `socket_path` describe the first.
     """
 
     __slots__ = ("_home_directory", "_password_source", "_places", "_values")
@@ -53,11 +53,11 @@ class ConnInfo:
         home_directory: str = "",
         password_source: str = "",
     ) -> None:
-        """Take checked *values*; text from a user goes through `parse` instead.
+        """Take checked *values*; use `parse` for text from a user.
 
-        *places* take precedence over ``host``, ``hostaddr`` and ``port`` in *values*, and are read from these
-        if they are ``None``. *home_directory* is the user's, ``""`` if there is none. *password_source* is
-        what the property says, ``""`` for what is usual.
+        *places* replace ``host``, ``hostaddr`` and ``port`` in *values*; with ``None`` these keywords count.
+        *home_directory* is the user's, ``""`` if there is none. *password_source* is the property's text,
+        ``""`` for its default.
         """
         self._places = read_places(values) if places is None else places
         self._values = {keyword: value for keyword, value in values.items() if keyword not in PLACE_KEYWORDS}
@@ -66,12 +66,15 @@ class ConnInfo:
 
     @classmethod
     def parse(cls, dsn: str, environ: Mapping[str, str]) -> ConnInfo:
-        """Read *dsn*, key=value or URI (``""``: none), over a service and the ``PG*`` variables in *environ*.
+        """Return the settings of *dsn*, of its service, and of the ``PG*`` variables in *environ*.
 
-        As in libpq, an empty value in the DSN means the default and hides the variable, and is wrong for
-        a number or a choice; an empty variable counts as unset. Raises `ConfigurationError`, whose one
-        line never holds the password, for whatever could not lead to a connection, missing certificate
-        and service files included. The password file is not read yet: see `with_password`.
+        *dsn* is a list of key=value or a URI; ``""`` leaves all to the others. As in libpq, an empty value in
+        the DSN means the default and hides the variable, and is an error for a number or a choice. An empty
+        variable counts as unset.
+
+        Raises `ConfigurationError` if the settings cannot lead to a connection, for example because a
+        certificate or service file is missing. Its message is one line without the password. The password
+        file is not read yet: see `with_password`.
         """
         values, places, home_directory, password_source = effective(dsn, environ)
         info = cls(values, places=places, home_directory=home_directory, password_source=password_source)
@@ -89,17 +92,16 @@ class ConnInfo:
     def values(self) -> dict[str, str]:
         """Return every keyword that is set, password included.
 
-        A value is ``""`` where the DSN says so to hide a ``PG*`` variable; left out, libpq would look the
-        variable up. ``client_encoding`` is never among them: it is the backend's business, UTF8. A backend
-        passes over ``service``, ``passfile``, ``target_session_attrs`` and ``load_balance_hosts``: the core
-        has seen to them.
+        Pass on an empty value too: it hides a ``PG*`` variable that libpq would look up otherwise.
+        ``client_encoding`` is never included, because every backend sets UTF8. A backend ignores ``service``,
+        ``passfile``, ``target_session_attrs`` and ``load_balance_hosts``, because the core applies them.
         """
         return {**self._values, **write_places(self._places)}
 
     def targets(self) -> tuple[ConnInfo, ...]:
-        """Return one for each host, in the order given; itself where there is but one.
+        """Return one `ConnInfo` for each host, in the given order.
 
-        What is said of all hosts together (`target_session_attrs`, `load_balance`) is the same in each.
+        `target_session_attrs` and `load_balance` concern all hosts and are the same in each.
         """
         if len(self._places) == 1:
             return (self,)
@@ -111,17 +113,17 @@ class ConnInfo:
 
     @property
     def passfile(self) -> str:
-        """The password file to look into; ``""`` if a password was given, or there is no home directory."""
+        """The password file to read; ``""`` if a password was given, or there is no home directory."""
         if self.password:
             return ""
         return self["passfile"] or (self._home_directory and os.path.join(self._home_directory, ".pgpass"))
 
     def with_password(self, content: Content | None = None) -> ConnInfo:
-        """Return a copy of a target with the password that the password file has for it, if none was given.
+        """Return a copy of a target with the password of the password file, if no password was given.
 
-        Its *content* is read now if not given, and as libpq does: what is wrong with it is no error, but a
-        reason for `password_source`, and logged once as a warning where libpq warns. To be called for each
-        attempt, for passwords are changed while listeners run.
+        *content* is the file's; ``None`` reads the file now. As in libpq, a bad file is not an error: it is
+        the reason in `password_source`, and logged once as a warning if libpq warns. Call this for each
+        attempt, because passwords change while listeners run.
         """
         if self.password:
             return self
@@ -164,12 +166,12 @@ class ConnInfo:
 
     @property
     def target_session_attrs(self) -> str:
-        """What the server has to be: any, read-write, read-only, primary, standby or prefer-standby."""
+        """The kind of server to accept: any, read-write, read-only, primary, standby or prefer-standby."""
         return self["target_session_attrs"] or "any"
 
     @property
     def load_balance(self) -> bool:
-        """Whether hosts and their addresses are to be tried in random order."""
+        """Whether hosts and their addresses are tried in random order."""
         return self["load_balance_hosts"] == "random"
 
     @property
@@ -182,43 +184,43 @@ class ConnInfo:
 
     @property
     def password(self) -> str | None:
-        """``None`` if there is none; an empty one is none, as in libpq."""
+        """``None`` if there is none. As in libpq, an empty password counts as none."""
         return self["password"] or None
 
     @property
     def password_source(self) -> str:
-        """Where the password is from, or ``none:`` and why there is none; one line, for messages.
+        """Where the password is from, or ``none:`` and the reason; one line, for messages.
 
-        ``the connection string``, ``PGPASSWORD``, ``password file /home/app/.pgpass``.
+        Examples: ``the connection string``, ``PGPASSWORD``, ``password file /home/app/.pgpass``.
         """
-        usual = "the connection string" if self.password else "none: none was given"
-        return self._password_source or usual
+        default = "the connection string" if self.password else "none: none was given"
+        return self._password_source or default
 
     @property
     def description(self) -> str:
-        """Where this leads, for messages: ``db:5432/app``, or ``db1:5432,db2:5432/app``."""
+        """Hosts, ports and database, for messages: ``db:5432/app``, or ``db1:5432,db2:5432/app``."""
         return printable(f"{','.join(place.name for place in self._places)}/{self.dbname}")
 
     @property
     def is_unix(self) -> bool:
-        """Whether this leads to a Unix socket."""
+        """Whether the connection goes over a Unix socket."""
         return self._place.is_unix
 
     @property
     def socket_path(self) -> str:
-        """The Unix socket's address for ``socket.connect``; with NUL in front for a host with ``@`` there."""
+        """The Unix socket's address for ``socket.connect``; NUL replaces an ``@`` in front of the host."""
         return self._place.socket_path
 
     @property
     def has_connect_timeout(self) -> bool:
-        """Whether DSN or environment say anything of ``connect_timeout``."""
+        """Whether the DSN or the environment sets ``connect_timeout``."""
         return bool(self["connect_timeout"])
 
     @property
     def connect_timeout(self) -> float | None:
-        """Seconds; ``None`` for no limit, which 0 and less mean, and where nothing was said of it.
+        """Seconds; ``None`` for no limit, if it is not set or not above 0.
 
-        One second is one second: libpq made it two before version 17.
+        One second means one second; before version 17 libpq took two instead.
         """
         seconds = self._integer("connect_timeout", 0)
         return float(seconds) if seconds > 0 else None
@@ -245,8 +247,8 @@ class ConnInfo:
     def tcp_user_timeout(self) -> int:
         """Milliseconds that sent data may stay unacknowledged; 0 is the system's default.
 
-        Unless it is given, as long as the probes take: they do not run while data is in flight (RFC 5482),
-        and on Linux a user timeout takes the place of their number (tcp(7)).
+        If it is not set, it is the time that the probes take. The probes do not run while data is in flight
+        (RFC 5482), and on Linux a user timeout replaces their number (tcp(7)).
         """
         probing = self.keepalives_idle + self.keepalives_interval * self.keepalives_count
         return max(0, self._integer("tcp_user_timeout", 1000 * probing))
@@ -258,9 +260,9 @@ class ConnInfo:
 
     @property
     def effective_sslmode(self) -> str:
-        """What ``sslmode`` comes to, as libpq has it.
+        """The ``sslmode`` that libpq applies.
 
-        ``disable`` on a Unix socket, and ``verify-ca`` for ``require`` where there is a root certificate
+        ``disable`` on a Unix socket, and ``verify-ca`` for ``require`` if there is a root certificate
         (PostgreSQL docs, libpq, "SSL Support").
         """
         if self.is_unix:
@@ -270,13 +272,13 @@ class ConnInfo:
     def tls_file(self, keyword: TlsFile) -> str:
         """Return the file that *keyword* names, else libpq's default in ``~/.postgresql`` if it exists.
 
-        ``""`` if there is none; ``"system"`` is possible for ``sslrootcert``. There is no key without a
-        certificate, and neither with ``sslcertmode=disable``.
+        ``""`` if there is none; ``"system"`` is possible for ``sslrootcert``. Without a certificate there is
+        no key, and with ``sslcertmode=disable`` there is neither.
         """
         return find_file(keyword, self._values, self._home_directory)
 
     def check_files(self) -> None:
-        """Raise `ConfigurationError` if a TLS file that is named, or that ``sslmode`` needs, will not do."""
+        """Raise `ConfigurationError` if a TLS file that is set, or that ``sslmode`` needs, cannot be used."""
         if any(target.effective_sslmode != "disable" for target in self.targets()):
             check_files(self._values, self.sslmode, self._home_directory)
 

@@ -1,11 +1,11 @@
 """The grammar of libpq's connection strings, key=value and URI: text in, keywords and values out.
 
-It follows ``conninfo_parse`` and ``conninfo_uri_parse_options`` of libpq 17 (fe-connect.c), and differs
-where a mistake there would be costly: an ``@`` left in the host or the path of a URI is refused, since
-it means that the password holds a character that has to be percent-encoded.
+It follows ``conninfo_parse`` and ``conninfo_uri_parse_options`` of libpq 17 (fe-connect.c), except that an
+``@`` in the host or the path of a URI is refused: the password then contains a character that must be
+percent-encoded.
 
-A mistake in a DSN tends to sit in its password (a space without quotes, a ``/`` without encoding). So
-no message repeats text of the DSN, except names that can be nothing but keywords.
+Most mistakes in a DSN are in its password (a space without quotes, a ``/`` without encoding). So no message
+repeats text of the DSN, except names that can only be keywords.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..errors import ConfigurationError
 from .keywords import KEYWORDS, SECRETS, URI_PREFIXES, what_else
 
 SPECIAL = frozenset({"requiressl", "ssl"})
-"""No keywords, and yet understood: a former one of libpq's, and JDBC's ``ssl=true``, in a URI alone."""
+"""Names that libpq accepts besides its keywords: a former keyword, and in a URI JDBC's ``ssl=true``."""
 
-# C's isspace(), in which libpq's parser thinks; Python's \s holds many more characters.
+# C's isspace(), which libpq's parser uses; Python's \s matches many more characters.
 _BLANK = r" \t\n\v\f\r"
 
-# The lookahead keeps a value that opens a quote, and never closes it, from passing as a bare one.
+# The lookahead refuses a value whose quote is never closed, which would match as a bare value.
 _PAIR = re.compile(
     rf"""(?P<name>[^={_BLANK}]*)[{_BLANK}]*=[{_BLANK}]*
     (?: '(?P<quoted>(?:[^'\\]|\\.)*)' | (?!')(?P<bare>(?:[^\\{_BLANK}]|\\.)*)(?:\\\Z)? )[{_BLANK}]*""",
@@ -33,13 +33,13 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]{1,40}")  # what a message may repeat as an unknown keyword
 _NETLOC = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?!\[)(?P<name>[^:/?,]*))(?::(?P<port>[^/?,]*))?(?=[,/?]|\Z)")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
-_PERCENT_HELP = "a percent sign is written %25, an @ %40, a : %3A and a / %2F"
+_PERCENT_HELP = "write a percent sign as %25, @ as %40, : as %3A and / as %2F"
 
 
 def parse_dsn(dsn: str) -> dict[str, str]:
     """Return the keywords that *dsn* sets, with their values as written, empty ones included.
 
-    Raises `ConfigurationError` for what is no connection string, and for unknown keywords.
+    Raises `ConfigurationError` if *dsn* is not a connection string, and for unknown keywords.
     """
     prefix = next(filter(dsn.startswith, URI_PREFIXES), "")
     try:
@@ -50,7 +50,7 @@ def parse_dsn(dsn: str) -> dict[str, str]:
 
 
 def _collect(settings: Iterator[tuple[str, str]]) -> dict[str, str]:
-    """Check the keywords; the last of several settings of one wins, as in libpq."""
+    """Check the keywords; as in libpq, the last of several settings of a keyword wins."""
     values: dict[str, str] = {}
     previous = ""
     for keyword, value in settings:
@@ -68,16 +68,16 @@ def _unknown(keyword: str, previous: str) -> str:
     if previous in SECRETS:
         # "password=my secret=x": the unknown keyword is a piece of the password.
         return (
-            f"the DSN has an unknown keyword after {previous}: a value with spaces is quoted "
-            "('...', with \\' for a quote in it), and in a URI & is written %26"
+            f"the DSN has an unknown keyword after {previous}: quote a value with spaces "
+            "('...', with \\' for a quote inside), and in a URI write & as %26"
         )
     if not _NAME.fullmatch(keyword):
-        return "the DSN has something before a = that is no keyword of libpq's: write keyword=value"
+        return "the DSN has text before a = that is not a libpq keyword: write keyword=value"
     return f"the DSN has an unknown keyword, {keyword}: {what_else(keyword)}"
 
 
 def _pairs(dsn: str) -> Iterator[tuple[str, str]]:
-    """Take the key=value form apart, the prefixless one."""
+    """Yield the keywords and values of the key=value form."""
     at = len(dsn) - len(dsn.lstrip(" \t\n\v\f\r"))
     before = ""
     while at < len(dsn):
@@ -92,20 +92,23 @@ def _pairs(dsn: str) -> Iterator[tuple[str, str]]:
 
 def _bad_pair(rest: str, before: str) -> str:
     if re.match(rf"[^={_BLANK}]*[{_BLANK}]*=", rest):
-        return "the DSN has a quoted value without its closing quote: inside the quotes write \\' and \\\\"
+        return "the DSN has a quoted value without its closing quote: inside quotes write \\' and \\\\"
     if before in KEYWORDS:
         return (
             f"the DSN has a word without = after the value of {before}: "
-            "a value with spaces is quoted, keyword='a value'"
+            "quote a value with spaces, keyword='a value'"
         )
     return (
         "the DSN is neither a URI (postgresql://user@host/dbname) nor a list of keyword=value: "
-        "for a database's name alone write dbname=name"
+        "to give only a database's name write dbname=name"
     )
 
 
 def _uri(rest: str) -> Iterator[tuple[str, str]]:
-    """Take a URI apart: ``[user[:password]@][host][:port][,...][/dbname][?keyword=value&...]``."""
+    """Yield the keywords and values of a URI.
+
+    Its form is ``[user[:password]@][host][:port][,...][/dbname][?keyword=value&...]``.
+    """
     userinfo, at, after = rest.partition("@")
     if at and "/" not in userinfo:
         user, _, password = userinfo.partition(":")
@@ -118,7 +121,7 @@ def _uri(rest: str) -> Iterator[tuple[str, str]]:
     path, question, query = rest.partition("?")
     if "@" in hosts or "@" in ports or "@" in path or _may_be_password(query):
         raise ConfigurationError(
-            f"the DSN's URI has an @ after the host began: in user and password {_PERCENT_HELP}"
+            f"the DSN's URI has an @ in or after the host: in user and password {_PERCENT_HELP}"
         )
     if hosts:
         yield "host", _decode(hosts, "host")
@@ -131,22 +134,22 @@ def _uri(rest: str) -> Iterator[tuple[str, str]]:
 
 
 def _may_be_password(query: str) -> bool:
-    """Whether an unknown keyword in *query* may be a password's piece: ``u:a/b?piece=c@host``."""
+    """Return whether an unknown keyword in *query* may be part of a password: ``u:a/b?part=c@host``."""
     before, at, _ = query.partition("@")
     names = {parameter.partition("=")[0] for parameter in before.split("&")}
     return bool(at) and any(_NAME.fullmatch(name) for name in names - KEYWORDS.keys() - SPECIAL)
 
 
 def _netlocs(rest: str) -> tuple[str, str, str]:
-    """Return all hosts, all ports (both with the commas between them), and what follows."""
+    """Return all hosts and all ports, each with commas between them, and the rest of the URI."""
     hosts: list[str] = []
     ports: list[str] = []
     while True:
         netloc = _NETLOC.match(rest)
         if netloc is None:
             raise ConfigurationError(
-                "the DSN's URI has a wrong IPv6 address: it is written in brackets, "
-                "and a :port, a / or a ? follows, as in postgresql://[::1]:5432/dbname"
+                "the DSN's URI has a wrong IPv6 address: write it in brackets, "
+                "followed by a :port, a / or a ?, as in postgresql://[::1]:5432/dbname"
             )
         hosts.append(netloc["ipv6"] or netloc["name"] or "")
         ports.append(netloc["port"] or "")
@@ -159,17 +162,17 @@ def _netlocs(rest: str) -> tuple[str, str, str]:
 def _parameters(query: str) -> Iterator[tuple[str, str]]:
     parameters = query.split("&")
     if not parameters[-1]:
-        parameters.pop()  # libpq lets one & at the end pass
+        parameters.pop()  # libpq accepts one & at the end
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
         if not equals or "=" in value:
             raise ConfigurationError(
                 "the DSN's URI has a parameter that is not keyword=value after the ?: "
-                "in a value = is written %3D and & %26"
+                "in a value write = as %3D and & as %26"
             )
         keyword = _decode(name, "keyword")
         text = _decode(value, keyword if keyword in KEYWORDS else "parameter")
-        # As JDBC's URIs have it; libpq knows this one value of it.
+        # JDBC's parameter, of which libpq accepts this value only.
         yield ("sslmode", "require") if (keyword, text) == ("ssl", "true") else (keyword, text)
 
 
@@ -179,5 +182,5 @@ def _decode(text: str, part: str) -> str:
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
-        # Without the cause: it quotes the bytes, and these may be the password's.
+        # Drop the cause, because it quotes the bytes, which may be the password's.
         raise ConfigurationError(f"the {part} in the DSN's URI is not UTF-8 once decoded") from None

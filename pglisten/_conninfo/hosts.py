@@ -1,7 +1,7 @@
-"""Where a connection string leads: one host or several, as ``pqConnectOptions2`` of libpq 17 counts them.
+"""The places that a connection string names, by the rules of ``pqConnectOptions2`` in libpq 17.
 
-``host``, ``hostaddr`` and ``port`` are lists with commas between their elements. An element may be empty:
-a host is the default then, a port 5432, and an address is looked up.
+``host``, ``hostaddr`` and ``port`` are lists with commas between the elements. An empty host means the
+default directory, an empty port 5432, and for an empty address the host is resolved.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .keywords import integer
 __all__ = ["PLACE_KEYWORDS", "Place", "default_host", "read_places", "write_places"]
 
 PLACE_KEYWORDS = ("host", "hostaddr", "port")
-"""The keywords that say where to connect to; each is a list."""
+"""The keywords that make a `Place`; each is a list."""
 
 DEFAULT_PORT = 5432
 """PostgreSQL's registered port (DEF_PGPORT)."""
 
-SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")  # noqa: S108 - a socket is looked up there, not made
-"""Where the Unix socket is sought: as Debian's and psycopg2-binary's libpq, then PostgreSQL's own default."""
+SOCKET_DIRECTORIES = ("/var/run/postgresql", "/tmp")  # noqa: S108 - no file is made there
+"""Directories of the Unix socket: that of Debian's and psycopg2-binary's libpq, then PostgreSQL's default."""
 
 MAX_SOCKET_PATH = 107
 """Longest path of a Unix socket, in bytes, on Linux (unix(7)); libpq refuses longer ones too."""
@@ -34,7 +34,7 @@ class Place(NamedTuple):
     host: str
     """Name, address, or directory of the Unix socket; ``""`` if only the address was given."""
     hostaddr: str
-    """Numeric address, ``""`` if ``host`` has to be resolved or is a directory."""
+    """Numeric address; ``""`` if ``host`` is a name not yet resolved, or a directory."""
     port: int
 
     @property
@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
     @property
     def name_in_passfile(self) -> str:
-        """What stands for this in a password file: the host rather than the address."""
+        """The name in a password file: the host, or the address if there is no host."""
         return "localhost" if self.host == default_host() else self.host or self.hostaddr
 
     @property
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 
 def read_places(values: Mapping[str, str]) -> tuple[Place, ...]:
-    """Return the places that *values* name, in their order; there is one at least.
+    """Return the places that *values* name, in their order; there is at least one.
 
     Raises `ConfigurationError` if the lists do not fit together, or the path of a Unix socket is too long.
     """
@@ -88,7 +88,7 @@ def read_places(values: Mapping[str, str]) -> tuple[Place, ...]:
 
 
 def write_places(places: tuple[Place, ...]) -> dict[str, str]:
-    """Return the keywords that `read_places` reads *places* from, defaults filled in."""
+    """Return *places* as keywords for `read_places`, with the defaults filled in."""
     return {
         "host": _list([place.host for place in places]),
         "hostaddr": _list([place.hostaddr for place in places]),
@@ -97,7 +97,7 @@ def write_places(places: tuple[Place, ...]) -> dict[str, str]:
 
 
 def default_host() -> str:
-    """Return the directory of the Unix socket where no host was given."""
+    """Return the directory of the Unix socket for a connection string without a host."""
     return next(filter(os.path.isdir, SOCKET_DIRECTORIES), SOCKET_DIRECTORIES[-1])
 
 
@@ -106,7 +106,7 @@ def _check_socket_path(place: Place) -> None:
     if length > MAX_SOCKET_PATH:
         raise ConfigurationError(
             f"host is a directory whose Unix socket has a path of {length} bytes, "
-            f"over the {MAX_SOCKET_PATH} that the system takes: write a shorter one"
+            f"over the {MAX_SOCKET_PATH} that the system takes: use a directory with a shorter path"
         )
 
 
@@ -119,5 +119,5 @@ def _elements(text: str) -> list[str]:
 
 
 def _list(elements: list[str]) -> str:
-    """Join *elements*; where none says anything, nothing is said rather than commas alone."""
+    """Join *elements* with commas; return ``""`` if all are empty."""
     return ",".join(elements) if any(elements) else ""

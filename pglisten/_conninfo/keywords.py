@@ -1,4 +1,4 @@
-"""libpq's keywords: the environment variable of each, and what its value may be.
+"""libpq's keywords, each with its environment variable and a check of its value.
 
 The table is that of libpq 17 (``PQconninfoOptions`` in fe-connect.c; PostgreSQL docs, libpq,
 "Parameter Key Words" and "Environment Variables").
@@ -31,10 +31,10 @@ SECRETS = frozenset({"password", "sslpassword"})
 """Keywords whose values never appear in a message or a repr."""
 
 URI_PREFIXES = ("postgresql://", "postgres://")
-"""What a URI begins with, in lower case only (PostgreSQL docs, libpq, "Connection URIs")."""
+"""The beginnings of a URI, in lower case only (PostgreSQL docs, libpq, "Connection URIs")."""
 
 TLS_VERSIONS = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
-"""Protocol versions that libpq knows, oldest first, in lower case: it compares without regard to case."""
+"""Protocol versions that libpq knows, oldest first, in lower case. libpq ignores case here."""
 
 ALIASES = {
     "database": "dbname",
@@ -43,12 +43,12 @@ ALIASES = {
     "passwd": "password",
     "schema": "options",
 }
-"""What other drivers call a keyword, and difflib would not find near enough."""
+"""Names that other drivers use for a keyword and that difflib does not find."""
 
 _INT32 = 2**31
 
 SHORT = 100_000
-"""What a message may repeat is less: five digits, as a port has, are no secret."""
+"""A message repeats only smaller numbers: five digits, as a port has, are not a secret."""
 
 _KEEPALIVE_SECONDS = range(1, 32767 + 1)  # MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, linux/include/net/tcp.h
 _KEEPALIVE_PROBES = range(1, 127 + 1)  # MAX_TCP_KEEPCNT, likewise
@@ -56,19 +56,19 @@ _SWALLOWED = re.compile(r"(?:passw(?:or)?d|passphrase|pwd)[ \t]*=", re.IGNORECAS
 _AUTH_METHODS = frozenset({"password", "md5", "gss", "sspi", "scram-sha-256", "none"})
 
 Check = Callable[[str], "str | None"]
-"""Returns what is wrong with a value and what to write instead, to follow the keyword; or ``None``."""
+"""Returns the complaint about a value and what to write instead, to append to the keyword; or ``None``."""
 
 
 class Keyword(NamedTuple):
     """One of libpq's keywords."""
 
     variable: str | None
-    """The environment variable that stands in for it, if there is one."""
+    """The environment variable that sets it; ``None`` if there is none."""
     check: Check
 
 
 def what_else(keyword: str) -> str:
-    """Return a hint at what may have been meant by *keyword*, which is none."""
+    """Return a hint at the keyword that the unknown *keyword* may stand for."""
     near = ALIASES.get(keyword.lower()) or next(iter(get_close_matches(keyword.lower(), KEYWORDS, 1)), None)
     return (
         f"did you mean {near}?"
@@ -78,22 +78,22 @@ def what_else(keyword: str) -> str:
 
 
 def swallowed(keyword: str, value: str) -> str | None:
-    """Return what is wrong with a *value* that has a whole password in it, which messages would show.
+    """Return the complaint about a *value* that contains another setting, possibly a password; or ``None``.
 
-    Settings with a semicolon between them end so, a blank that is missing, and a URI in the place of a
-    name.
+    Messages would show that password. The causes are a semicolon between settings, a missing blank, and a URI
+    in place of a name.
     """
     if keyword in SECRETS or keyword == "options":
         return None
     if _SWALLOWED.search(value):
-        return "has password= in it: between settings write a blank, in a URI an & after the ?"
+        return "contains password=: separate settings by a blank, in a URI by an & after the ?"
     if value.startswith(URI_PREFIXES):
-        return "is a URI: that takes the place of the whole connection string"
+        return "is a URI: a URI replaces the whole connection string"
     return None
 
 
 def _shown(value: str) -> str:
-    """Quote a value for a message, cut where nobody would read on."""
+    """Return *value* quoted for a message, its first 40 characters at most."""
     return f"'{printable(value[:40])}{'...' if len(value) > 40 else ''}'"
 
 
@@ -120,12 +120,12 @@ def _replication(value: str) -> str | None:
 
 
 def _service(value: str) -> str | None:
-    # libpq looks for a section without a name then, and in vain.
+    # libpq would look for a section without a name, and find none.
     return None if value else "is empty: write a service's name, or leave it out"
 
 
 def integer(value: str) -> int | None:
-    """Read an integer as libpq does (blanks and a sign allowed, 32 bits); ``None`` if it is none."""
+    """Read an integer as libpq does (blanks and a sign allowed, 32 bits); ``None`` if *value* is not one."""
     if not re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]{1,20}[ \t\n\v\f\r]*", value):
         return None
     number = int(value)
@@ -137,8 +137,8 @@ def _integer(what: str, allowed: range | None = None) -> Check:
         number = integer(value)
         if number is not None and (allowed is None or number in allowed):
             return None
-        # Only a short number is repeated: of "postgresql://user:secret" libpq makes a port "secret", and a
-        # secret may be of digits.
+        # Repeat only a short number: libpq reads "postgresql://user:secret" as a port "secret", and a
+        # password may consist of digits.
         shown = str(number) if number is not None and abs(number) < SHORT else "a number out of range"
         found = f"is {shown}" if number is not None else "is not an integer"
         limits = f" between {allowed[0]} and {allowed[-1]}" if allowed else ""
@@ -148,7 +148,7 @@ def _integer(what: str, allowed: range | None = None) -> Check:
 
 
 def _each(check: Check) -> Check:
-    """Return a check of each element of a list with commas, of which any may be empty."""
+    """Return a check of each element of a list with commas; empty elements are allowed."""
 
     def check_all(value: str) -> str | None:
         complaints = (check(element) for element in value.split(",") if element)
@@ -161,14 +161,14 @@ def _host(value: str) -> str | None:
     if value.startswith(("/", "@")):
         return None
     if "@" in value:
-        return "has an @ in it: name the host alone, the user goes into user"
+        return "contains an @: write only the host, the user goes into user"
     if any(c.isspace() or not c.isprintable() for c in value):
-        return "has blanks or control characters in it: write a host name or a Unix socket's directory"
+        return "contains blanks or control characters: write a host name or a Unix socket's directory"
     return None
 
 
 def is_numeric(host: str) -> bool:
-    """Whether *host* is an address, IPv4 or IPv6, that needs no looking up."""
+    """Return whether *host* is an IPv4 or IPv6 address, which needs no resolution."""
     try:
         ip_address(host)
     except ValueError:
@@ -178,16 +178,16 @@ def is_numeric(host: str) -> bool:
 
 def _hostaddr(value: str) -> str | None:
     if "@" in value:
-        return "has an @ in it: write the address alone, the user goes into user"
+        return "contains an @: write only the address, the user goes into user"
     if is_numeric(value):
         return None
-    return f"is {_shown(value)}: write a numeric IPv4 or IPv6 address, a name goes into host"
+    return f"is {_shown(value)}: write a numeric IPv4 or IPv6 address; a name goes into host"
 
 
 def _client_encoding(value: str) -> str | None:
     if value.lower() in {"", "utf8", "utf-8", "auto"}:
         return None
-    return f"is {_shown(value)}: it is UTF8 always, leave it out"
+    return f"is {_shown(value)}: it is always UTF8, leave it out"
 
 
 def _tls_version(value: str) -> str | None:
@@ -197,7 +197,7 @@ def _tls_version(value: str) -> str | None:
 
 
 def _require_auth(value: str) -> str | None:
-    # Empty, it is no method and not any method (check_expected_areq in fe-auth.c): no login is left.
+    # An empty value allows no method at all, so that every login fails (check_expected_areq in fe-auth.c).
     methods = value.split(",")
     negated = [method.startswith("!") for method in methods]
     names = [method.removeprefix("!") for method in methods]
@@ -205,8 +205,8 @@ def _require_auth(value: str) -> str | None:
     if known and len(set(names)) == len(names) and len(set(negated)) <= 1:
         return None
     return (
-        f"is {_shown(value)}: write each of {', '.join(sorted(_AUTH_METHODS))} once at most, "
-        "with commas between them, and ! before all or none"
+        f"is {_shown(value)}: write each of {', '.join(sorted(_AUTH_METHODS))} at most once, "
+        "separated by commas, with ! before all or none"
     )
 
 
@@ -224,13 +224,13 @@ KEYWORDS: Mapping[str, Keyword] = MappingProxyType(
         "host": Keyword("PGHOST", _each(_host)),
         "hostaddr": Keyword("PGHOSTADDR", _each(_hostaddr)),
         "port": Keyword("PGPORT", _each(_integer("a port number", range(1, 65535 + 1)))),
-        # PGCLIENTENCODING is none of ours: a payload that it cannot express would end the session.
+        # PGCLIENTENCODING is ignored: a payload that it cannot express would end the session.
         "client_encoding": Keyword(None, _client_encoding),
         "options": Keyword("PGOPTIONS", _text),
         "application_name": Keyword("PGAPPNAME", _text),
         "fallback_application_name": Keyword(None, _text),
         "keepalives": Keyword(None, _integer("1, or 0 for none")),
-        # Zero means the system's default by libpq's documentation, and fails with EINVAL on Linux.
+        # By libpq's documentation 0 means the system's default; on Linux it fails with EINVAL.
         "keepalives_idle": Keyword(None, _integer("seconds", _KEEPALIVE_SECONDS)),
         "keepalives_interval": Keyword(None, _integer("seconds", _KEEPALIVE_SECONDS)),
         "keepalives_count": Keyword(None, _integer("a number", _KEEPALIVE_PROBES)),

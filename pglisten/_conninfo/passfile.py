@@ -14,25 +14,25 @@ __all__ = ["Content", "look_up", "read"]
 logger = logging.getLogger("pglisten.conninfo")
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-"""The permissions that a password file may not give."""
+"""Permissions that a password file must not grant."""
 
 _warned: set[tuple[str, str]] = set()
-"""Files and what is wrong with them, once said: a listener may look the password up every second."""
+"""Files and complaints already logged: a listener may read the password file every second."""
 
 
 class Ignored(Exception):
-    """The file is not to be trusted; the message says why."""
+    """The file is ignored; the message says why."""
 
 
 Content: TypeAlias = bytes | OSError | Ignored
-"""What is in a file, or why it is not known."""
+"""The bytes of a password file, or the error of reading it."""
 
 
 def look_up(path: str, fields: tuple[str, str, str, str], content: Content) -> tuple[str, str]:
     """Return the password in *content* of file *path* for *fields*, and where it is from.
 
-    The fields are host, port, dbname and user. Without one the password is ``""``, and the second is
-    ``none:`` and the reason, on one line. Nothing is raised: libpq goes on without a password too.
+    *fields* are host, port, dbname and user. If there is no password, return ``""``, and ``none:`` with the
+    reason on one line. Raises nothing, because libpq connects without a password too.
     """
     name = f"password file {printable(path)}"
     if isinstance(content, FileNotFoundError):
@@ -56,7 +56,7 @@ def look_up(path: str, fields: tuple[str, str, str, str], content: Content) -> t
 
 
 def read(path: str) -> Content:
-    """Return what is in the file at *path*, or the error. It may block, where a network has the file."""
+    """Return the content of the file at *path*, or the error. A network file system may block this call."""
     try:
         return _read(path)
     except (OSError, Ignored) as error:
@@ -64,7 +64,7 @@ def read(path: str) -> Content:
 
 
 def _read(path: str) -> bytes:
-    # Not to wait: a FIFO in the file's place would hold up the hub until somebody writes into it.
+    # Non-blocking: a FIFO at this path would block the hub until a process writes to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -82,7 +82,7 @@ def _search(content: bytes, fields: list[bytes]) -> bytes | None:
     """Return the password of the first line that matches, ``None`` if none does."""
     for line in content.split(b"\n"):
         rest: bytes | None = line.rstrip(b"\r")
-        # NUL can be in no setting of PostgreSQL's; what libpq makes of it is an accident.
+        # No setting of PostgreSQL can contain NUL, and libpq's treatment of it is accidental.
         if line.startswith(b"#") or b"\0" in line:
             continue
         for field in fields:
@@ -93,10 +93,10 @@ def _search(content: bytes, fields: list[bytes]) -> bytes | None:
 
 
 def _after(line: bytes, field: bytes) -> bytes | None:
-    """Return what follows *field* and its colon at the start of *line*, ``None`` if another one is there.
+    """Return the rest of *line* after *field* and its colon; ``None`` if it starts with another field.
 
-    As in libpq, a colon of the field's own may be written with a backslash or as it is: ``::1:5432:...``
-    is the address ``::1``.
+    As in libpq, a colon within the field may have a backslash before it or not: ``::1:5432:...`` starts with
+    the address ``::1``.
     """
     if line.startswith(b"*:"):
         return line[2:]
@@ -111,7 +111,7 @@ def _after(line: bytes, field: bytes) -> bytes | None:
 
 
 def _password(rest: bytes) -> bytes:
-    """Return the last field without its escapes; it ends where the line does, or with a colon."""
+    """Return the last field without its escapes; it ends at the end of the line or at a colon."""
     password = bytearray()
     at = 0
     while at < len(rest) and rest[at : at + 1] != b":":

@@ -1,4 +1,4 @@
-"""Whether a client's private key needs a password. Without one, OpenSSL would ask for it on the terminal."""
+"""Whether a client's private key is encrypted. Without its password OpenSSL would ask on the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["is_encrypted"]
 
 _LIMIT = 1 << 20
-"""How much of the file is looked at, in bytes: a key has a few thousand."""
+"""Bytes of the file that are searched; a key has a few thousand."""
 
 _KEY = re.compile(
     rb"-----BEGIN (?P<kind>[A-Z0-9 ]*)PRIVATE KEY-----\s*(?P<header>Proc-Type:[ \t]*4[ \t]*,[ \t]*ENCRYPTED)?"
@@ -20,12 +20,12 @@ def is_encrypted(path: str) -> bool:
     """Return whether the first key in the PEM file *path* is encrypted.
 
     Both forms count: PKCS #8 (RFC 7468, section 11) and OpenSSL's traditional one (Proc-Type, RFC 1421).
-    A key in DER is never reported, because libpq refuses an encrypted one and asks for no password. Nor is
-    a file that cannot be read, because the driver says what is wrong with it.
+    Return False for a key in DER, because libpq refuses an encrypted one without asking for a password. The
+    same holds for a file that cannot be read, because the driver reports the reason.
     """
     try:
         file = Path(path)
-        if not stat.S_ISREG(file.stat().st_mode):  # The reading of a pipe would wait.
+        if not stat.S_ISREG(file.stat().st_mode):  # Reading a pipe would block.
             return False
         with file.open("rb") as opened:
             found = _KEY.search(opened.read(_LIMIT))

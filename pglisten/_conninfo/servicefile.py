@@ -1,6 +1,6 @@
 """Service files, ``pg_service.conf``, by the rules of ``parseServiceInfo`` in libpq 17 (fe-connect.c).
 
-No message repeats a line's text, which may be a password's.
+No message repeats the text of a line, because it may be a password.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .keywords import KEYWORDS, what_else
 __all__ = ["read_service"]
 
 SYSTEM_DIRECTORIES = ("/etc/postgresql-common", "/etc/sysconfig/pgsql", "/usr/local/pgsql/etc")
-"""Where ``pg_service.conf`` is sought without ``PGSYSCONFDIR``. libpq knows one directory, of its build:
-Debian's and psycopg2-binary's, that of PostgreSQL's RPMs, and that of an own build without options."""
+"""Directories of ``pg_service.conf`` without ``PGSYSCONFDIR``. Each libpq uses the one of its build: Debian's
+and psycopg2-binary's, that of PostgreSQL's RPMs, and that of a build without options."""
 
 MAX_LINE = 1022
-"""Longest line in bytes with its end: libpq reads into 1024, and wants to see that it had room."""
+"""Longest line in bytes, its end included: libpq reads into 1024 bytes and refuses a full buffer."""
 
 _BLANK = b" \t\n\v\f\r"  # C's isspace()
 
@@ -38,11 +38,13 @@ def read_service(name: str, environ: Mapping[str, str], home_directory: str) -> 
             return values, path
         looked.append(path)
     places = (
-        f"is not in {' or '.join(map(printable, looked))}" if looked else "is wanted, and there is no file"
+        f"is not in {' or '.join(map(printable, looked))}"
+        if looked
+        else "is set, and there is no service file"
     )
     raise ConfigurationError(
         f"service {printable(name)!r} {places}: add a section [{printable(name)}] to ~/.pg_service.conf, "
-        "or name another file by PGSERVICEFILE"
+        "or set PGSERVICEFILE to another file"
     )
 
 
@@ -58,7 +60,7 @@ def _files(environ: Mapping[str, str], home_directory: str) -> Iterator[str]:
 
 
 def _search(path: str, name: str) -> dict[str, str] | None:
-    """Return what *path* says of the service, ``None`` if it is not in there."""
+    """Return what service *name* sets in file *path*; ``None`` if the file does not have it."""
     values: dict[str, str] | None = None
     for number, line in _lines(path):
         if line.startswith(b"["):
@@ -73,7 +75,7 @@ def _search(path: str, name: str) -> dict[str, str] | None:
 
 
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that is neither empty nor a comment, without blanks at its ends, and its number."""
+    """Yield the number and the stripped text of each line that is neither empty nor a comment."""
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -93,10 +95,10 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _setting(line: bytes, where: str) -> tuple[str, str]:
-    """Take ``keyword=value`` apart, in which blanks around the = belong to both sides."""
+    """Return keyword and value of *line*; blanks around the = belong to them."""
     if line.startswith(b"ldap"):
         raise ConfigurationError(
-            f"{where}: looking a service up by LDAP is not possible: write its settings there"
+            f"{where}: LDAP lookup of a service is not supported: write its settings there"
         )
     keyword, equals, value = line.partition(b"=")
     name = keyword.decode("utf-8", "replace")
@@ -106,12 +108,14 @@ def _setting(line: bytes, where: str) -> tuple[str, str]:
             f"{where}: not a libpq keyword and its value, keyword=value without blanks{hint}"
         )
     if name == "service":
-        raise ConfigurationError(f"{where}: a service cannot name another: write that one's settings there")
+        raise ConfigurationError(
+            f"{where}: a service cannot name another service: write the other's settings there"
+        )
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        # Without the cause: it holds the bytes.
+        # Drop the cause, because it holds the bytes.
         raise ConfigurationError(f"{where}: the value of {name} is not UTF-8") from None
     if "\0" in text:
-        raise ConfigurationError(f"{where}: the value of {name} has a NUL character in it: remove it")
+        raise ConfigurationError(f"{where}: the value of {name} contains a NUL character: remove it")
     return name, text

@@ -1,7 +1,7 @@
-"""Where a setting comes from; checked on the way.
+"""Settings from all sources, checked and merged.
 
-The DSN goes over the service that it or ``PGSERVICE`` names, that over the ``PG*`` variables, and these
-over the defaults, as in ``conninfo_add_defaults`` of libpq 17.
+The DSN takes precedence over the service that it or ``PGSERVICE`` names, the service over the ``PG*``
+variables, and these over the defaults: the order of ``conninfo_add_defaults`` in libpq 17.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .servicefile import read_service
 __all__ = ["DEFAULT_SSLMODE", "Effective", "effective"]
 
 DEFAULT_SSLMODE = "prefer"
-"""libpq's own (DefaultSSLMode); with ``sslrootcert=system`` it is ``verify-full`` instead."""
+"""libpq's default (DefaultSSLMode); with ``sslrootcert=system`` the default is ``verify-full``."""
 
 DEFAULT_TLS_MIN = "TLSv1.2"
-"""libpq's ssl_min_protocol_version since version 13, if none is given."""
+"""libpq's default of ssl_min_protocol_version since version 13."""
 
 
 class Effective(NamedTuple):
-    """What counts in the end."""
+    """The settings that apply."""
 
     values: dict[str, str]
-    """Every keyword that is set, or has a default that is always needed; without those of the places."""
+    """Every keyword that is set or has a default, except those of `places`."""
     places: tuple[Place, ...]
     home_directory: str
     """The user's home directory, ``""`` if there is none."""
@@ -40,22 +40,21 @@ class Effective(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """One place that sets keywords."""
+    """One source of settings."""
 
     values: Mapping[str, str]
     naming: str
-    """What a message calls ``{keyword}`` or ``{variable}`` from there."""
+    """How a message names a setting: a format of ``{keyword}`` and ``{variable}``."""
     description: str
-    """Of the place, likewise."""
+    """How a message names the source: a format likewise."""
     option: str | None = None
-    """``"dsn"`` for the connection string, which is an argument of the caller's."""
+    """``"dsn"`` for the connection string, which is an option of the caller; else ``None``."""
 
 
 def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
-    """Return what *dsn* and *environ* come to.
+    """Return the settings that *dsn* and *environ* make together.
 
-    Raises `ConfigurationError` for a *dsn* that is no string, and for whatever is wrong in a setting that
-    counts.
+    Raises `ConfigurationError` if *dsn* is not a string, or if a setting that applies is wrong.
     """
     home_directory = _find_home_directory(environ)
     sources = _sources(_checked_text("the DSN", dsn, "dsn"), environ, home_directory)
@@ -64,14 +63,14 @@ def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
     for source in sources:
         for keyword, value in source.values.items():
             if keyword in values:
-                continue  # Not even checked: libpq does not look at it either.
+                continue  # Unchecked, because libpq ignores it too.
             _check(keyword, source, value)
             values[keyword] = value
             if keyword == "password" and value:
                 password_source = _named(keyword, source.description)
     if not values.get("sslmode") and environ.get("PGREQUIRESSL", "").startswith("1"):
         values["sslmode"] = "require"  # deprecated, and still honoured by libpq 17
-    # Only checked: it is UTF8 always, and the backends see to that.
+    # Checked and dropped: every backend sets UTF8.
     values.pop("client_encoding", None)
     _fill_in(values)
     places = read_places(values)
@@ -82,15 +81,15 @@ def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
 
 
 def _sources(dsn: str, environ: Mapping[str, str], home_directory: str) -> list[_Source]:
-    """Return the places that set keywords, the strongest first."""
-    # An empty value in the DSN or a service means the default where libpq takes it so, and is refused
-    # where libpq refuses it: sslmode='' must not hide PGSSLMODE=verify-full.
+    """Return all sources, in order of precedence."""
+    # Empty values in the DSN or a service are kept. libpq refuses some: sslmode='' must not hide
+    # PGSSLMODE=verify-full.
     given = parse_dsn(dsn)
     string = _Source(given, "{keyword}", "the connection string", "dsn")
     names = {keyword: entry.variable for keyword, entry in KEYWORDS.items() if entry.variable}
     variables = {keyword: environ[name] for keyword, name in names.items() if environ.get(name)}
     environment = _Source(variables, "{variable}", "{variable}")
-    # Not even an empty PGSERVICE is none: libpq looks it up, also when psycopg2 calls it.
+    # An empty PGSERVICE counts as set: libpq looks for a service of that name.
     service = given.get("service", environ.get("PGSERVICE"))
     if service is None:
         return [string, environment]
@@ -118,7 +117,7 @@ def _find_home_directory(environ: Mapping[str, str]) -> str:
 
 def _check(keyword: str, source: _Source, value: str) -> None:
     name = _named(keyword, source.naming)
-    # First, because the keyword's own complaint may show the value.
+    # Check for a password first, because the keyword's own complaint may show the value.
     complaint = swallowed(keyword, _checked_text(name, value, source.option)) or KEYWORDS[keyword].check(
         value
     )
@@ -129,43 +128,43 @@ def _check(keyword: str, source: _Source, value: str) -> None:
 def _checked_text(name: str, text: object, option: str | None) -> str:
     if not isinstance(text, str):
         raise ConfigurationError(
-            f'{name} is of type {type(text).__name__}: write a string, "" for the PG* variables alone',
+            f'{name} is of type {type(text).__name__}: write a string, or "" to use only the PG* variables',
             option=option,
         )
     if "\0" in text:
         raise ConfigurationError(
-            f"{name} has a NUL character in it: PostgreSQL takes none anywhere, remove it", option=option
+            f"{name} contains a NUL character, which PostgreSQL never accepts: remove it", option=option
         )
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Without the cause: it holds the whole text.
+        # Drop the cause, because it holds the whole text.
         raise ConfigurationError(
-            f"{name} has characters that UTF-8 cannot encode: remove them", option=option
+            f"{name} contains characters that UTF-8 cannot encode: remove them", option=option
         ) from None
     return text
 
 
 def _fill_in(values: dict[str, str]) -> None:
-    """Add the defaults, as ``pqConnectOptions2`` of libpq does."""
+    """Add the defaults that ``pqConnectOptions2`` of libpq adds."""
     values.setdefault("sslmode", "verify-full" if values.get("sslrootcert") == "system" else DEFAULT_SSLMODE)
     if not values.get("user"):
         account = _account()
         if account is None:
             raise ConfigurationError(
-                f"user is not set, and user id {os.geteuid()} has no name in this system: set user or PGUSER"
+                f"user is not set, and user id {os.geteuid()} has no name on this system: set user or PGUSER"
             )
         values["user"] = account.pw_name
     values["dbname"] = values.get("dbname") or values["user"]
 
 
 def _check_together(values: Mapping[str, str]) -> None:
-    """Refuse what is right by itself and wrong in company."""
+    """Raise `ConfigurationError` for settings that contradict each other."""
     sslmode = values["sslmode"]
     if values.get("sslrootcert") == "system" and sslmode != "verify-full":
         raise ConfigurationError(
-            f"sslmode={sslmode} is too weak for sslrootcert=system, where anybody can get a certificate: "
-            "write sslmode=verify-full"
+            f"sslmode={sslmode} is too weak for sslrootcert=system, because any server can get a certificate "
+            "from a public authority: write sslmode=verify-full"
         )
     if values.get("sslnegotiation") == "direct" and sslmode in {"disable", "allow", "prefer"}:
         raise ConfigurationError(
@@ -176,8 +175,8 @@ def _check_together(values: Mapping[str, str]) -> None:
     newest = values.get("ssl_max_protocol_version")
     if oldest and newest and TLS_VERSIONS.index(newest.lower()) < TLS_VERSIONS.index(oldest.lower()):
         raise ConfigurationError(
-            f"ssl_max_protocol_version={newest} is older than ssl_min_protocol_version, {oldest}: "
-            "lower that or leave both out"
+            f"ssl_max_protocol_version={newest} is older than ssl_min_protocol_version={oldest}: "
+            "lower ssl_min_protocol_version or leave both out"
         )
 
 

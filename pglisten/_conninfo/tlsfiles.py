@@ -1,4 +1,4 @@
-"""The files that TLS needs: where they are, and whether they will do. By the rules of libpq 17."""
+"""The files of TLS: where they are, and whether they can be used. The rules are libpq 17's."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _PATHS = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir")
 def find_file(keyword: TlsFile, values: Mapping[str, str], home_directory: str) -> str:
     """Return the file that *keyword* names in *values*, else the default in ``~/.postgresql`` if it exists.
 
-    ``""`` if there is none; ``"system"`` is possible for ``sslrootcert``. There is no key without a
-    certificate, and neither with ``sslcertmode=disable``.
+    ``""`` if there is none; ``"system"`` is possible for ``sslrootcert``. Without a certificate there is no
+    key, and with ``sslcertmode=disable`` there is neither.
     """
     if keyword in {"sslcert", "sslkey"} and values.get("sslcertmode") == "disable":
         return ""

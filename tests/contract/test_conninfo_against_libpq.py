@@ -143,7 +143,7 @@ def refused_for_an_at(dsn: str) -> bool:
     try:
         _dsn.parse_dsn(dsn)
     except ConfigurationError as error:
-        return "has an @ after the host began" in str(error)
+        return "has an @ in or after the host" in str(error)
     return False
 
 

@@ -1,4 +1,4 @@
-"""What a ConnInfo says: the DSN over the environment over defaults."""
+"""The settings of a ConnInfo: the DSN takes precedence over the environment, and this over defaults."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_empty_value_in_the_dsn_hides_the_variable() -> None:
         "user=app dbname='' port='' options='' password=''", PGDATABASE="x", PGPORT="1", PGOPTIONS="-c x=1"
     )
     assert (info.dbname, info.port, info["options"], info.password) == ("app", 5432, "", None)
-    # Left out, libpq would look PGOPTIONS up by itself.
+    # Without an empty value, libpq would read PGOPTIONS itself.
     assert info.values()["options"] == ""
 
 
@@ -124,7 +124,7 @@ def test_client_encoding_is_left_to_the_backend() -> None:
     for encoding in ("UTF8", "utf-8", "auto", ""):
         assert "client_encoding" not in parse(f"client_encoding='{encoding}'").values()
     assert "client_encoding" not in parse(PGCLIENTENCODING="LATIN1").values()
-    assert refusal("client_encoding=LATIN1") == "client_encoding is 'LATIN1': it is UTF8 always, leave it out"
+    assert refusal("client_encoding=LATIN1") == "client_encoding is 'LATIN1': it is always UTF8, leave it out"
 
 
 def test_a_user_without_a_name_in_the_system_has_to_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_the_documents_name_every_keyword_and_every_variable() -> None:
         assert f"`{directory}`" in text
 
 
-# Where it leads --------------------------------------------------------------------------------------
+# Hosts and ports --------------------------------------------------------------------------------------
 
 
 def test_the_socket_directory_is_debians_if_there_is_one_and_postgresqls_own_if_not(
@@ -235,7 +235,7 @@ def test_keepalives_are_as_the_dsn_says() -> None:
 
 
 def test_the_user_timeout_leaves_keepalive_the_time_that_the_dsn_gives_it() -> None:
-    # On Linux it goes before the number of probes, idle connections included.
+    # On Linux it replaces the number of probes, also on idle connections.
     assert parse("keepalives_idle=1 keepalives_interval=2 keepalives_count=4").tcp_user_timeout == 9000
 
 

@@ -1,4 +1,4 @@
-"""Certificates and keys: those named have to exist, and libpq's default places count."""
+"""Certificates and keys: named files must exist, and libpq's default files are used."""
 
 from __future__ import annotations
 

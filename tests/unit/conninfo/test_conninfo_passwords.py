@@ -1,4 +1,4 @@
-"""Where the password comes from, what is said of it, and what never is."""
+"""Where the password comes from, and that no message shows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from pglisten._conninfo import ConnInfo
 
-SECRET = "hunter2"  # no other word here has these letters in a row
+SECRET = "hunter2"  # occurs in no other word of this file
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def a_directory(file: Path) -> None:
 
 
 def behind_a_file(file: Path) -> None:
-    # Not by permissions: root may read everything.
+    # Permissions would not do, because root may read everything.
     write(file.parent / "plain")
     file.symlink_to(file.parent / "plain" / "x")
 

@@ -1,4 +1,4 @@
-"""What ConnInfo refuses, in which words, and that no password gets into them."""
+"""Refusals of ConnInfo and their messages, which never contain a password."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def refusal(dsn: object, /, **environ: str) -> str:
 @pytest.mark.parametrize(
     ("dsn", "message"),
     [
-        (None, 'the DSN is of type NoneType: write a string, "" for the PG* variables alone'),
-        (b"host=db", 'the DSN is of type bytes: write a string, "" for the PG* variables alone'),
-        ("host=d\0b", "the DSN has a NUL character in it"),
-        ("host=d\ud800b", "the DSN has characters that UTF-8 cannot encode"),
+        (None, 'the DSN is of type NoneType: write a string, or "" to use only the PG* variables'),
+        (b"host=db", 'the DSN is of type bytes: write a string, or "" to use only the PG* variables'),
+        ("host=d\0b", "the DSN contains a NUL character"),
+        ("host=d\ud800b", "the DSN contains characters that UTF-8 cannot encode"),
         ("app", "the DSN is neither a URI (postgresql://user@host/dbname) nor a list of keyword=value"),
         ("mysql://db/app", "the DSN is neither a URI"),
         ("user='app", "the DSN has a quoted value without its closing quote"),
         ("user=app web", "the DSN has a word without = after the value of user"),
-        ("=x", "the DSN has something before a = that is no keyword"),
+        ("=x", "the DSN has text before a = that is not a libpq keyword"),
         ("postgresql://[::1/app", "the DSN's URI has a wrong IPv6 address"),
         ("postgresql://db/app?user", "the DSN's URI has a parameter that is not keyword=value"),
         ("postgresql://db/app?user=a=b", "the DSN's URI has a parameter that is not keyword=value"),
@@ -89,9 +89,9 @@ def test_an_unknown_keyword_is_named_with_the_nearest_there_is(dsn: str, ending:
         ("require_auth=scram", "require_auth is 'scram'"),
         ("require_auth=md5,!password", "require_auth is 'md5,!password'"),
         ("require_auth=md5,md5", "require_auth is 'md5,md5'"),
-        ("hostaddr=db", "hostaddr is 'db': write a numeric IPv4 or IPv6 address, a name goes into host"),
-        ("host=app@db", "host has an @ in it"),
-        ("host='d b'", "host has blanks or control characters in it"),
+        ("hostaddr=db", "hostaddr is 'db': write a numeric IPv4 or IPv6 address; a name goes into host"),
+        ("host=app@db", "host contains an @"),
+        ("host='d b'", "host contains blanks or control characters"),
         (f"host=/{'x' * 107}", "host is a directory whose Unix socket has a path of 122 bytes, over the 107"),
         (f"sslmode={'x' * 50}", f"sslmode is '{'x' * 40}...'"),
         ("sslmode='a\nb'", "sslmode is 'a\\nb'"),
@@ -109,7 +109,7 @@ def test_a_wrong_value_is_refused_with_those_that_are_right(dsn: str, beginning:
         ("ssl_max_protocol_version=TLSv1.1", "ssl_max_protocol_version=TLSv1.1 is older than"),
         (
             "ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=tlsv1.2",
-            "ssl_max_protocol_version=tlsv1.2 is older than ssl_min_protocol_version, TLSv1.3",
+            "ssl_max_protocol_version=tlsv1.2 is older than ssl_min_protocol_version=TLSv1.3",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_replication_connection_is_refused_for_it_cannot_listen() -> None:
 
 def test_a_mistake_in_the_environment_is_reported_under_the_variables_name() -> None:
     assert refusal("", PGPORT="x").startswith("PGPORT is not an integer")
-    assert refusal("", PGUSER="\udcff").startswith("PGUSER has characters that UTF-8 cannot encode")
+    assert refusal("", PGUSER="\udcff").startswith("PGUSER contains characters that UTF-8 cannot encode")
 
 
 def test_a_setting_that_another_one_hides_is_not_looked_at() -> None:
@@ -156,11 +156,11 @@ def test_a_password_written_wrongly_gets_into_no_message_and_no_repr(password: s
 
 
 def shown(dsn: str) -> str:
-    """All that anybody gets to see of a DSN, right or wrong."""
+    """Return every text that a DSN, right or wrong, can appear in."""
     try:
         info = ConnInfo.parse(dsn, {})
     except ConfigurationError as error:
-        # With the chain: a UnicodeDecodeError would show the bytes it failed on.
+        # Include the causes: a UnicodeDecodeError would show the bytes.
         return "".join(traceback.format_exception(error))
     return f"{info!r} {info} {info.description} {info.host} {info.dbname}"
 

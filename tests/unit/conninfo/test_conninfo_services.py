@@ -1,4 +1,4 @@
-"""Service files: what they set, and what is said of those that are wrong."""
+"""Service files: their settings, and the messages about wrong ones."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_the_systems_file_is_in_one_of_the_directories_of_usual_builds(
     write(tmp_path / "etc", "[shop]", "user=system", name="pg_service.conf")
     monkeypatch.setattr(_servicefile, "SYSTEM_DIRECTORIES", ("/no/such", str(tmp_path / "etc")))
     assert ConnInfo.parse("service=shop", {"HOME": "/none"}).user == "system"
-    # Where libpq is told the directory, it looks into no other.
-    assert "is wanted, and there is no file" in refusal(
+    # If libpq is given the directory, it uses no other.
+    assert "is set, and there is no service file" in refusal(
         "service=shop", {"HOME": "/none", "PGSYSCONFDIR": "/none"}
     )
 
@@ -90,13 +90,13 @@ def test_several_hosts_may_come_from_a_service(tmp_path: Path) -> None:
             f"password = {SECRET}",
             "not a libpq keyword and its value, keyword=value without blanks: did you mean password?",
         ),
-        ("service=other", "a service cannot name another: write that one's settings there"),
+        ("service=other", "a service cannot name another service: write the other's settings there"),
         (
             f"ldap://db/dc=x?{SECRET}",
-            "looking a service up by LDAP is not possible: write its settings there",
+            "LDAP lookup of a service is not supported: write its settings there",
         ),
         (f"password={SECRET}{'x' * 1020}", "over 1022 bytes, which libpq does not read: shorten it"),
-        (f"password={SECRET}\0", "the value of password has a NUL character in it: remove it"),
+        (f"password={SECRET}\0", "the value of password contains a NUL character: remove it"),
     ],
 )
 def test_a_wrong_line_is_named_by_its_number_and_not_repeated(
@@ -118,7 +118,7 @@ def test_a_wrong_value_is_reported_with_the_file_it_is_from(tmp_path: Path) -> N
     file = write(tmp_path, "[{shop}]", "sslmode=full", name="{odd}.conf")
     environ = {"PGSERVICEFILE": str(file)}
     assert refusal("service={shop}", environ).startswith(f"sslmode in service file {file} is 'full': write")
-    # What the DSN says instead counts, and this is not looked at.
+    # The DSN takes precedence, so this value is not checked.
     assert ConnInfo.parse("service={shop} sslmode=prefer", environ).sslmode == "prefer"
 
 
@@ -132,14 +132,14 @@ def test_a_service_that_is_nowhere_is_refused_with_the_files_that_were_searched(
     environ = {"HOME": str(tmp_path)}
     assert refusal("service=shop", environ) == (
         f"service 'shop' is not in {file}: add a section [shop] to ~/.pg_service.conf, "
-        "or name another file by PGSERVICEFILE"
+        "or set PGSERVICEFILE to another file"
     )
     (tmp_path / "etc").mkdir()
     system = write(tmp_path / "etc", "[other]", name="pg_service.conf")
     message = refusal("service=shop", {**environ, "PGSYSCONFDIR": str(tmp_path / "etc")})
     assert message.startswith(f"service 'shop' is not in {file} or {system}: ")
     assert refusal("service=shop", {"HOME": "/none"}).startswith(
-        "service 'shop' is wanted, and there is no file: "
+        "service 'shop' is set, and there is no service file: "
     )
 
 

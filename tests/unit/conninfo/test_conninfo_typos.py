@@ -1,4 +1,4 @@
-"""One slip of a finger in a connection string: the password shows neither in a refusal nor later."""
+"""One typing mistake in a connection string: the password appears neither in a refusal nor later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.fixtures.secrets import MARK, PASSWORDS
 SETTINGS = {"host": "db", "port": "5432", "user": "app", "dbname": "shop"}
 
 TYPED = ("", *" ;@:/'=&?,%\\[x")
-"""What is typed in the place of a character, or before it."""
+"""Texts typed instead of a character, or before it."""
 
 
 def _right(password: str) -> Iterator[str]:
@@ -32,7 +32,7 @@ def _slips(dsn: str) -> Iterator[str]:
     for at in (*range(first + 1), *range(last, len(dsn) + 1)):
         for typed in TYPED:
             yield dsn[:at] + typed + dsn[at:]
-            # Without its colon, what is before the @ of a URI is a user's name.
+            # Without the colon, the text before the @ of a URI is a user's name.
             if not dsn[at:].startswith(f":{MARK}"):
                 yield dsn[:at] + typed + dsn[at + 1 :]
 
@@ -45,7 +45,7 @@ def test_a_slip_shows_nothing_of_the_password(name: str) -> None:
 
 
 def _shown(dsn: str) -> str:
-    """All that anybody gets to see of a DSN, right or wrong."""
+    """Return every text that a DSN, right or wrong, can appear in."""
     try:
         info = ConnInfo.parse(dsn, {})
     except ConfigurationError as error:
@@ -56,15 +56,15 @@ def _shown(dsn: str) -> str:
 @pytest.mark.parametrize(
     ("dsn", "message"),
     [
-        ("host=db;user=app;password=x", "host has password= in it: between settings write a blank"),
-        ("host=db,Pwd=x", "host has password= in it"),
-        ("user=apppassword=x host=db", "user has password= in it"),
-        ("dbname='shop passwd = x'", "dbname has password= in it"),
-        ("postgresql://db/shop;password=x", "dbname has password= in it"),
-        ("sslmode=prefer;password=x", "sslmode has password= in it"),
+        ("host=db;user=app;password=x", "host contains password=: separate settings by a blank"),
+        ("host=db,Pwd=x", "host contains password="),
+        ("user=apppassword=x host=db", "user contains password="),
+        ("dbname='shop passwd = x'", "dbname contains password="),
+        ("postgresql://db/shop;password=x", "dbname contains password="),
+        ("sslmode=prefer;password=x", "sslmode contains password="),
         ("dbname=postgresql://app:x@db/shop", "dbname is a URI"),
         ("service=postgres://app:x@db/shop", "service is a URI"),
-        ("hostaddr=app:x@127.0.0.1", "hostaddr has an @ in it"),
+        ("hostaddr=app:x@127.0.0.1", "hostaddr contains an @"),
     ],
 )
 def test_a_setting_that_holds_a_password_as_well_is_refused_by_its_name(dsn: str, message: str) -> None:
