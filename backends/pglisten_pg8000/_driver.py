@@ -159,7 +159,9 @@ class LogIn(CoreConnection):
             self._authenticated = True
         elif kind in (_CLEARTEXT, _MD5):
             if self._conninfo["channel_binding"] == "require":
-                raise StartupFailed("channel_binding=require, and the server wants the password without it")
+                raise StartupFailed(
+                    "channel_binding=require, and the server asks for the password without it"
+                )
             self.password = self._password().encode()
             super().handle_AUTHENTICATION_REQUEST(data, context)
         elif kind in (_SASL, _SASL_CONTINUE, _SASL_FINAL):
@@ -188,7 +190,9 @@ class LogIn(CoreConnection):
             first = scram.client_first()
             self._send_answer(scram.mechanism.encode() + b"\0" + len(first).to_bytes(4, "big") + first)
         elif scram is None:
-            raise StartupFailed("the server broke the protocol: it continued a SASL exchange that none began")
+            raise StartupFailed(
+                "the server broke the protocol: it continued a SASL exchange before its start"
+            )
         elif kind == _SASL_CONTINUE:
             scram.read_server_first(data)
             self._send_answer(self._stream.compute(lambda: scram.client_final(self._password())))

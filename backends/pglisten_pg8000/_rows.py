@@ -41,7 +41,7 @@ class Rows:
         if self._columns is None:
             raise BadRows("a row without a RowDescription")
         if self._size + _HEADER + body > MAX_RESULT:
-            raise BadRows(f"more than {MAX_RESULT} bytes of rows in answer to a short question")
+            raise BadRows(f"more than {MAX_RESULT} bytes of rows for a short query")
 
     def add(self, body: bytes) -> None:
         """Add one row whose length was admitted."""

@@ -123,7 +123,7 @@ def _handshake_errors(*, direct: bool) -> Generator[None, None, None]:
         raise StartupFailed(f"the server's certificate: {exc.verify_message}", encryption=True) from exc
     except OSError as exc:
         why = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
-        hint = "; sslnegotiation=direct takes a PostgreSQL 17 with TLS" if direct else ""
+        hint = "; sslnegotiation=direct needs PostgreSQL 17 or newer with TLS" if direct else ""
         raise StartupFailed(f"the TLS handshake failed: {why or exc}{hint}", encryption=True) from exc
 
 
@@ -158,7 +158,7 @@ def _log_in(conninfo: ConnInfo, stream: _Stream) -> int:
         # pg8000 parses the server's messages with few checks: a wrong byte raises KeyError, struct.error,
         # UnicodeDecodeError and others.
         if stream.interrupted is None:
-            raise StartupFailed(f"the start-up cannot go on: {type(exc).__name__}: {exc}") from exc
+            raise StartupFailed(f"the start-up failed: {type(exc).__name__}: {exc}") from exc
     # Raise it outside of the block above, so that it keeps its own context.
     raise stream.interrupted
 

@@ -118,7 +118,7 @@ class Psycopg2Backend(Backend):
             raise ConnectionFailed(f"{place}: {session.strerror or session}") from session
         if session.server_encoding == "SQL_ASCII":
             logger.warning(
-                "%s: the database has no encoding (SQL_ASCII): the server ends a listener's session over "
+                "%s: the database has no encoding (SQL_ASCII): the server ends a listener's session for "
                 "each payload that is not UTF-8",
                 place,
             )
@@ -193,7 +193,7 @@ def _hint(message: str, conninfo: ConnInfo) -> str:
         return f": there is {conninfo.password_source}"
     # A server that does not know direct TLS hangs up, and libpq says "SSL SYSCALL error: EOF".
     if conninfo["sslnegotiation"] == "direct" and "SSL" in message and "certificate" not in message:
-        return "; sslnegotiation=direct takes a PostgreSQL 17 with TLS"
+        return "; sslnegotiation=direct needs PostgreSQL 17 or newer with TLS"
     return ""
 
 

@@ -90,7 +90,7 @@ class Psycopg2Session(Session):
             # libpq already holds the whole result, but the limit is the same for all backends.
             if size > MAX_RESULT:
                 raise self._mark_lost(
-                    f"the server sent more than {MAX_RESULT} bytes of rows in answer to a short question"
+                    f"the server sent more than {MAX_RESULT} bytes of rows for a short query"
                 )
             rows.append(row)
         return rows

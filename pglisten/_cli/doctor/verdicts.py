@@ -136,7 +136,7 @@ def encoding(rows: Rows) -> Verdict:
     ((name,),) = rows
     if name == "SQL_ASCII":
         return warning(
-            "SQL_ASCII: the server ends a listener's session over each payload that is not UTF-8",
+            "SQL_ASCII: the server ends a listener's session for each payload that is not UTF-8",
             "use a database that was created with ENCODING 'UTF8'",
         )
     if name == "UTF8":

@@ -19,7 +19,7 @@ from support.fixtures.tls import TlsServer
 from support.servers.certificates import Authority
 
 DIRECT = {"sslnegotiation": "direct", "sslmode": "require"}
-HINT = "sslnegotiation=direct takes a PostgreSQL 17 with TLS"
+HINT = "sslnegotiation=direct needs PostgreSQL 17 or newer with TLS"
 
 
 def major(server: Server) -> int:
