@@ -1,1 +1,1 @@
-"""``pglisten doctor``: finds out why notifications do not arrive."""
+"""``pglisten doctor`` finds out why notifications do not arrive."""

@@ -1,6 +1,6 @@
-"""``pglisten doctor``: what can go wrong between this process and notifications, one check after the other.
+"""``pglisten doctor``: checks, one after the other, everything that notifications need to arrive.
 
-It uses a backend through its interface alone, sends nothing that others listen to, and leaves nothing behind.
+It uses only the interface of a backend, sends only on a channel of its own, and closes all its sessions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..._listener.settings import HEARTBEAT_INTERVAL
 from ...backend import Backend, Session
 from ...errors import ConfigurationError, ConnectionLost, ServerError
 from . import verdicts
-from .delivery import leave, listen, prove
+from .delivery import check_delivery, listen, unlisten
 from .hosts import Chosen, choose, is_local, look_up
 from .limits import fetch
 from .verdicts import Status, Verdict, failed, ok, warning
@@ -30,9 +30,9 @@ __all__ = ["CHECKS", "Diagnosis"]
 
 
 class Diagnosis:
-    """One visit: the checks in their order, each of which may find what later ones need.
+    """One run of the checks in their order. A check may store what later checks need.
 
-    *timeout* is the seconds that each step over the network may take.
+    *timeout* is in seconds, for each step over the network.
     """
 
     def __init__(self, dsn: str, backend: str | Backend | None, timeout: float) -> None:
@@ -43,18 +43,18 @@ class Diagnosis:
         self._conninfo: ConnInfo | None = None
         self._backend: Backend | None = None
         self._addresses: list[ConnInfo] = []
-        self._chosen: Chosen | None = None
+        self._chosen_or_none: Chosen | None = None
         self._sessions = contextlib.ExitStack()
 
     @property
     def backend(self) -> str | None:
-        """The backend's name, ``None`` as long as none is found."""
+        """The backend's name; ``None`` before one is found."""
         return None if self._backend is None else self._backend.name
 
     def run(self) -> Iterator[tuple[str, Verdict]]:
-        """Carry out the checks; give the name and the verdict of each when it is there.
+        """Run the checks; yield the name and the verdict of each when it has finished.
 
-        What needs a check that failed is skipped, and so is everything once the connection is lost.
+        A check is skipped if it needs one that failed. After the connection is lost all others are skipped.
         """
         bad: set[str] = set()
         with self._sessions:
@@ -69,18 +69,18 @@ class Diagnosis:
         try:
             return check.run(self)
         except ServerError as error:
-            return warning(f"the server does not tell: {error}", None)
+            return warning(f"the server refuses the query: {error}", None)
         except ConnectionLost as error:
             bad.add(CONNECTION)
             advice = remedy(error.sqlstate, str(error), "") or "see the server's log"
             return failed(f"the connection was lost: {error}", advice)
         except (ValueError, IndexError):  # too few rows or columns, or no numbers in them
-            return warning("the answer is not what PostgreSQL would say", "look for what is in between")
+            return warning("the answer is not PostgreSQL's", "look for a proxy or a pooler in between")
 
     def _keep(self, session: Session) -> None:
         self._sessions.callback(session.close)
 
-    # What a check needs, and an earlier one found.
+    # Results of earlier checks.
 
     @property
     def _info(self) -> ConnInfo:
@@ -93,12 +93,12 @@ class Diagnosis:
         return self._backend
 
     @property
-    def _patient(self) -> Chosen:
-        assert self._chosen is not None
-        return self._chosen
+    def _chosen(self) -> Chosen:
+        assert self._chosen_or_none is not None
+        return self._chosen_or_none
 
     def _ask(self, sql: str) -> list[tuple[str | None, ...]]:
-        return fetch(self._patient.session, sql, self._timeout)
+        return fetch(self._chosen.session, sql, self._timeout)
 
     # The checks
 
@@ -107,17 +107,17 @@ class Diagnosis:
         try:
             self._conninfo = info = ConnInfo.parse(self._dsn, os.environ)
         except ConfigurationError as error:
-            return failed(str(error), "correct --dsn or PGLISTEN_DSN, or the variable that is named")
+            return failed(str(error), "correct --dsn, PGLISTEN_DSN, or the variable in the message")
         targets = info.targets()
         places = ", ".join(target.description for target in targets)
-        # Of a password file, the line for the first host.
+        # A password file may have a line for each host: report that for the first.
         source = targets[0].with_password().password_source
         reason = source.removeprefix("none: ")
         password = f"password from {source}" if reason == source else f"no password ({reason})"
         return ok(f"{places} as {info.user}; sslmode={info.sslmode}; {password}")
 
     def backend_and_versions(self) -> Verdict:
-        """Find the driver, and ask it whether it can do what was configured."""
+        """Find the backend, and ask it whether it supports the settings."""
         wanted = self._wanted_backend
         try:
             made = wanted if isinstance(wanted, Backend) else load_backend(wanted)
@@ -138,59 +138,59 @@ class Diagnosis:
 
     def connection(self) -> Verdict:
         """Connect to every address."""
-        self._chosen, verdict = choose(self._driver, self._addresses, self._timeout, self._keep)
+        self._chosen_or_none, verdict = choose(self._driver, self._addresses, self._timeout, self._keep)
         return verdict
 
     def tls(self) -> Verdict:
-        """Look at the encryption."""
-        address, _, _ = patient = self._patient
+        """Check the encryption."""
+        chosen = self._chosen
         return verdicts.tls(
             self._ask(verdicts.TLS_QUERY),
-            address.effective_sslmode,
-            local=is_local(address),
-            pooled=patient.pooled,
+            chosen.address.effective_sslmode,
+            local=is_local(chosen.address),
+            pooled=chosen.pooled,
         )
 
     def server(self) -> Verdict:
-        """Look at the server's version."""
+        """Check the server's version."""
         return verdicts.version(self._ask(verdicts.VERSION_QUERY))
 
     def encoding(self) -> Verdict:
-        """Look at the database's encoding."""
+        """Check the database's encoding."""
         return verdicts.encoding(self._ask(verdicts.ENCODING_QUERY))
 
     def pooler(self) -> Verdict:
-        """Look for a pooler: whether it delivers is the business of `delivery`."""
-        patient = self._patient
-        if not patient.pooled:
-            return ok(f"none: server process {patient.state.pid} answers itself")
+        """Look for a pooler; `delivery` checks whether notifications pass it."""
+        chosen = self._chosen
+        if not chosen.pooled:
+            return ok(f"none: server process {chosen.state.pid} answers itself")
         return warning(
-            f"one is in between: server process {patient.state.pid} answers, and another was announced",
-            "connect to PostgreSQL itself: only in session mode do notifications come through",
+            f"one is in between: server process {chosen.state.pid} answers, but the session has another ID",
+            "connect to PostgreSQL itself: notifications pass a pooler only in session mode",
         )
 
     def listen(self) -> Verdict:
         """LISTEN on a channel of its own."""
-        # Before the session's end: a pooler's lives on, and would listen for nobody.
-        self._sessions.callback(leave, self._patient.session, self._channel, self._timeout)
-        return listen(self._patient.session, self._channel, self._timeout)
+        # UNLISTEN before the session closes: the pooler's server session lives on and would keep listening.
+        self._sessions.callback(unlisten, self._chosen.session, self._channel, self._timeout)
+        return listen(self._chosen.session, self._channel, self._timeout)
 
     def delivery(self) -> Verdict:
         """Send notifications from a second session."""
-        return prove(self._driver, self._patient, self._channel, self._timeout, self._keep)
+        return check_delivery(self._driver, self._chosen, self._channel, self._timeout, self._keep)
 
     def queue(self) -> Verdict:
-        """Look at the notification queue, and for who keeps it full."""
+        """Check the notification queue, and look for the session that fills it."""
         usage = self._ask(verdicts.QUEUE_QUERY)
         is_filling = verdicts.queue_is_filling(usage)
         return verdicts.queue(usage, self._ask(verdicts.OLDEST_TRANSACTION_QUERY) if is_filling else [])
 
     def timeouts(self) -> Verdict:
-        """Look at what would end a listener."""
+        """Check the settings that would end a listener's session."""
         return verdicts.timeouts(self._ask(verdicts.TIMEOUTS_QUERY), HEARTBEAT_INTERVAL)
 
     def capacity(self) -> Verdict:
-        """Look at how many connections are left."""
+        """Check how many connections are free."""
         return verdicts.capacity(self._ask(verdicts.CAPACITY_QUERY))
 
 
@@ -199,7 +199,10 @@ def _skipped(needed: str) -> Verdict:
 
 
 class Check(NamedTuple):
-    """A name that stays, for programs that read ``--json``; and the checks that must not have failed."""
+    """One check.
+
+    Its name never changes, because programs read it from ``--json``. It runs if none of *needs* failed.
+    """
 
     name: str
     run: Callable[[Diagnosis], Verdict]

@@ -1,4 +1,4 @@
-"""The doctor's proof: what a second session sends does arrive, and how soon."""
+"""Checks that notifications of a second session arrive, and how soon."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .hosts import Chosen
 from .limits import connect, execute
 from .verdicts import Verdict, milliseconds
 
-__all__ = ["leave", "listen", "prove"]
+__all__ = ["check_delivery", "listen", "unlisten"]
 
 ROUNDS = 7
-"""Notifications, one after the other: the first finds cold caches, and a median needs a few."""
+"""Notifications, one after the other: the first meets cold caches, and a median needs a few."""
 
-LEAVE_TIMEOUT = 0.1
-"""Seconds at most for UNLISTEN in the end: Ctrl-C ends the command in a second, even if the server hangs."""
+UNLISTEN_TIMEOUT = 0.1
+"""Most seconds for the last UNLISTEN: Ctrl-C ends the command in a second, even if the server hangs."""
 
 
 def listen(session: Session, channel: str, timeout: float) -> Verdict:
@@ -48,31 +48,31 @@ def listen(session: Session, channel: str, timeout: float) -> Verdict:
     return verdicts.ok(f"LISTEN succeeded in {milliseconds(time.monotonic() - started)}")
 
 
-def leave(session: Session, channel: str, timeout: float) -> None:
-    """UNLISTEN from *channel*, if that is still possible.
+def unlisten(session: Session, channel: str, timeout: float) -> None:
+    """Send UNLISTEN for *channel*; ignore a failure.
 
-    In a busy pool in transaction mode it may get to another server session than LISTEN did.
+    A busy pool in transaction mode may send it to another server session than LISTEN.
     """
     with contextlib.suppress(Error):
-        execute(session, sync_statement([], [channel]), min(timeout, LEAVE_TIMEOUT))
+        execute(session, sync_statement([], [channel]), min(timeout, UNLISTEN_TIMEOUT))
 
 
-def prove(
+def check_delivery(
     backend: Backend, chosen: Chosen, channel: str, timeout: float, keep: Callable[[Session], object]
 ) -> Verdict:
-    """Send notifications on *channel*, which the chosen session listens to, from a second session.
+    """Send notifications on *channel* from a second session to the chosen session, which listens to it.
 
-    *keep* is called with that one, which its caller closes. Behind a pooler nothing less is proof: in
-    PgBouncer's transaction mode LISTEN succeeds, and even what a session sends to itself arrives.
+    *keep* is called with the second session, and its caller closes it. Behind a pooler only this test is
+    proof: in PgBouncer's transaction mode LISTEN succeeds, and notifications of a session to itself arrive.
     """
     target = chosen.address.with_password()
     try:
         sender = connect(backend, target, target.connect_timeout or timeout)
     except ConnectionFailed as error:
         advice = remedy(error.sqlstate, str(error), target.password_source)
-        return verdicts.warning(f"not proven, there is no second connection to send from: {error}", advice)
+        return verdicts.warning(f"not proven, a second connection to send from failed: {error}", advice)
     keep(sender)
-    took: list[float] = []
+    latencies: list[float] = []
     try:
         for number in range(ROUNDS):
             started = time.monotonic()
@@ -81,43 +81,41 @@ def prove(
             except ConnectionLost as error:
                 return _not_sent(error, pooled=chosen.pooled)
             if not _arrives(chosen.session, (channel, str(number)), time.monotonic() + timeout):
-                return _missing(took, timeout, pooled=chosen.pooled)
-            took.append(time.monotonic() - started)
+                return _missing(latencies, timeout, pooled=chosen.pooled)
+            latencies.append(time.monotonic() - started)
     except ServerError as error:
         return verdicts.failed(f"the server refuses NOTIFY: {error}", remedy(error.sqlstate, str(error), ""))
     finally:
         sender.close()
     return verdicts.ok(
-        f"{ROUNDS} notifications from a second session arrived, {milliseconds(statistics.median(took))} "
-        f"after NOTIFY was sent ({milliseconds(min(took))} to {milliseconds(max(took))})"
+        f"{ROUNDS} notifications from a second session arrived, {milliseconds(statistics.median(latencies))} "
+        f"after NOTIFY was sent ({milliseconds(min(latencies))} to {milliseconds(max(latencies))})"
     )
 
 
 def _not_sent(error: ConnectionLost, *, pooled: bool) -> Verdict:
     if pooled:
         return verdicts.warning(
-            f"not proven, the pooler has no second connection to send over: {error}",
-            "give the pool more connections: in session mode each listener keeps one for itself",
+            f"not proven, the pooler has no second connection to send from: {error}",
+            "give the pool more connections: in session mode each listener occupies one",
         )
     advice = remedy(error.sqlstate, str(error), "") or "see the server's log"
-    return verdicts.failed(f"the second session was lost over NOTIFY: {error}", advice)
+    return verdicts.failed(f"the second session was lost during NOTIFY: {error}", advice)
 
 
-def _missing(arrived: list[float], timeout: float, *, pooled: bool) -> Verdict:
-    what = f"of {len(arrived) + 1} notifications, the last" if arrived else "a notification"
-    found = f"LISTEN succeeded, and {what} from a second session did not arrive within {timeout:g} s"
+def _missing(latencies: list[float], timeout: float, *, pooled: bool) -> Verdict:
+    what = f"of {len(latencies) + 1} notifications, the last" if latencies else "a notification"
+    found = f"LISTEN succeeded, but {what} from a second session did not arrive within {timeout:g} s"
     if pooled:
         return verdicts.failed(
             f"{found}: a pooler in transaction mode drops them",
-            "connect to PostgreSQL itself (as a rule port 5432), or through a pool in session mode",
+            "connect to PostgreSQL itself (usually port 5432), or through a pool in session mode",
         )
-    return verdicts.failed(
-        found, "look for what is in between, such as a proxy or a pooler, and at the server's log"
-    )
+    return verdicts.failed(found, "look for a proxy or a pooler in between, and read the server's log")
 
 
 def _arrives(session: Session, wanted: tuple[str, str], deadline: float) -> bool:
-    """Wait for a notification with that channel and payload; return whether it came."""
+    """Wait for the *wanted* channel and payload until *deadline*; return whether they arrived."""
     while True:
         batch = session.receive()
         if any((channel, payload) == wanted for _, channel, payload in batch):
@@ -126,8 +124,8 @@ def _arrives(session: Session, wanted: tuple[str, str], deadline: float) -> bool
         if left <= 0:
             return False
         if batch:
-            # More may be in the driver's buffers, of which the descriptor says nothing. Others need a turn
-            # meanwhile: what comes without end must not keep Ctrl-C from ending this.
+            # The driver's buffers may hold more, and the descriptor does not show that. Let other greenlets
+            # run: an endless stream must not keep Ctrl-C from ending this loop.
             let_others_run()
         else:
             with contextlib.suppress(TimeoutError):

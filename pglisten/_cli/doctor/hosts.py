@@ -1,4 +1,4 @@
-"""The doctor's visit to each host: who answers, what it is, and which of them a listener would take."""
+"""Checks each host: which server answers, and which of them a listener takes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Chosen", "choose", "is_local", "look_up"]
 
 
 class Chosen(NamedTuple):
-    """The session that a listener would have."""
+    """The session of the server that a listener takes."""
 
     address: ConnInfo
     session: Session
@@ -30,12 +30,12 @@ class Chosen(NamedTuple):
 
     @property
     def pooled(self) -> bool:
-        """Whether the process that answers is not the one that the session was said to be."""
+        """Whether a pooler is in between: the server process that answers has another ID than the session."""
         return self.state.pid != self.session.pid
 
 
 def look_up(conninfo: ConnInfo, timeout: float) -> tuple[list[ConnInfo], Verdict]:
-    """Return all addresses of all hosts, and what there is to say of it."""
+    """Return all addresses of all hosts, and the verdict on the resolution."""
     addresses: list[ConnInfo] = []
     found: list[str] = []
     advice: str | None = None
@@ -49,7 +49,7 @@ def look_up(conninfo: ConnInfo, timeout: float) -> tuple[list[ConnInfo], Verdict
         addresses.extend(resolved)
         numbers = ", ".join(address.hostaddr for address in resolved)
         if target.is_unix or target.hostaddr or numbers == target.host:
-            found.append(f"nothing to resolve in {target.host or target.hostaddr}")
+            found.append(f"{target.host or target.hostaddr} needs no resolution")
         else:
             found.append(f"{target.host} is {numbers}")
     text = "; ".join(dict.fromkeys(found))
@@ -64,35 +64,35 @@ def choose(
     timeout: float,
     keep: Callable[[Session], object],
 ) -> tuple[Chosen | None, Verdict]:
-    """Connect to each address; return the one that a listener would take, and what was found at each.
+    """Connect to each address; return the one that a listener takes, and the verdict on all.
 
-    *timeout* is seconds for each step. *keep* is called with every session, which it is to close in the
-    end, whatever happens; those that are not chosen are closed here before that.
+    *timeout* is in seconds, for each step. *keep* is called with every session and must close it in the end,
+    whatever happens. Sessions that are not chosen are closed here already.
     """
-    visit = _Visit(backend, timeout, keep)
+    survey = _Survey(backend, timeout, keep)
     for address in addresses:
-        visit.call_at(address)
-        if visit.is_final:
+        survey.connect_to(address)
+        if survey.is_final:
             break
-    chosen = visit.best()
-    for candidate in visit.candidates:
+    chosen = survey.best()
+    for candidate in survey.candidates:
         if candidate is not chosen:
             candidate.session.close()
-    text, advice = "; ".join(visit.found), "; ".join(dict.fromkeys(visit.advice)) or None
+    text, advice = "; ".join(survey.found), "; ".join(dict.fromkeys(survey.advice)) or None
     if chosen is None:
-        return None, verdicts.failed(text, advice or visit.advice_if_none_suits)
-    if len(visit.found) > 1:
+        return None, verdicts.failed(text, advice or survey.advice_if_none_suits)
+    if len(survey.found) > 1:
         text += f"; a listener takes {_place(chosen.address)}"
-    return chosen, verdicts.warning(text, advice) if visit.failures else verdicts.ok(text)
+    return chosen, verdicts.warning(text, advice) if survey.failures else verdicts.ok(text)
 
 
 def is_local(address: ConnInfo) -> bool:
-    """Whether a connection to *address* does not leave this machine."""
+    """Return whether a connection to *address* stays on this machine."""
     return address.is_unix or ipaddress.ip_address(address.hostaddr.partition("%")[0]).is_loopback
 
 
-class _Visit:
-    """What was found on the way through the addresses."""
+class _Survey:
+    """Connects to the addresses in turn, and collects the findings."""
 
     def __init__(self, backend: Backend, timeout: float, keep: Callable[[Session], object]) -> None:
         self._backend = backend
@@ -105,32 +105,34 @@ class _Visit:
         self.failures = 0
         self.is_final = False
 
-    def call_at(self, address: ConnInfo) -> None:
-        """Connect, and ask the server what it is."""
+    def connect_to(self, address: ConnInfo) -> None:
+        """Connect to *address*, and ask the server for its state."""
         started = time.monotonic()
         target = address.with_password()
         try:
             session = connect(self._backend, target, target.connect_timeout or self._timeout)
             self._keep(session)
-            took = time.monotonic() - started
+            elapsed = time.monotonic() - started
             state = ServerState.read(fetch(session, STATE_QUERY, self._timeout))
             if state is None:
                 raise ConnectionLost(NO_STATE)
         except (ConnectionFailed, ConnectionLost, ServerError) as error:
-            # A failed attempt begins with where it led.
+            # The message of a failed attempt begins with the address.
             where = "" if isinstance(error, ConnectionFailed) else f"{address.description}: "
             self._failed(f"{where}{error}", error.sqlstate, target.password_source)
             return
         wanted = address.target_session_attrs
         where = _place(address)
         if judge(state, wanted) is Choice.SKIP:
-            # No failure: to be passed over is what the others of several hosts are there for.
+            # Not a failure: the other hosts are named for this case.
             session.close()
             self.found.append(f"{where}: {state.unsuitable(wanted)}")
-            self.advice_if_none_suits = "name a server that suits target_session_attrs, or correct that"
+            self.advice_if_none_suits = (
+                "name a server that matches target_session_attrs, or change target_session_attrs"
+            )
             return
         self.candidates.append(Chosen(address, session, state))
-        self.found.append(f"{where} is {_kind(state)}, connected in {milliseconds(took)}")
+        self.found.append(f"{where} is {_kind(state)}, connected in {milliseconds(elapsed)}")
 
     def best(self) -> Chosen | None:
         """Return the session that a listener would keep; ``None`` if there is none."""

@@ -1,6 +1,6 @@
-"""The doctor's steps over the network, each with a limit that holds whatever the other end does.
+"""The doctor's steps over the network, each with a limit that holds whatever the server does.
 
-A backend's own limit is longer where something comes without end: the answer may be among it.
+A backend's own limit is longer while data keeps arriving, because the answer may be among the data.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from ...errors import ConnectionFailed, ConnectionLost
 
 __all__ = ["connect", "execute", "fetch"]
 
-MORE = 0.1
-"""Seconds on top of the limit, in which the backend says itself what has gone wrong."""
+GRACE_PERIOD = 0.1
+"""Seconds after the limit in which the backend can report the timeout itself."""
 
 
 def connect(backend: Backend, target: ConnInfo, timeout: float) -> Session:
-    """Return a session with *target*, or raise `ConnectionFailed`: after *timeout* seconds too."""
+    """Return a session with *target*. Raises `ConnectionFailed`, at the latest after *timeout* seconds."""
     late = ConnectionFailed(f"{target.description}: no answer within {timeout:g} s")
-    with gevent.Timeout(timeout + MORE, late):
+    with gevent.Timeout(timeout + GRACE_PERIOD, late):
         return dial.connect(backend, target, timeout)
 
 
 def execute(session: Session, sql: str, timeout: float) -> None:
-    """Run *sql*. Raises what ``Session.execute`` does, `ConnectionLost` after *timeout* seconds."""
-    with gevent.Timeout(timeout + MORE, _late(timeout)):
+    """Run *sql*. Raises the errors of ``Session.execute``, and `ConnectionLost` after *timeout* seconds."""
+    with gevent.Timeout(timeout + GRACE_PERIOD, _late(timeout)):
         session.execute(sql, timeout)
 
 
 def fetch(session: Session, sql: str, timeout: float) -> list[tuple[str | None, ...]]:
-    """Return the rows of *sql*. Raises what `execute` does."""
-    with gevent.Timeout(timeout + MORE, _late(timeout)):
+    """Return the rows of *sql*. Raises the errors of `execute`."""
+    with gevent.Timeout(timeout + GRACE_PERIOD, _late(timeout)):
         return session.fetch(sql, timeout)
 
 

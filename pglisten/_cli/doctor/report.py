@@ -1,4 +1,4 @@
-"""How the doctor's findings look: lines for people, one JSON object for programs."""
+"""Prints the doctor's findings: lines for users, or one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ _COLOURS = {Status.OK: "32", Status.WARNING: "1;33", Status.FAILED: "1;31"}
 """Parameters of SGR (ECMA-48, 8.3.117)."""
 
 _NARROWEST = 20
-"""Columns that a text gets at least, however narrow the terminal."""
+"""Fewest columns for a text, even in a narrow terminal."""
 
 
 class Report:
-    """Prints each finding as it comes, or all of them at the end; *names* are those of the checks.
+    """Prints each finding at once, or as JSON all of them at the end; *names* are those of the checks.
 
-    With *for_terminal* it is coloured, if *coloured*, and wrapped; a file or a pipe gets whole lines, for
-    grep finds in them what it looks for.
+    *for_terminal* wraps the lines. A file or a pipe gets one line per finding, so that grep shows all of it.
     """
 
     def __init__(
@@ -39,11 +38,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed so far."""
+        """Whether no check has failed so far."""
         return all(verdict.status is not Status.FAILED for _, verdict in self._findings)
 
     def add(self, name: str, verdict: Verdict) -> None:
-        """Take a finding; print it, unless it was skipped or all come at the end."""
+        """Store a finding; print it, unless it was skipped or the output is JSON."""
         verdict = verdict._replace(
             found=one_line(verdict.found), remedy=None if verdict.remedy is None else one_line(verdict.remedy)
         )
@@ -58,7 +57,7 @@ class Report:
             self._output.line(" " * len(head) + line)
 
     def end(self, backend: str | None) -> None:
-        """Print what comes at the end; *backend* is its name, ``None`` if there is none."""
+        """Print the summary or the JSON object; *backend* is a name, ``None`` if there is none."""
         if not self._as_json:
             self._output.line(self._summary())
             return
@@ -66,7 +65,7 @@ class Report:
             {"name": name, "status": status.value, "found": found, "remedy": remedy}
             for name, (status, found, remedy) in self._findings
         ]
-        # ASCII, which is JSON's default here, is safe for every terminal and in every encoding.
+        # json.dumps writes ASCII, which is safe in every terminal and encoding.
         self._output.line(json.dumps({"ok": self.ok, "backend": backend, "checks": checks}))
 
     def _summary(self) -> str:

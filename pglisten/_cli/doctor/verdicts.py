@@ -1,4 +1,4 @@
-"""What the doctor asks the server, and what it makes of the answers. Pure."""
+"""The doctor's queries to the server, and its verdicts on the answers. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Rows = Sequence[Sequence["str | None"]]
 
 
 class Status(str, Enum):
-    """How a check came out; the values are what ``--json`` says."""
+    """The result of a check; the values are those of ``--json``."""
 
     OK = "ok"
     WARNING = "warning"
@@ -39,31 +39,31 @@ class Status(str, Enum):
 
 
 class Verdict(NamedTuple):
-    """What a check found."""
+    """The finding of a check."""
 
     status: Status
     found: str
     remedy: str | None = None
-    """What to do; ``None`` if there is nothing to do, or nobody can tell."""
+    """Advice; ``None`` if there is nothing to do, or no advice is known."""
 
 
 def ok(found: str) -> Verdict:
-    """Return a good one."""
+    """Return a verdict without a problem."""
     return Verdict(Status.OK, found)
 
 
 def warning(found: str, remedy: str | None) -> Verdict:
-    """Return one that does not keep notifications from coming, or not yet."""
+    """Return a verdict on a problem that does not stop notifications, or not yet."""
     return Verdict(Status.WARNING, found, remedy)
 
 
 def failed(found: str, remedy: str | None) -> Verdict:
-    """Return one that does."""
+    """Return a verdict on a problem that stops notifications."""
     return Verdict(Status.FAILED, found, remedy)
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a duration as people read it: three digits at most, ``0.42 ms``."""
+    """Return a duration in milliseconds, with three digits at most: ``0.42 ms``."""
     value = seconds * 1000
     return f"{value:.0f} ms" if value >= 99.95 else f"{value:.1f} ms" if value >= 9.995 else f"{value:.2f} ms"
 
@@ -75,30 +75,30 @@ TLS_QUERY = (
     "WHERE pid = pg_catalog.pg_backend_pid()"
 )
 
-_VERIFIED = {"verify-ca": "the certificate is verified, its name is not", "verify-full": "verified"}
+_VERIFIED = {"verify-ca": "the certificate is verified, but not its name", "verify-full": "verified"}
 _VERIFY = "write sslmode=verify-full, and sslrootcert or sslrootcert=system"
 
 
 def tls(rows: Rows, sslmode: str, *, local: bool, pooled: bool) -> Verdict:
     """Judge the encryption: the answer to `TLS_QUERY`, the effective *sslmode*.
 
-    *local* is a connection that does not leave this machine. Of a *pooled* one the server tells how the
-    pooler came to it.
+    *local* says that the connection stays on this machine. With *pooled* the server reports the encryption
+    between itself and the pooler.
     """
     in_use, protocol, cipher = rows[0] if rows else (None, None, None)
     verified = _VERIFIED.get(sslmode, "nothing is verified")
     if pooled:
-        found = f"a pooler hides it; sslmode={sslmode}: {verified}"
+        found = f"hidden by a pooler; sslmode={sslmode}: {verified}"
     elif in_use == "true":
         found = f"{protocol} with {cipher}; sslmode={sslmode}: {verified}"
     elif local:
-        return ok("not in use: the connection does not leave this machine")
+        return ok("not in use: the connection stays on this machine")
     else:
-        found = "not in use: whoever is on the way can read and change what is sent"
-        return warning(found, f"turn ssl on at the server, and {_VERIFY}")
+        found = "not in use: other machines on the network path can read and change the data"
+        return warning(found, f"turn on ssl in the server, and {_VERIFY}")
     if local or sslmode in _VERIFIED:
         return ok(found)
-    return warning(f"{found}: whoever is on the way can pass for the server", _VERIFY)
+    return warning(f"{found}: another machine on the network path can pose as the server", _VERIFY)
 
 
 # The server
@@ -107,10 +107,10 @@ VERSION_QUERY = (
     "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')"
 )
 
-MENDED = {14: 21, 15: 16, 16: 12, 17: 8, 18: 2}
-"""The minor releases, of February 2026, from which on LISTEN does not fail with 58P01 (PostgreSQL's commit
-"Fix bug where we truncated CLOG that was still needed by LISTEN/NOTIFY"). Newer majors have it from the
-beginning, older ones never had it."""
+FIXED_IN = {14: 21, 15: 16, 16: 12, 17: 8, 18: 2}
+"""The first minor release of each major in which LISTEN does not fail with 58P01, all of February 2026
+(commit "Fix bug where we truncated CLOG that was still needed by LISTEN/NOTIFY"). Newer majors include the
+fix, older ones never got it."""
 
 
 def version(rows: Rows) -> Verdict:
@@ -118,12 +118,12 @@ def version(rows: Rows) -> Verdict:
     ((text, number),) = rows
     major, minor = divmod(int(number or 0), 10000)
     found = f"PostgreSQL {text}"
-    if major < min(MENDED):
-        return warning(f"{found}: nobody mends its bugs any more", f"update to {min(MENDED)} or newer")
-    if minor < MENDED.get(major, 0):
+    if major < min(FIXED_IN):
+        return warning(f"{found}: this version gets no more fixes", f"update to {min(FIXED_IN)} or newer")
+    if minor < FIXED_IN.get(major, 0):
         return warning(
             f"{found}: LISTEN may fail with 58P01, 'could not access status of transaction'",
-            f"update to {major}.{MENDED[major]} or newer; until then a listener heals it by itself",
+            f"update to {major}.{FIXED_IN[major]} or newer; until then a listener repairs the queue itself",
         )
     return ok(found)
 
@@ -136,13 +136,13 @@ def encoding(rows: Rows) -> Verdict:
     ((name,),) = rows
     if name == "SQL_ASCII":
         return warning(
-            "SQL_ASCII: the server ends a listener's session for each payload that is not UTF-8",
-            "use a database that was created with ENCODING 'UTF8'",
+            "SQL_ASCII: each payload that is not UTF-8 ends a listener's session",
+            "use a database created with ENCODING 'UTF8'",
         )
     if name == "UTF8":
         return ok(name)
     return ok(
-        f"{name}: channels and payloads can hold no other characters; a channel has 63 bytes in it at most"
+        f"{name}: channels and payloads cannot contain other characters; a channel has at most 63 bytes in it"
     )
 
 
@@ -160,20 +160,20 @@ OLDEST_TRANSACTION_QUERY = (
     "WHERE xact_start IS NOT NULL AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid() "
     "ORDER BY xact_start LIMIT 1"
 )
-"""A listener in a transaction reads nothing, and keeps the queue from being emptied."""
+"""A listener in a transaction reads nothing, so the server cannot empty the queue."""
 
 DEFAULT_QUEUE_PAGES = 1048576
-"""Of max_notify_queue_pages, and the size of the queue before PostgreSQL 17, which brought that setting."""
+"""Default of max_notify_queue_pages, and the size of the queue before PostgreSQL 17 added that setting."""
 
 QUEUE_WARNING = 0.1
-"""Part of the queue that is in use. Without a session that keeps it, it is emptied long before."""
+"""Used share of the queue. The server empties the queue long before, unless a session prevents that."""
 
 QUEUE_FAILED = 0.9
-"""Likewise: NOTIFY fails, and with it whole transactions, when the queue is full."""
+"""Used share of the queue. When the queue is full, each transaction with a NOTIFY fails."""
 
 
 def queue_is_filling(rows: Rows) -> bool:
-    """Whether it is worth looking for who keeps the queue; *rows* as in `queue`."""
+    """Return whether to look for the session that fills the queue; *rows* as in `queue`."""
     return float(rows[0][0] or 0) > QUEUE_WARNING
 
 
@@ -187,12 +187,14 @@ def queue(rows: Rows, oldest: Rows) -> Verdict:
         return ok(found)
     if oldest:
         pid, user, state, age = oldest[0]
-        found += f"; the oldest transaction may keep it: server process {pid}, {user}, {state} for {age} s"
+        found += (
+            f"; the oldest transaction may keep it full: server process {pid}, {user}, {state} for {age} s"
+        )
         remedy = f"end that transaction, or its session: SELECT pg_terminate_backend({pid})"
     else:
         remedy = (
-            "end the listening session that is in a transaction: see xact_start in pg_stat_activity, as "
-            "superuser or as a member of pg_monitor"
+            "end the listening session that is in a transaction: see xact_start in pg_stat_activity, as a "
+            "superuser or a member of pg_monitor"
         )
     return failed(found, remedy) if usage > QUEUE_FAILED else warning(found, remedy)
 
@@ -212,16 +214,16 @@ TIMEOUTS_QUERY = (
     "SELECT name, setting FROM pg_catalog.pg_settings "
     "WHERE name IN ('idle_session_timeout', 'statement_timeout')"
 )
-"""Milliseconds, as they are in this session. The first came with PostgreSQL 14."""
+"""Milliseconds, as set in this session. idle_session_timeout exists since PostgreSQL 14."""
 
 SHORT_STATEMENT_TIMEOUT = 1.0
-"""Seconds. A LISTEN takes a millisecond; thousands of channels, or commits that queue up, far longer."""
+"""Seconds. A LISTEN takes a millisecond, but far longer for thousands of channels or behind other commits."""
 
 
 def timeouts(rows: Rows, heartbeat_interval: float) -> Verdict:
-    """Judge what ends sessions and queries: the answer to `TIMEOUTS_QUERY`.
+    """Judge the timeouts of sessions and queries: the answer to `TIMEOUTS_QUERY`.
 
-    *heartbeat_interval* is the seconds between two signs of life that a listener gives.
+    *heartbeat_interval* is the seconds between two pings of a listener.
     """
     limits = {str(name): int(setting or 0) / 1000 for name, setting in rows}
     idle, statement = limits.get("idle_session_timeout", 0.0), limits.get("statement_timeout", 0.0)
@@ -232,7 +234,7 @@ def timeouts(rows: Rows, heartbeat_interval: float) -> Verdict:
     remedies: list[str] = []
     if 0 < idle <= heartbeat_interval:
         problems.append(
-            f"the server ends a session that is idle for {idle:g} s, and a listener gives a sign of life "
+            f"the server ends a session that is idle for {idle:g} s, but a listener pings only "
             f"every {heartbeat_interval:g} s"
         )
         remedies.append(
@@ -240,7 +242,7 @@ def timeouts(rows: Rows, heartbeat_interval: float) -> Verdict:
             "idle_session_timeout = 0"
         )
     if 0 < statement < SHORT_STATEMENT_TIMEOUT:
-        problems.append("LISTEN of many channels may take longer than a statement may")
+        problems.append("LISTEN of many channels may take longer than statement_timeout allows")
         remedies.append(f"ALTER ROLE ... SET statement_timeout = '{SHORT_STATEMENT_TIMEOUT:g}s' or more")
     if problems:
         return warning(f"{found}: {'; '.join(problems)}", "; ".join(remedies))
@@ -261,7 +263,7 @@ FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
 WHERE r.rolname = session_user AND d.datname = pg_catalog.current_database()"""
 
 FEW_CONNECTIONS = 5
-"""Free ones: fewer may be gone when a listener, of each process of a server, wants to come back."""
+"""Fewest free connections: each process of an application server has a listener that must reconnect."""
 
 
 def capacity(rows: Rows) -> Verdict:
@@ -271,16 +273,16 @@ def capacity(rows: Rows) -> Verdict:
     maximum, superusers, reserved, used, of_role, used_by_role, of_database, used_in_database = (
         int(value or 0) for value in row
     )
-    kept = 0 if is_superuser else superusers + reserved
-    found = [f"{max(0, maximum - kept - used)} of {maximum} connections are free"]
-    free = {"raise max_connections": maximum - kept - used}
-    for whose, limit, taken in (
+    reserved_for_others = 0 if is_superuser else superusers + reserved
+    found = [f"{max(0, maximum - reserved_for_others - used)} of {maximum} connections are free"]
+    free = {"raise max_connections": maximum - reserved_for_others - used}
+    for owner, limit, in_use in (
         ("role", of_role, used_by_role),
         ("database", of_database, used_in_database),
     ):
         if limit >= 0 and not is_superuser:
-            found.append(f"{max(0, limit - taken)} of the {whose}'s {limit}")
-            free[f"raise the {whose}'s CONNECTION LIMIT"] = limit - taken
+            found.append(f"{max(0, limit - in_use)} of the {owner}'s {limit}")
+            free[f"raise the {owner}'s CONNECTION LIMIT"] = limit - in_use
     remedy = min(free, key=lambda what: free[what])
     if free[remedy] < FEW_CONNECTIONS:
         return warning(", ".join(found), f"close idle sessions, or {remedy}")

@@ -75,9 +75,7 @@ class TestQueries(Psycopg2Fixtures):
 
 class TestNotices(Psycopg2Fixtures):
     def test_the_number_of_kept_notices_is_limited(self, session: Psycopg2Session) -> None:
-        session.execute(
-            "DO $$ BEGIN FOR i IN 1..1000 LOOP RAISE NOTICE 'no %', i; END LOOP; END $$", TIMEOUT
-        )
+        session.execute("DO $$ BEGIN FOR i IN 1..1000 LOOP RAISE NOTICE 'no %', i; END LOOP; END $$", TIMEOUT)
         assert len(session._libpq._notices) == _libpq.NOTICES_KEPT
         session.receive()
         assert session._libpq.notices() == []

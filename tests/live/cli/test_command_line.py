@@ -18,12 +18,12 @@ import pytest
 import pglisten
 from support.servers.server import PrivateServer, Server
 
-pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+pytestmark = pytest.mark.slow  # Each test starts processes: on one Python.
 
 Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 
-# Whatever is warned of or left open shows on standard error, which most tests compare.
+# Warnings and leaks appear on standard error, which most tests compare.
 PYTHON = [sys.executable, "-X", "dev", "-m", "pglisten"]
 
 
@@ -35,7 +35,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def start(*arguments: str, stdout: int = subprocess.PIPE, **variables: str) -> Process:
             process = subprocess.Popen(
                 [*PYTHON, *arguments],
-                # Not the project's folder, whose source would come before what is installed.
+                # Not the project's folder, whose source would hide the installed package.
                 cwd=tmp_path,
                 env=os.environ | variables,
                 stdin=subprocess.PIPE,
@@ -52,7 +52,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def told(process: Process, text: str) -> str:
-    """Read standard error up to the line that holds *text*, and return that line."""
+    """Read standard error up to a line that contains *text*, and return that line."""
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
@@ -71,7 +71,7 @@ def printed(process: Process) -> list[str]:
 
 
 def ended(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-    """End it by a signal; return exit status and what else it said."""
+    """Send a signal; return the exit status and the rest of both outputs."""
     process.send_signal(number)
     rest, said = process.communicate()
     return process.returncode, rest, said
@@ -144,7 +144,7 @@ def test_a_reader_that_takes_nothing_does_not_keep_it_from_ending(
     start: Start, server: Server, backend_name: str
 ) -> None:
     process = listening(start, server, backend_name, "orders")
-    # Far more than a pipe holds: it waits to write now. Blocked, it would not get to its signal handler.
+    # More than a pipe holds, so the process waits to write. A blocked process would not handle the signal.
     for number in range(200):
         server.notify("orders", f"{number:07999}")
     process.send_signal(signal.SIGTERM)

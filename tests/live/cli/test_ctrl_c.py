@@ -1,4 +1,4 @@
-"""Ctrl-C ends each command within a second, whatever the other end does, and without a traceback."""
+"""Ctrl-C ends each command within a second and without a traceback, whatever the server does."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from support.servers.wrong_server import (
     notification,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test.
+pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Each test starts processes.
 
 PROMISE = 1.0
 """Seconds from Ctrl-C to the end of the process."""
 SLACK = 0.5
-"""More of them, on a machine that has other things to do."""
+"""Additional seconds for a busy machine."""
 WHILE = 0.3
-"""Seconds that the other end has for what it does before Ctrl-C comes."""
+"""Seconds that the server has before Ctrl-C."""
 
 COMMANDS = {
     "listen": (("listen", "orders"), 0),
@@ -48,11 +48,11 @@ COMMANDS = {
     "demo": (("demo",), 0),
     "demo in the terminal": (("demo", "--terminal"), 0),
 }
-"""What is written, and the exit status after Ctrl-C."""
+"""The arguments of each command, and its exit status after Ctrl-C."""
 
 
 class Command:
-    """A command that runs, in a session of its own."""
+    """A running command, in a session of its own."""
 
     def __init__(
         self, tmp_path: Path, *arguments: str, stdout: int = subprocess.DEVNULL, python: str = ""
@@ -70,7 +70,7 @@ class Command:
 
     @property
     def said(self) -> str:
-        """What is on standard error."""
+        """Return what the command has written to standard error."""
         return self._errors.read_text()
 
     def interrupt(self) -> tuple[int, float]:
@@ -85,7 +85,7 @@ class Command:
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                with contextlib.suppress(BrokenPipeError):  # Something was unwritten when it ended.
+                with contextlib.suppress(BrokenPipeError):  # The process ended with unwritten data.
                     stream.close()
 
 
@@ -112,7 +112,7 @@ def ends(command: Command, status: int) -> None:
 
 
 def _is_worth_it(does: str, name: str) -> bool:
-    """Whether to try *name*: a demo takes its time, and notify has ended after the answer."""
+    """Return whether to try *name*: a demo is slow, and notify ends after the answer."""
     if name.startswith("demo"):
         return does in ("silence", "a flood", "a flood after the answer")
     return name != "notify" or "after" not in does
@@ -125,7 +125,7 @@ BEFORE: dict[str, Script] = {
     "a flood of notices": Script(startup=(authentication(0), Endless(notice("x" * 1000)))),
     "half a message": Script(startup=(authentication(0)[:3], Then.HOLD)),
 }
-"""What a server does instead of letting a client in."""
+"""What a server does instead of accepting the login."""
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_while_it_connects(run: Run, backend_name: str, name: str, does: str) ->
         command = run(*arguments, "--dsn", dsn, "--backend", backend_name)
         reached()
         time.sleep(WHILE)
-        # pg8000 takes a start-up of more than a megabyte for a failed attempt.
+        # pg8000 treats a start-up of more than a megabyte as a failed attempt.
         ends(command, 1 if backend_name == "pg8000" and "flood" in does and name != "listen" else status)
 
 
@@ -152,7 +152,7 @@ def test_in_a_tls_handshake_that_is_frozen(run: Run, backend_name: str, name: st
         if negotiation == "postgres":
             reached()
         else:
-            # The server sees no start of its protocol: it waits for the rest of a very long message.
+            # To the server this is not its protocol: it waits for the rest of a very long message.
             time.sleep(1)
         ends(command, status)
 
@@ -163,7 +163,7 @@ def _answers(*last: Step) -> dict[str, tuple[Script, ...]]:
     return {
         "listen": (first,),
         "notify": (first,),
-        # TLS, version and encoding come before LISTEN; what is sent comes over a second connection.
+        # TLS, version and encoding come before LISTEN. The notifications come over a second connection.
         "doctor": (Script(answers=((DONE,), (DONE,), (DONE,), last)), GOOD),
         "demo": (GOOD, first),
         # The first connection is the sender's.
@@ -182,7 +182,7 @@ AFTER: dict[str, dict[str, tuple[Script, ...]]] = {
     "a flood of notices": _answers(Endless(notice("x" * 1000))),
     "a flood of notices after the answer": _answers(DONE, Endless(notice("x" * 1000))),
 }
-"""What a server does when it has let a client in."""
+"""What a server does after the login."""
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_when_it_is_connected(run: Run, backend_name: str, name: str, does: str)
         command = run(*arguments, "--dsn", dsn, "--backend", backend_name, stdout=subprocess.PIPE)
         assert command.process.stdout is not None
         if name == "demo":
-            # Its workers connect once a page is open.
+            # The demo's workers connect after a page is opened.
             while not (line := command.process.stdout.readline()).startswith(b"Open "):
                 assert line, command.said
             found = re.search(rb"http://[^:]+:(\d+)", line)
@@ -211,7 +211,7 @@ def test_while_its_reader_takes_nothing(run: Run, backend_name: str, name: str) 
     arguments, status = COMMANDS[name]
     with elsewhere_watched(*_answers(DONE, Endless(notification(b"order 1")))[name]) as (dsn, reached):
         read, write = os.pipe()
-        # So small a pipe is full with the first lines.
+        # The first lines fill so small a pipe.
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
         os.write(write, b"x" * 4000)
         command = run(*arguments, "--dsn", dsn, "--backend", backend_name, stdout=write)
@@ -219,7 +219,7 @@ def test_while_its_reader_takes_nothing(run: Run, backend_name: str, name: str) 
         if name == "listen":
             reached()
         else:
-            time.sleep(1)  # It waits to write before it gets that far.
+            time.sleep(1)  # The process waits to write before it has printed all.
         time.sleep(WHILE)
         ends(command, status)
         os.close(read)
@@ -244,7 +244,7 @@ def test_while_standard_input_brings_nothing_or_does_not_end(run: Run, server: S
 @pytest.mark.parametrize("moment", ["argparse", "pglisten._cli.main"])
 def test_while_it_is_imported(run: Run, name: str, moment: str) -> None:
     arguments, status = COMMANDS[name]
-    # Where nothing answers: no command is quicker than the signal.
+    # The server does not answer, so that no command ends before the signal.
     with elsewhere_watched(Script(startup=(Then.HOLD,))) as (dsn, _):
         command = run(*arguments, "--dsn", dsn, python="-X importtime")
         while f" {moment}\n" not in command.said:

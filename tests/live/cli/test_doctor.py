@@ -1,4 +1,4 @@
-"""``pglisten doctor`` before real servers: what it finds, what it advises, and that nothing of it stays."""
+"""``pglisten doctor`` with real servers: findings and remedies, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_people_get_a_line_for_each_check_and_a_sum(
 
 
 class TestConnection:
-    """Nobody there, nobody found, nobody let in."""
+    """No server, no address, no login."""
 
     def test_a_wrong_password(
         self, examine: Examine, auth_server: TlsServer, capfd: pytest.CaptureFixture[str], backend_name: str
@@ -81,7 +81,7 @@ class TestConnection:
     def test_a_server_that_target_session_attrs_does_not_want(self, examine: Examine, server: Server) -> None:
         findings = examine(server.dsn(target_session_attrs="standby"))
         assert findings.bad == {"connection": "failed"}
-        assert findings.says("connection", "the server is a primary", "name a server that suits")
+        assert findings.says("connection", "the server is a primary", "name a server that matches")
 
     def test_a_name_that_does_not_resolve(
         self, examine: Examine, server: Server, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +93,7 @@ class TestConnection:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             return real(host, *arguments, **keywords)
 
-        # The real one may wait for a name server.
+        # The real resolver may wait for a name server.
         monkeypatch.setattr(_resolve, "getaddrinfo", getaddrinfo)
         findings = examine(server.dsn(host="db.test"))
         assert findings.bad == {"resolution": "failed"}
@@ -129,12 +129,12 @@ class TestConnection:
         with wrong_server() as strange:
             findings = examine(strange.dsn(), timeout=0.3)
         assert findings.bad.pop("delivery") == "failed"
-        assert findings.says("server", "not what PostgreSQL would")
-        assert findings.says("capacity", "not what PostgreSQL would")
+        assert findings.says("server", "not PostgreSQL's")
+        assert findings.says("capacity", "not PostgreSQL's")
 
 
 class TestTls:
-    """Encrypted or not, verified or not."""
+    """With and without encryption and verification."""
 
     @pytest.mark.parametrize(
         ("sslmode", "found"),
@@ -151,7 +151,7 @@ class TestTls:
         assert (findings.exit_status, findings["tls"].status) == (0, "ok")
         assert findings.says("tls", found)
 
-    def test_a_certificate_of_somebody_else(self, examine: Examine, tls_server: TlsServer) -> None:
+    def test_a_certificate_of_another_authority(self, examine: Examine, tls_server: TlsServer) -> None:
         dsn = tls_server.login("scram-sha-256", sslmode="verify-full", sslrootcert=tls_server.wrong_ca)
         findings = examine(dsn)
         assert findings.bad == {"connection": "failed"}
@@ -159,7 +159,7 @@ class TestTls:
 
 
 class TestServer:
-    """What is fine today and ends a listener tomorrow."""
+    """Settings and states that will end a listener later."""
 
     def test_an_idle_session_timeout(self, examine: Examine, server: Server) -> None:
         findings = examine(server.dsn(options="-c idle_session_timeout=5s"))
@@ -176,7 +176,7 @@ class TestServer:
     def test_who_keeps_the_queue(
         self, examine: Examine, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Every queue is full enough.
+        # Every queue counts as filling.
         monkeypatch.setattr(_doctor_verdicts, "QUEUE_WARNING", -1.0)
         holder = _dial.dial(load_backend(), ConnInfo.parse(server.dsn(), {}), 20.0)
         try:

@@ -1,4 +1,4 @@
-"""``pglisten doctor`` where something is in between: a pooler, a standby, a signal."""
+"""``pglisten doctor`` with a pooler, with a standby, and stopped by a signal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.fixtures.proxy import MakeProxy
 from support.fixtures.standby import StandbyPair
 from support.servers.server import Server
 
-pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
+pytestmark = pytest.mark.slow  # Each test starts processes: on one Python.
 
 
 PROGRAM = """
@@ -35,7 +35,7 @@ sys.exit(main(["doctor", *sys.argv[1:]]))
 
 
 def listening(pooler: PgBouncer) -> set[str | None]:
-    """The channels of the pooler's server session, and one more that proves it is the one that is used."""
+    """Return the channels of the pooler's server session, and one more that proves which session that is."""
     session = _dial.dial(load_backend(), ConnInfo.parse(pooler.dsn(), {}), 20.0)
     try:
         session.execute("LISTEN proof", 20.0)
@@ -45,14 +45,14 @@ def listening(pooler: PgBouncer) -> set[str | None]:
 
 
 class TestPgBouncer:
-    """A pooler takes every LISTEN, and delivers in one of its modes."""
+    """A pooler accepts LISTEN in every mode, and delivers in one."""
 
     def test_in_session_mode_it_is_a_warning(self, examine: Examine, pgbouncer: StartPgBouncer) -> None:
         findings = examine(pgbouncer("session").dsn())
         assert findings.exit_status == 0
         assert findings.bad == {"pooler": "warning"}
         assert findings.says("pooler", "one is in between", "connect to PostgreSQL itself")
-        assert findings.says("tls", "a pooler hides it")
+        assert findings.says("tls", "hidden by a pooler")
         assert findings.says("delivery", "7 notifications from a second session arrived")
 
     def test_in_transaction_mode_it_is_a_failure(self, examine: Examine, pgbouncer: StartPgBouncer) -> None:
@@ -97,7 +97,7 @@ class TestPgBouncer:
 
 
 class TestStandby:
-    """It takes the connection, and refuses LISTEN."""
+    """A standby accepts the connection, and refuses LISTEN."""
 
     def test_alone_it_is_a_failure(self, examine: Examine, standby_pair: StandbyPair) -> None:
         findings = examine(standby_pair.standby.dsn(application_name="doctor"))
@@ -124,21 +124,21 @@ class TestStandby:
 
 
 def start(start_program: StartProgram, dsn: str, backend_name: str, **variables: str) -> Program:
-    # Whatever is left open shows on standard error.
+    # Leaks appear on standard error.
     environment = os.environ | {"PYTHONDEVMODE": "1"} | variables
     arguments = ("--dsn", dsn, "--backend", backend_name, "--timeout", "60")
     return start_program(PROGRAM, *arguments, env=environment)
 
 
 def ended(program: Program, number: signal.Signals) -> tuple[int, str, str]:
-    """End it; return the exit status and what it said."""
+    """Send the signal; return the exit status and both outputs."""
     program.process.send_signal(number)
     said, errors = program.process.communicate(timeout=LIMIT)
     return program.process.returncode, said, errors
 
 
 class TestProcess:
-    """As a process of its own."""
+    """The doctor as a process."""
 
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_ends_it_soon_before_a_server_that_hangs(
@@ -152,7 +152,7 @@ class TestProcess:
     ) -> None:
         between = proxy(server)
         program = start(start_program, server.dsn(port=between.port, sslmode="disable"), backend_name)
-        # In the middle of the delivery.
+        # While it checks the delivery.
         between.wait_until(lambda: between.queries >= 7, LIMIT)
         between.hold()
         started = time.monotonic()

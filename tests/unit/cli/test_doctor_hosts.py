@@ -66,5 +66,5 @@ def test_the_doctor_takes_the_host_that_a_listener_takes(wanted: str) -> None:
         if expected is not None:
             assert chosen is not None, kinds
             assert chosen.address.port == expected, kinds
-        else:  # Then the doctor shows the refusal of a standby, if there is one.
+        else:  # The doctor then shows the refusal of a standby, if there is one.
             assert chosen is None or chosen.state.in_recovery, kinds

@@ -1,4 +1,4 @@
-"""How the doctor's findings look, and what does not need a server to be found."""
+"""The output of the doctor's findings, and findings that need no server."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_names_of_the_checks_stay() -> None:
         "configuration backend resolution connection tls server encoding pooler listen delivery queue "
         "timeouts capacity"
     )
-    # And what one needs comes before it.
+    # Each check comes after those that it needs.
     for number, check in enumerate(CHECKS):
         assert set(check.needs) <= {earlier.name for earlier in CHECKS[:number]}
 

@@ -1,17 +1,17 @@
-"""What the doctor makes of the server's answers, without a server."""
+"""The doctor's verdicts on a server's answers, without a server."""
 
 from __future__ import annotations
 
 import pytest
 
 from pglisten._cli.doctor import verdicts
-from pglisten._cli.doctor.verdicts import MENDED, Status, Verdict
+from pglisten._cli.doctor.verdicts import FIXED_IN, Status, Verdict
 
 Answer = tuple["str | None", ...]
 
 
 def says(verdict: Verdict, status: str, found: str, remedy: str | None) -> bool:
-    """Whether it came out so, with these words in it, and no remedy where there is none."""
+    """Return whether *verdict* has this status and these words, and a remedy only if one is expected."""
     assert (verdict.status.value, verdict.remedy is None) == (status, remedy is None), verdict
     return found in verdict.found and (remedy or "") in (verdict.remedy or "")
 
@@ -40,16 +40,16 @@ PLAIN = ("false", None, None)
     ("rows", "sslmode", "where", "status", "found", "remedy"),
     [
         ([TLS], "verify-full", "", "ok", "TLSv1.3 with TLS_AES_256_GCM_SHA384; sslmode=verify-full", None),
-        ([TLS], "verify-ca", "", "ok", "its name is not", None),
-        ([TLS], "require", "", "warning", "can pass for the server", "sslmode=verify-full"),
+        ([TLS], "verify-ca", "", "ok", "not its name", None),
+        ([TLS], "require", "", "warning", "can pose as the server", "sslmode=verify-full"),
         ([TLS], "prefer", "", "warning", "sslmode=prefer: nothing is verified", "sslmode=verify-full"),
         ([TLS], "require", "local", "ok", "sslmode=require: nothing is verified", None),
-        ([PLAIN], "prefer", "", "warning", "not in use", "turn ssl on"),
+        ([PLAIN], "prefer", "", "warning", "not in use", "turn on ssl"),
         ([PLAIN], "disable", "local", "ok", "not in use", None),
-        ([], "disable", "", "warning", "not in use", "turn ssl on"),
+        ([], "disable", "", "warning", "not in use", "turn on ssl"),
         ([PLAIN], "verify-full", "pooled", "ok", "sslmode=verify-full: verified", None),
-        ([PLAIN], "prefer", "pooled", "warning", "a pooler hides", "sslmode=verify-full"),
-        ([TLS], "prefer", "pooled local", "ok", "a pooler hides", None),
+        ([PLAIN], "prefer", "pooled", "warning", "hidden by a pooler", "sslmode=verify-full"),
+        ([TLS], "prefer", "pooled local", "ok", "hidden by a pooler", None),
     ],
 )
 def test_tls(
@@ -66,10 +66,10 @@ def test_tls(
         ("13.23", 130023, "warning", "update to 14 or newer"),
         ("9.6.24", 90624, "warning", "update to 14 or newer"),
         ("17.7 (Debian 17.7-1)", 170007, "warning", "update to 17.8 or newer"),
-        *((f"{major}.{minor}", major * 10000 + minor, "ok", None) for major, minor in MENDED.items()),
+        *((f"{major}.{minor}", major * 10000 + minor, "ok", None) for major, minor in FIXED_IN.items()),
         *(
             (f"{major}.{minor - 1}", major * 10000 + minor - 1, "warning", f"to {major}.{minor} or newer")
-            for major, minor in MENDED.items()
+            for major, minor in FIXED_IN.items()
         ),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_version(text: str, number: int, status: str, remedy: str | None) -> N
     ("name", "status", "found", "remedy"),
     [
         ("UTF8", "ok", "UTF8", None),
-        ("LATIN1", "ok", "LATIN1: channels and payloads can hold no other", None),
+        ("LATIN1", "ok", "LATIN1: channels and payloads cannot contain other", None),
         ("SQL_ASCII", "warning", "SQL_ASCII", "ENCODING 'UTF8'"),
     ],
 )
@@ -167,5 +167,5 @@ def test_capacity(changes: dict[str, str | None], status: str, found: str, remed
 
 
 def test_the_statuses_keep_their_names() -> None:
-    # Programs read them.
+    # Programs read these values.
     assert [status.value for status in Status] == ["ok", "warning", "failed", "skipped"]

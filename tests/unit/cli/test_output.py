@@ -97,7 +97,7 @@ def test_that_the_reader_is_gone_is_noticed_without_writing(pipe: Pipe) -> None:
 def test_writing_without_a_reader_is_no_error(pipe: Pipe) -> None:
     output = Output(pipe.writing)
     pipe.reading.close()
-    output.line("nobody reads it")
+    output.line("unread")
     output.line("nor this")
     assert output.closed.is_set()
     assert output.error is None
