@@ -1,4 +1,4 @@
-"""Connection strings, services, password files: both backends get where libpq itself gets, or as little."""
+"""Connection strings, services, password files: both backends connect where libpq does, and only there."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from support.fixtures.tls import PASSWORD, TlsServer
 PROGRAM = Path(__file__).parents[1] / "applications" / "connect_as.py"
 
 ESCAPED = PASSWORD.replace("\\", "\\\\").replace(":", "\\:")
-"""As a password file has it."""
+"""The password with the escapes of a password file."""
 
 
 class Answer(NamedTuple):
     who: str
-    """User, ``@`` and database; ``""`` if it did not connect."""
+    """User, ``@`` and database; ``""`` if the client did not connect."""
     error: str
     printed: str
-    """What it wrote to stderr."""
+    """The client's output on stderr."""
 
 
 Ask = Callable[[str, str, dict[str, str]], Answer]
@@ -33,7 +33,7 @@ Ask = Callable[[str, str, dict[str, str]], Answer]
 
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
-    """Return a function of way, DSN and environment."""
+    """Return a function of client, DSN and environment."""
     process = subprocess.Popen(
         [sys.executable, str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -52,13 +52,13 @@ def ask() -> Iterator[Ask]:
 
 
 class Case(NamedTuple):
-    """``{home}``, ``{host}`` and ``{port}`` stand for what they are in the test."""
+    """The test fills in ``{home}``, ``{host}`` and ``{port}``."""
 
     dsn: str
     who: str
-    """``""``: nobody connects."""
-    files: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
-    """By their names in the home directory."""
+    """``""`` if no client connects."""
+    files: dict[str, str] = {}  # noqa: RUF012 - never changed
+    """Contents by name, in the home directory."""
     environ: dict[str, str] = {}  # noqa: RUF012
     mode: int = 0o600
 
@@ -140,13 +140,13 @@ CASES = {
         "service=shop",
         "trust_user@template1",
         {".pg_service.conf": SERVICE},
-        {"PGUSER": "nobody", "PGDATABASE": "none", "PGPORT": "1", "PGHOST": "/none"},
+        {"PGUSER": "no_role", "PGDATABASE": "none", "PGPORT": "1", "PGHOST": "/none"},
     ),
     "the variables under a service": Case(
         "service=shop",
         "trust_user@postgres",
         {".pg_service.conf": "[shop]\nuser=trust_user\n"},
-        {"PGUSER": "nobody", "PGDATABASE": "postgres", "PGPORT": "{port}", "PGHOST": "{host}"},
+        {"PGUSER": "no_role", "PGDATABASE": "postgres", "PGPORT": "{port}", "PGHOST": "{host}"},
     ),
     "PGSERVICEFILE": Case(
         "service=shop", "trust_user@template1", {"named": SERVICE}, {"PGSERVICEFILE": "{home}/named"}
@@ -184,7 +184,7 @@ CASES = {
     "the DSN over the variables": Case(
         "user=trust_user dbname=template1 port={port}",
         "trust_user@template1",
-        environ={"PGUSER": "nobody", "PGDATABASE": "none", "PGPORT": "1", "PGHOST": "{host}"},
+        environ={"PGUSER": "no_role", "PGDATABASE": "none", "PGPORT": "1", "PGHOST": "{host}"},
     ),
     "the database of the user's name": Case("user=trust_user host={host} port={port}", ""),
     "lists that do not fit": Case(APP + " hostaddr={host},{host}", "", ALL),
@@ -210,6 +210,6 @@ def test_a_backend_connects_as_whom_libpq_does(
     libpq = ask("libpq", dsn, environ)
     ours = ask(backend_name, dsn, environ)
     assert (libpq.who, ours.who) == (case.who, case.who), (libpq.error, ours.error)
-    # libpq writes its warnings to stderr; ours go into the log.
+    # libpq writes its warnings to stderr; pglisten logs them.
     assert ours.printed == ""
     assert PASSWORD not in ours.error

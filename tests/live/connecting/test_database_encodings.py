@@ -1,4 +1,4 @@
-"""Channel names in databases whose encoding is not UTF-8: kept as they are, or refused, and never altered."""
+"""Channel names in databases whose encoding is not UTF-8: unchanged or refused, never altered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.timing import hold_before
 ENCODINGS = ("EUC_JP", "EUC_TW", "LATIN1", "WIN1252", "SQL_ASCII")
 
 LONGER = "¡" * 31
-"""62 bytes of UTF-8, and 93 of EUC_JP, where the server cuts it."""
+"""62 bytes in UTF-8, and 93 in EUC_JP, which the server cuts off."""
 CUT = "¡" * 21
 ALTERED = [
     pytest.param("EUC_JP", LONGER, "becomes '¡¡", id="cut in EUC_JP"),
@@ -46,12 +46,12 @@ Kind: TypeAlias = Callable[[str], Listening]
 
 @pytest.fixture(scope="module")
 def databases(server: Server) -> Iterator[dict[str, Control]]:
-    """A database in each encoding, named after it, and a session of the tests' own in each."""
+    """Databases by encoding, each with a session of the tests."""
     made: dict[str, Control] = {}
     for encoding in ENCODINGS:
         create(server, encoding.lower(), encoding)
         made[encoding] = Control(server.keywords | {"dbname": encoding.lower(), "client_encoding": "UTF8"})
-        made[encoding].query("SELECT 1")  # Now, or a test would seem to leave its descriptor.
+        made[encoding].query("SELECT 1")  # Connect now, or the first test would seem to leak the descriptor.
     yield made
     for encoding, control in made.items():
         control.close()
@@ -72,7 +72,7 @@ def kind(
 
 
 def held(control: Control, name: str) -> str:
-    """Return what the server has after LISTEN of *name*; ``""`` if it refuses."""
+    """Return the channel that the server has after LISTEN of *name*; ``""`` if the server refuses."""
     try:
         control.query(f'LISTEN "{name}"')
     except Exception as error:
@@ -95,7 +95,7 @@ def test_a_name_that_the_database_would_alter_is_refused(
         made.listen(name, timeout=TIMEOUT)
     assert encoding in str(caught.value)
     assert made.channels == {"ascii"}
-    # Nor does it get what is sent under the altered name.
+    # Notifications to the altered name do not arrive either.
     if there := held(databases[encoding], name):
         databases[encoding].query(f"NOTIFY \"{there}\", 'not for it'")
     fence(made, "ascii")
@@ -167,7 +167,7 @@ def test_of_many_that_are_asked_for_at_once_the_altered_are_refused_and_no_other
 ) -> None:
     listener = make_listener(server.dsn(dbname="euc_jp"))
     good = [f"日本 {number}" for number in range(300)] + [f"ascii {number}" for number in range(300)]
-    # Also what the server makes of a bad one: it is wanted for itself.
+    # The altered form of a bad name is a channel of its own, and wanted here.
     good += [CUT, "a￤b"]
     bad = [LONGER, "a¦b", *(f"😀 {number}" for number in range(5)), *(f"¦{number}" for number in range(50))]
     names = random.Random(7).sample([*good, *bad], len(good) + len(bad))
@@ -220,7 +220,7 @@ def test_back_in_a_database_of_another_encoding_only_what_it_keeps_is_listened_t
 
 
 CHECK = b"::pg_catalog.name"
-"""Part of the query that asks what the database makes of a name."""
+"""Part of the query that asks for the database's form of a name."""
 
 
 def test_what_happens_while_the_name_is_checked_breaks_nothing(
@@ -242,7 +242,7 @@ def test_what_happens_while_the_name_is_checked_breaks_nothing(
         waiting.get(timeout=TIMEOUT)
     again = gevent.spawn(listener.listen, LONGER, timeout=TIMEOUT)
     gevent.idle()
-    # The connection dies with the question on its way: the next one asks for itself.
+    # The connection is lost with the query in flight: the next connection repeats it.
     between.cut()
     between.release()
     leaving.get(timeout=TIMEOUT)

@@ -1,4 +1,4 @@
-"""Why an attempt to connect failed and what to do about it, in errors, events and log. Never a password."""
+"""Errors, events and the log give the reason of a failed attempt and a remedy, and never a password."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_the_server_refuses(
 def test_no_connection_is_left(
     diagnose: Diagnose, make_connection: MakeConnection, strict: PrivateServer
 ) -> None:
-    # With the fixture's own, all but the three that are reserved.
+    # With the fixture's session, these are all but the three reserved connections.
     for _ in range(4):
         make_connection(app(strict))
     error = diagnose(app(strict))
@@ -62,7 +62,7 @@ def test_no_connection_is_left(
 
 
 class TestPassword:
-    """A wrong one, wherever it came from, and none."""
+    """A wrong password from each source, and no password."""
 
     @pytest.mark.parametrize("source", ["the connection string", "PGPASSWORD", "password file"])
     def test_a_wrong_one_and_where_it_came_from(
@@ -98,7 +98,7 @@ class TestPassword:
 
 
 class TestTls:
-    """What is wrong with certificates; libpq tells less of it than ``ssl``."""
+    """Errors of certificates; libpq gives fewer details than ``ssl``."""
 
     def test_a_certificate_of_an_authority_that_is_not_trusted(
         self, diagnose: Diagnose, tls_server: TlsServer
@@ -150,7 +150,7 @@ class TestTls:
 
 
 class TestNetwork:
-    """Nobody there, nobody found, and nobody who answers."""
+    """No server, no address, and a server that does not answer."""
 
     def test_nothing_listens(self, diagnose: Diagnose, strict: PrivateServer, proxy: MakeProxy) -> None:
         dead = proxy(strict)
@@ -164,7 +164,7 @@ class TestNetwork:
         def getaddrinfo(*_: object, **__: object) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        # The real one may wait for a name server.
+        # The real resolver may wait for a name server.
         monkeypatch.setattr(_resolve, "getaddrinfo", getaddrinfo)
         error = diagnose(app(strict, host="db.test"))
         assert says(error, "'db.test' does not resolve.*not known", "correct host")
@@ -191,7 +191,7 @@ class TestNetwork:
 @pytest.mark.slow
 def test_a_server_that_shuts_down(diagnose: Diagnose, private_server: PrivateServer) -> None:
     ((held,),) = private_server.query("SELECT pg_read_file('postmaster.pid')")
-    # A smart shutdown lets the fixture's own connection go on, and nobody else in.
+    # A smart shutdown keeps the fixture's connection and refuses new ones.
     os.kill(int(held.split()[0]), signal.SIGTERM)
     error = diagnose(private_server.dsn(password=SECRET))
     assert error.sqlstate == "57P03"
@@ -204,7 +204,7 @@ def test_a_standby(
 ) -> None:
     events = Events()
     listener = make_listener(standby_pair.standby.dsn(), event_callback=events, min_reconnect_interval=60.0)
-    # Before the first connection, so that its attempt is the one that fails.
+    # Before the first connection, so that its attempt fails.
     waiting = gevent.spawn(listener.listen, "orders")
     events.wait_for("CONNECTION_ATTEMPT_FAILED")
     ((_, error),) = events

@@ -1,4 +1,4 @@
-"""``sslnegotiation=direct``: TLS from the first byte on, which PostgreSQL 17 and newer do."""
+"""``sslnegotiation=direct``: TLS from the first byte, which PostgreSQL supports since version 17."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def test_a_server_without_tls_is_told_apart(make_connection: MakeConnection, ser
 
 @pytest.fixture
 def other_tls_port(tmp_path: Path) -> Iterator[int]:
-    """A port where TLS is spoken, and not PostgreSQL, as an HTTPS server's."""
-    pair = Authority("somebody").server("localhost")
+    """A port with TLS but without PostgreSQL, such as that of an HTTPS server."""
+    pair = Authority("another").server("localhost")
     (tmp_path / "crt").write_text(pair.certificate_pem)
     (tmp_path / "key").write_text(pair.key_pem())
     context = SSLContext(ssl.PROTOCOL_TLS_SERVER)

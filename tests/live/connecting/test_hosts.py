@@ -1,4 +1,4 @@
-"""Several hosts, several addresses of a name, and name services that fail or take their time."""
+"""Several hosts, several addresses of a name, and name services that fail or are slow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.servers.server import Server
 
 @pytest.fixture
 def name_service(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """The addresses of names, to be filled in: a name service of the test's own."""
+    """Addresses by name, for a test to fill in: a name service of the test."""
     names: dict[str, list[str]] = {}
     real = _resolve.getaddrinfo
 
@@ -57,7 +57,7 @@ def test_a_silent_host_has_a_connect_timeout_of_its_own(
     silent = proxy(server)
     silent.hold()
     ports = f"{silent.port},{silent.port},{server.keywords['port']}"
-    # Were the second's time not its own, nothing would be left for the third.
+    # If all addresses shared one timeout, no time would be left for the third.
     connection = make_connection(_dsn(server, "127.0.0.1,127.0.0.1,127.0.0.1", ports), connect_timeout=0.5)
     connection.ping(timeout=20)
 
@@ -112,7 +112,7 @@ def test_names_are_resolved_again_for_each_attempt(
 def stuck_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
     """Make the system's resolver wait in its thread, as with a name server that is down.
 
-    The event is set when somebody waits.
+    The event is set when a thread waits.
     """
     asked, go_on = Event(), threading.Event()
     notify = gevent.get_hub().loop.async_()
@@ -175,7 +175,7 @@ def test_load_balancing_takes_the_hosts_by_chance(
 ) -> None:
     first, second = proxy(server), proxy(server)
     dsn = _dsn(server, "127.0.0.1,127.0.0.1", f"{first.port},{second.port}", load_balance_hosts="random")
-    # One in a billion billions that it takes longer.
+    # By chance it takes longer once in a billion billions.
     for _ in range(60):
         make_connection(dsn).close()
         if first.connections and second.connections:
@@ -185,7 +185,7 @@ def test_load_balancing_takes_the_hosts_by_chance(
 
 
 class TestTargetSessionAttributes:
-    """Which server of a pair is taken, and what becomes of a listener there."""
+    """The server of a pair that is taken, and a listener there."""
 
     @pytest.mark.slow
     def test_each_value_leads_where_it_says(
@@ -226,6 +226,6 @@ class TestTargetSessionAttributes:
             ConnectionFailed, match="the server is read-only, and target_session_attrs=read-write"
         ):
             make_connection(server.dsn(target_session_attrs="read-write", options=options))
-        # LISTEN writes nothing.
+        # LISTEN works, because it writes nothing.
         connection = make_connection(server.dsn(target_session_attrs="read-only", options=options))
         connection.listen("orders", timeout=20)

@@ -1,4 +1,4 @@
-"""An encrypted key, and a terminal on which OpenSSL could ask for its password: an error at once instead.
+"""An encrypted key is an error at once, also with a terminal on which OpenSSL could ask for its password.
 
 The programs have a terminal of their own, at which no answer is ever typed: a prompt would hang them.
 """
@@ -21,7 +21,7 @@ from support.fixtures.environment import leave_out
 from support.fixtures.tls import TlsServer
 
 LIMIT = 30.0
-"""Seconds for what takes less than one, unless a prompt waits for an answer."""
+"""Seconds for a command that takes less than one, unless a prompt waits for an answer."""
 
 ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
@@ -62,7 +62,7 @@ except psycopg2.Error as error:
 
 
 def on_a_terminal(*command: str, **variables: str) -> str:
-    """Return what *command* says, run with a terminal; a command that stands still fails the test."""
+    """Run *command* with a terminal and return its output; a command that waits fails the test."""
     done = subprocess.run(
         [sys.executable, "-c", ON_A_TERMINAL, *command],
         stdin=subprocess.DEVNULL,
@@ -144,7 +144,7 @@ def test_a_key_that_is_replaced_by_an_encrypted_one_is_a_failed_attempt(
     assert first.endswith(
         f": the private key '{key}' is encrypted: set sslpassword, or sslkey to another key"
     )
-    # Replaced after the last look at it, even.
+    # Even if the key is replaced after the last check.
     assert key in second
 
 

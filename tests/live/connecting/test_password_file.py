@@ -1,4 +1,4 @@
-"""Password files and services at work: passwords change, files are wrong, and messages say what to do."""
+"""Password files and services with a server: changing passwords, wrong files, and messages with a remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.fixtures.listeners import Events, MakeConnection, MakeListener, fen
 from support.fixtures.tls import PASSWORD, TlsServer
 
 ESCAPED = PASSWORD.replace("\\", "\\\\").replace(":", "\\:")
-"""As a password file has it."""
+"""The password with the escapes of a password file."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_libpq_writes_nothing_of_the_file_to_stderr(
     make_connection(auth_server.login("trust", password=None))
     with pytest.raises(ConnectionFailed, match="it is not a plain file"):
         make_connection(auth_server.login("scram-sha-256", password=None))
-    # Read by libpq if it were given no file.
+    # libpq would read this file if no other was set.
     write(home / ".pgpass", f"*:*:*:*:{ESCAPED}", mode=0o644)
     monkeypatch.delenv("PGPASSFILE")
     with pytest.raises(ConnectionFailed, match="group or others have access to it"):

@@ -1,4 +1,4 @@
-"""PgBouncer in between: what works, and what nobody can make work."""
+"""PgBouncer in between: what works, and what cannot work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.fixtures.pgbouncer import StartPgBouncer
 from support.fixtures.proxy import MakeProxy
 from support.servers.server import Server
 
-pytestmark = pytest.mark.slow  # A process of its own for each test: on one Python.
+pytestmark = pytest.mark.slow  # Each test starts a process: on one Python.
 
 
 def test_in_session_mode_notifications_come(
@@ -52,7 +52,7 @@ def test_in_transaction_mode_only_what_it_sends_itself_comes(
     for number in range(3):
         before = between.bytes_down
         server.notify("x", f"from another session, {number}")
-        # The server has sent it, and PgBouncer keeps it.
+        # The server has sent the notification, and PgBouncer keeps it.
         between.wait_until(lambda before=before: between.bytes_down > before)  # type: ignore[misc]
         fence(listener, "x")
 

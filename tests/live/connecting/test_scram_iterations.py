@@ -1,4 +1,4 @@
-"""How many iterations a SCRAM password takes is the server's choice: what pg8000 does about it."""
+"""The server chooses the number of SCRAM iterations: pg8000 computes them without blocking for long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow  # A server of its own.
 
 MANY, TOO_MANY = 3_000_000, 10_000_001
 STALL = 0.25
-"""Seconds that nothing else may run: libpq's 3 million take more than a second."""
+"""Most seconds that other greenlets may wait: 3 million iterations in libpq take more than a second."""
 
 
 @pytest.fixture

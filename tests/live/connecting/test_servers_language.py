@@ -1,4 +1,4 @@
-"""A server that speaks a language and an encoding of its own: SQLSTATE and message are taken all the same."""
+"""A server with another language and encoding: SQLSTATE and message are read all the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from pglisten_psycopg2._wait import wait
 from support.fixtures.listeners import MakeConnection
 from support.fixtures.servers import Server
 from support.servers.wrong_server import GOOD, READY, Script, Then, message, wrong_server
-from support.timeouts import TIMEOUT
+
+TIMEOUT = 20.0
+"""Seconds for steps that take milliseconds."""
 
 ROUNDS = 500
 
@@ -36,7 +38,7 @@ LANGUAGES = (
     Language("euc-kr", "치명적오류", '사용자 "app"의 password 인증을 실패했습니다', "다시 시도하십시오"),
     Language("euc-jp", "致命的エラー", 'ユーザー"app"のパスワード認証に失敗しました', "再試行"),
     Language("gb18030", "致命错误", '用户 "app" Password 认证失败', "请重试 \u20ac"),
-    # Of these, the second byte is ASCII's backslash.
+    # The second byte of these characters is ASCII's backslash.
     Language("big5", "致命錯誤", "許功蓋", "餐"),
     Language("iso8859-9", "ÖLÜMCÜL (FATAL)", '"app" için şifre ğüşöç', "yeniden deneyin"),
     Language("latin1", "FATAL", "Passwort-Authentifizierung für »app« fehlgeschlagen", "é"),
@@ -47,7 +49,7 @@ LANGUAGES = (
 def said(
     language: Language, sqlstate: str, severity: str = "FATAL", kind: bytes = b"E", *, old: bool = False
 ) -> bytes:
-    """Return an ErrorResponse as PostgreSQL sends it; *old* ones do without the severity in English."""
+    """Return an ErrorResponse as PostgreSQL sends it; *old* servers send no severity in English."""
     encode = language.encoding
     fields = {
         "S": language.severity.encode(encode),
@@ -64,7 +66,7 @@ def said(
 
 
 def told(language: Language, between: str = " ") -> str:
-    """Return the message as errors show it."""
+    """Return the message in the form that errors show."""
     return server_text(f"{language.first}{between}{language.second}".encode(language.encoding))
 
 
@@ -110,7 +112,7 @@ def test_a_refused_query_has_all_fields(backend_name: str, language: Language) -
 def test_the_end_of_a_session_in_a_query_has_its_reason(
     backend_name: str, language: Language, kind: bytes
 ) -> None:
-    # A crash is told in a WARNING.
+    # The server reports a crash in a WARNING.
     severity = "FATAL" if kind == b"E" else "WARNING"
     with wrong_server(Script(answers=((said(language, "57P01", severity, kind), Then.CLOSE),))) as server:
         connection = ListenerConnection(server.dsn(), backend=backend_name, connect_timeout=TIMEOUT)
@@ -178,7 +180,7 @@ WORDS = (
 
 
 def _text(rng: random.Random) -> str:
-    """Return a text that has much in common with what libpq puts around it, and begins with a word."""
+    """Return a text that resembles the words that libpq puts around it, and begins with a word."""
     return "no" + "".join(rng.choice((" ", "")) + rng.choice(WORDS) for _ in range(rng.randrange(12)))
 
 
@@ -211,7 +213,7 @@ def test_what_is_read_from_libpqs_text_is_what_libpq_has_in_its_fields() -> None
         libpq = LibpqAccess(conn)
         wait(conn)
         for _, sqlstate, text in cases:
-            cursor = conn.cursor()  # Kept, because psycopg2 needs it until the answer is there.
+            cursor = conn.cursor()  # Kept, because psycopg2 needs the cursor until the answer arrives.
             cursor.execute("SELECT 1")
             error = wait(conn)
             assert error is not None

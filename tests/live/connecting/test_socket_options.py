@@ -1,4 +1,4 @@
-"""What the kernel is told to watch over: our own defaults, and what the connection string says."""
+"""Keepalive and timeout options of the socket: pglisten's defaults, and those of the connection string."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULTS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER
 @pytest.fixture
 def dialled(backend_name: str, proxy: MakeProxy, server: Server) -> Callable[..., tuple[int, dict[str, int]]]:
     """Dial with these keywords; return SO_KEEPALIVE and the options of TCP."""
-    between = proxy(server)  # whatever the server is reached by, this is TCP
+    between = proxy(server)  # over TCP, even if the server is on a Unix socket
 
     def connect(**keywords: object) -> tuple[int, dict[str, int]]:
         dsn = server.dsn(host=between.host, port=between.port, **keywords)

@@ -1,4 +1,4 @@
-"""Roles whose transactions wait for a snapshot, or are refused one: the library's own queries do not."""
+"""Roles whose transactions wait for a snapshot or are refused one: the library's queries still run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFERRABLE = f"{SERIALIZABLE} -c default_transaction_read_only=on -c default_tra
 
 @contextlib.contextmanager
 def writer(connection: ListenerConnection) -> Iterator[None]:
-    """A serializable transaction that may write, for which deferrable ones wait until it has ended."""
+    """A serializable transaction that may write. Deferrable ones wait until it has ended."""
     connection.execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SELECT 1", TIMEOUT)
     yield
     connection.execute("ROLLBACK", TIMEOUT)
@@ -41,7 +41,7 @@ def test_a_deferrable_role_is_pinged_while_a_writer_holds_up_its_queries(
         assert listener.ping(timeout=TIMEOUT) < TIMEOUT
         pinged = listener.stats().last_ping
         with gevent.Timeout(TIMEOUT):
-            while listener.stats().last_ping == pinged:  # Until the heartbeat's is answered too.
+            while listener.stats().last_ping == pinged:  # Until the heartbeat's ping is answered too.
                 gevent.sleep(0.01)
         assert listener.stats().reconnects == listener.stats().failed_attempts == 0
     fence(listener, "x")
@@ -66,7 +66,7 @@ def test_the_librarys_own_questions_do_not_wait_for_the_writer(
         deferrable = make_connection(server.dsn(options=DEFERRABLE), connect_timeout=TIMEOUT)
         for sql in (TRIM_QUEUE, names_query(["é"])):
             deferrable.execute(sql, timeout=TIMEOUT)
-        # As a query does.
+        # Without READ COMMITTED the statement waits, as any query does.
         with pytest.raises(pglisten.OperationTimeout):
             deferrable.execute(TRIM_QUEUE.removeprefix(READ_COMMITTED), timeout=SHORT)
 
@@ -77,7 +77,7 @@ def test_a_lost_connection_is_found_by_a_ping(
     between = proxy(server)
     connection = make_connection(server.dsn(host=between.host, port=between.port))
     assert connection.ping(timeout=TIMEOUT) < TIMEOUT
-    # An answer it is in a failed transaction too.
+    # An error in a failed transaction is an answer too.
     with pytest.raises(pglisten.ServerError):
         connection.execute("BEGIN; SELECT 1/0", timeout=TIMEOUT)
     connection.ping(timeout=TIMEOUT)
