@@ -46,7 +46,7 @@ def bytes_each(broadcaster: Broadcaster, count: int) -> tuple[float, list[Subscr
 
 def queued(broadcaster: Broadcaster, made: list[Subscription]) -> float:
     """Return the seconds until one notification stands in every queue."""
-    queues = [subscription._inbox for subscription in made]
+    queues = [subscription._queue for subscription in made]
     started = time.perf_counter()
     broadcaster.notify("x", "queued")
     until(lambda: bool(queues[-1].items))

@@ -64,14 +64,14 @@ class Queue:
         if self.waiting:
             gevent.get_hub().loop.run_callback(wake, iter((self,)))
 
-    def next_taker(self) -> greenlet | None:
+    def next_consumer(self) -> greenlet | None:
         """Return a greenlet that waits, if there is something to take: it has to be switched to at once."""
         if not self.items or not self.waiting:
             return None
-        taker = self.waiting.pop(0)
+        consumer = self.waiting.pop(0)
         if self.waiting:
             self.wake()
-        return taker
+        return consumer
 
     def wait(self, timeout: float | None) -> None:
         """Wait for an item. Raises `OperationTimeout` after *timeout* seconds, or why there will be none.
@@ -90,7 +90,7 @@ class Queue:
                 # As in gevent's own waits: what has arrived by then comes before the end of the time.
                 timer = hub.loop.timer(timeout, priority=-1)
                 timer.start(me.switch, LATE, update=True)
-            # Another taker may be quicker, so look again after each wake-up.
+            # Another consumer may be quicker, so look again after each wake-up.
             while not self.items:
                 if self.end is not None:
                     raise copy_for_raise(self.end)
@@ -128,14 +128,14 @@ class Queue:
 class ListenerQueue(Queue):
     """Notifications and gap markers in order.
 
-    A taker takes from ``items`` itself, and calls `taken` for a marker, and where there is an ``on_room``.
+    A consumer that takes from ``items`` itself calls `consumed` for a marker, and if there is an ``on_room``.
     """
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
         super().__init__(size)
         self._drops_oldest = drop_oldest
         self.on_room: Callable[[], None] | None = None
-        """Called, once, when a taker has made the room that `request_room` had denied."""
+        """Called, once, when a consumer has made the room that `request_room` had denied."""
         self.received = 0
         self.overflows = 0
         """Gap markers put where notifications were dropped."""
@@ -161,12 +161,12 @@ class ListenerQueue(Queue):
         return False
 
     def deliver(self, batch: Sequence[Notification]) -> None:
-        """Append *batch*, of any length, in order, and wake takers."""
+        """Append *batch*, of any length, in order, and wake consumers."""
         self.put(batch)
         self.wake()
 
     def put(self, batch: Sequence[Notification]) -> None:
-        """Append *batch* and wake nobody: what follows is `Queue.wake`, or a switch to `Queue.next_taker`."""
+        """Append *batch* and wake no consumer: the caller calls `wake`, or switches to `next_consumer`."""
         if self.end is not None:
             return
         self.items.extend(batch)
@@ -190,10 +190,10 @@ class ListenerQueue(Queue):
             self.wait(timeout)
         item = self.items.popleft()
         if item is None or self.on_room:
-            self.taken(item)
+            self.consumed(item)
         return item
 
-    def taken(self, item: Notification | None) -> None:
+    def consumed(self, item: Notification | None) -> None:
         """Take note that *item* was taken."""
         if item is None:
             self._markers -= 1
@@ -219,17 +219,17 @@ class Overflow(enum.Enum):
 class SubscriptionQueue(Queue):
     """A queue of at most *size* items.
 
-    The broadcaster appends to ``items`` itself as long as there is room, and calls `wake` where somebody is
-    ``waiting``; a taker takes from ``items`` itself, and calls `make_room` where it is ``wanted``. Anything
-    else goes through the methods. None of them switches greenlets but `wait` and `wait_for_room`.
+    The broadcaster appends to ``items`` itself while they are fewer than ``size``. A consumer that takes from
+    ``items`` itself calls `make_room` if there is a ``blocked_writer``. No method switches greenlets except
+    `wait` and `wait_for_room`.
     """
 
-    __slots__ = ("overflow", "wanted")
+    __slots__ = ("blocked_writer", "overflow")
 
     def __init__(self, size: int, overflow: Overflow) -> None:
         super().__init__(size)
         self.overflow = overflow
-        self.wanted: Waiter[None] | None = None
+        self.blocked_writer: Waiter[None] | None = None
         """The broadcaster's own, while it is in `wait_for_room`."""
 
     def mark_gap(self) -> None:
@@ -269,14 +269,14 @@ class SubscriptionQueue(Queue):
     def wait_for_room(self) -> None:
         """Wait until `make_room` is called: the broadcaster, where `put` has refused (``BLOCK``)."""
         waiter: Waiter[None] = Waiter()
-        self.wanted = waiter
+        self.blocked_writer = waiter
         waiter.get()
 
     def make_room(self) -> None:
         """Have the broadcaster look again, if it waits."""
-        wanted, self.wanted = self.wanted, None
-        if wanted is not None:
-            gevent.get_hub().loop.run_callback(wanted.switch, None)
+        blocked_writer, self.blocked_writer = self.blocked_writer, None
+        if blocked_writer is not None:
+            gevent.get_hub().loop.run_callback(blocked_writer.switch, None)
 
 
 def wake(queues: Iterator[Queue]) -> None:

@@ -90,7 +90,7 @@ class Broadcaster:
             heartbeat_interval=heartbeat_interval,
             heartbeat_timeout=heartbeat_timeout,
         )
-        self._fan = FanOut(UpstreamListener(self._options.check()))
+        self._fan_out = FanOut(UpstreamListener(self._options.check()))
 
     @classmethod
     def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
@@ -122,17 +122,17 @@ class Broadcaster:
         `ConfigurationError`.
         """
         timeout = check_timeout(timeout)
-        inbox = SubscriptionQueue(check_queue_size(queue_size), _policy(overflow))
+        queue = SubscriptionQueue(check_queue_size(queue_size), _overflow(overflow))
         if on_gap is not None and not callable(on_gap):
             raise ConfigurationError(
                 f"on_gap is a function without arguments, not {on_gap!r}", option="on_gap"
             )
         names = dict.fromkeys(map(check_channel, channels))
-        fan = self._require_open()
-        fan.start()
+        fan_out = self._require_open()
+        fan_out.start()
         check_may_wait()
-        subscription = Subscription(fan, inbox, on_gap)
-        fan.open(inbox, names, timeout)
+        subscription = Subscription(fan_out, queue, on_gap)
+        fan_out.open(queue, names, timeout)
         return subscription
 
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
@@ -140,48 +140,48 @@ class Broadcaster:
 
         The first use of a broadcaster waits until an attempt to connect has succeeded or failed.
         """
-        feed, remaining = self._used(timeout)
-        feed.notify(channel, payload, remaining)
+        upstream, remaining = self._used(timeout)
+        upstream.notify(channel, payload, remaining)
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds; see `Listener.ping`."""
-        feed, remaining = self._used(timeout)
-        return feed.ping(remaining)
+        upstream, remaining = self._used(timeout)
+        return upstream.ping(remaining)
 
     def wait_connected(self, timeout: float | None = None) -> None:
         """Wait until connected and all channels are listened to; see `Listener.wait_connected`."""
         timeout = check_timeout(timeout)
-        fan = self._require_open()
-        fan.start()
+        fan_out = self._require_open()
+        fan_out.start()
         check_may_wait()
-        fan.feed.wait_connected(timeout)
+        fan_out.upstream.wait_connected(timeout)
 
     @property
     def channels(self) -> frozenset[str]:
         """The channels that subscriptions of this process have."""
-        return frozenset() if self._fan.home.forked else self._fan.feed.channels
+        return frozenset() if self._fan_out.owner.forked else self._fan_out.upstream.channels
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection with all channels listened to."""
-        return not self._fan.home.forked and self._fan.feed.connected
+        return not self._fan_out.owner.forked and self._fan_out.upstream.connected
 
     @property
     def closed(self) -> bool:
         """Whether ``close()`` was called."""
-        return self._fan.feed.closed
+        return self._fan_out.upstream.closed
 
     @property
     def backend(self) -> str:
         """The backend's name."""
-        return self._fan.feed.backend
+        return self._fan_out.upstream.backend
 
     def stats(self) -> BroadcasterStats:
         """Return the figures of this moment, in this process."""
-        fan = self._fan
-        if fan.home.forked:
+        fan_out = self._fan_out
+        if fan_out.owner.forked:
             return BroadcasterStats()
-        figures, counts = fan.feed.stats(), fan.counts()
+        figures, counts = fan_out.upstream.stats(), fan_out.counts()
         return BroadcasterStats(
             **{field.name: getattr(figures, field.name) for field in dataclasses.fields(figures)},
             subscriptions=counts.open,
@@ -196,7 +196,7 @@ class Broadcaster:
         where it cannot wait it returns at once in the same way.
         """
         timeout = check_timeout(timeout)
-        if not (self.closed and self._fan.home.forked):
+        if not (self.closed and self._fan_out.owner.forked):
             close_or_begin_to(self._require_open(even_closed=True).close, timeout)
 
     def __enter__(self) -> Broadcaster:
@@ -208,38 +208,38 @@ class Broadcaster:
         self.close()
 
     def __repr__(self) -> str:
-        feed, stats = self._fan.feed, self.stats()
+        upstream, stats = self._fan_out.upstream, self.stats()
         pid = "" if stats.server_pid is None else f" server_pid={stats.server_pid}"
         return (
-            f"<Broadcaster {feed.state} backend={feed.backend} channels={len(feed.channels)}{pid} "
-            f"subscriptions={stats.subscriptions}>"
+            f"<Broadcaster {upstream.state} backend={upstream.backend} channels={len(upstream.channels)}"
+            f"{pid} subscriptions={stats.subscriptions}>"
         )
 
     def _require_open(self, *, even_closed: bool = False) -> FanOut:
         """Return this process's; a forked child begins with none of its parent's subscriptions."""
-        fan = self._fan
-        if fan.home.forked:
-            if fan.feed.closed:
+        fan_out = self._fan_out
+        if fan_out.owner.forked:
+            if fan_out.upstream.closed:
                 raise _closed()
             # A child made by os.fork() in an unpatched process still has the parent's event loop.
             gevent.reinit()
-            fan = self._fan = FanOut(UpstreamListener(self._options.check()))
-        fan.home.check_thread()
-        if fan.feed.closed and not even_closed:
+            fan_out = self._fan_out = FanOut(UpstreamListener(self._options.check()))
+        fan_out.owner.check_thread()
+        if fan_out.upstream.closed and not even_closed:
             raise _closed()
-        return fan
+        return fan_out
 
     def _used(self, timeout: float | None) -> tuple[UpstreamListener, float | None]:
         """Return the listener once it has tried to connect, and what is left of *timeout*."""
         timeout, began = check_timeout(timeout), time.monotonic()
-        fan = self._require_open()
-        fan.start()
+        fan_out = self._require_open()
+        fan_out.start()
         check_may_wait()
-        fan.feed.wait_attempted(timeout)
-        return fan.feed, None if timeout is None else max(0.0, began + timeout - time.monotonic())
+        fan_out.upstream.wait_attempted(timeout)
+        return fan_out.upstream, None if timeout is None else max(0.0, began + timeout - time.monotonic())
 
 
-def _policy(overflow: str) -> Overflow:
+def _overflow(overflow: str) -> Overflow:
     try:
         return Overflow(overflow)
     except ValueError:

@@ -251,7 +251,7 @@ class Listener:
             while items and thread_ident() == owner.thread:
                 item = items.popleft()
                 if item is None or queue.on_room:
-                    queue.taken(item)
+                    queue.consumed(item)
                 yield item
 
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:

@@ -13,17 +13,17 @@ __all__ = ["Channels", "SharedChannel", "SubscribeCompletion"]
 class SubscribeCompletion(Completion):
     """One call that adds channels to a subscription, and waits for the server to acknowledge them."""
 
-    __slots__ = ("missing",)
+    __slots__ = ("unacknowledged",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.missing = 0
+        self.unacknowledged = 0
         """Channels that are not acknowledged."""
 
-    def answered(self, error: Exception | None) -> None:
+    def channel_done(self, error: Exception | None) -> None:
         """Take note of the server's answer for one of them."""
-        self.missing -= 1
-        if error is not None or not self.missing:
+        self.unacknowledged -= 1
+        if error is not None or not self.unacknowledged:
             self.resolve(error)
 
 
@@ -34,13 +34,13 @@ Channels: TypeAlias = dict[str, SubscribeCompletion | None]
 class SharedChannel(Completion):
     """A channel that somebody has; in the listener's channel table, who waits for it."""
 
-    __slots__ = ("_refused", "channel", "inboxes", "refusal")
+    __slots__ = ("_refused", "channel", "queues", "refusal")
 
     def __init__(self, channel: str, refused: list[SharedChannel]) -> None:
         super().__init__()
         self._refused = refused
         self.channel = channel
-        self.inboxes: dict[SubscriptionQueue, SubscribeCompletion | None] = {}
+        self.queues: dict[SubscriptionQueue, SubscribeCompletion | None] = {}
         """Those that have it; until it is acknowledged, with the call that waits for that."""
         self.refusal: Exception | None = None
         """Why the server has it no more, though it had acknowledged it."""
@@ -49,11 +49,11 @@ class SharedChannel(Completion):
         """Take note of the server's answer: to the claim, or later on the way back from a loss."""
         if self.done:
             self.refusal = error
-            if self.inboxes:  # Not on their way out.
+            if self.queues:  # Not on their way out.
                 self._refused.append(self)
             return
         super().resolve(error)
-        for inbox, call in self.inboxes.items():
+        for queue, call in self.queues.items():
             if call is not None:
-                self.inboxes[inbox] = None
-                call.answered(error)
+                self.queues[queue] = None
+                call.channel_done(error)

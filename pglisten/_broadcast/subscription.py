@@ -29,11 +29,13 @@ class Subscription:
     child's copy is closed.
     """
 
-    __slots__ = ("__weakref__", "_fan", "_inbox", "_on_gap", "_pending")
+    __slots__ = ("__weakref__", "_fan_out", "_on_gap", "_pending", "_queue")
 
-    def __init__(self, fan: FanOut, inbox: SubscriptionQueue, on_gap: Callable[[], object] | None) -> None:
-        self._fan = fan
-        self._inbox = inbox
+    def __init__(
+        self, fan_out: FanOut, queue: SubscriptionQueue, on_gap: Callable[[], object] | None
+    ) -> None:
+        self._fan_out = fan_out
+        self._queue = queue
         self._on_gap = on_gap
         self._pending: object | None = None if on_gap is None else START
         """Why ``on_gap`` has to be called before anything else: something else for each gap."""
@@ -49,19 +51,19 @@ class Subscription:
         # Each of ten thousand does this for each notification: no more calls than it takes.
         if timeout is not None:
             timeout = check_timeout(timeout)
-        home, inbox = self._fan.home, self._inbox
-        if home.thread != thread_ident():
+        owner, queue = self._fan_out.owner, self._queue
+        if owner.thread != thread_ident():
             self._check_owner()
         if self._pending is not None and self._catch_up() is not START:
             return None
-        items = inbox.items
+        items = queue.items
         if not items:
-            inbox.wait(timeout)
-            if not home.thread:  # This is a forked child's copy of who waited.
+            queue.wait(timeout)
+            if not owner.thread:  # This is a forked child's copy of who waited.
                 self._check_owner()
         item = items.popleft()
-        if inbox.wanted is not None:
-            inbox.make_room()
+        if queue.blocked_writer is not None:
+            queue.make_room()
         if item is None and self._on_gap is not None:
             self._pending = object()
             self._catch_up()
@@ -83,41 +85,41 @@ class Subscription:
         check_channel(channel)
         timeout = check_timeout(timeout)
         check_may_wait()
-        self._open().subscribe(self._inbox, (channel,), timeout)
+        self._open().subscribe(self._queue, (channel,), timeout)
 
     def unlisten(self, channel: str) -> None:
         """Drop *channel*; `ChannelNotOpen` if it has it not. What is queued still comes. Never waits."""
         check_channel(channel)
         check_uninterrupted()
-        self._open().unsubscribe(self._inbox, channel)
+        self._open().unsubscribe(self._queue, channel)
 
     @property
     def channels(self) -> frozenset[str]:
         """The channels that it has, acknowledged or waiting to be."""
-        return self._fan.channels_of(self._inbox)
+        return self._fan_out.channels_of(self._queue)
 
     @property
     def dropped(self) -> int:
         """Notifications for which there was no room."""
-        return self._inbox.dropped
+        return self._queue.dropped
 
     @property
     def closed(self) -> bool:
         """Whether it has ended, for whatever reason; what is queued can still be taken."""
-        return self._inbox.end is not None or self._fan.home.forked
+        return self._queue.end is not None or self._fan_out.owner.forked
 
     def close(self) -> None:
         """End it, and give its channels back. What is queued can still be taken. Idempotent; never waits.
 
         In a signal handler that has interrupted pglisten it ends a moment later, in the event loop.
         """
-        if self._fan.home.forked:
+        if self._fan_out.owner.forked:
             return
-        self._fan.home.check_thread()
+        self._fan_out.owner.check_thread()
         if interrupts():
-            self._fan.close_subscription_later(self._inbox)
+            self._fan_out.close_subscription_later(self._queue)
         else:
-            self._fan.close_subscription(self._inbox, ListenerClosed("the subscription was closed"))
+            self._fan_out.close_subscription(self._queue, ListenerClosed("the subscription was closed"))
 
     def __enter__(self) -> Subscription:
         return self
@@ -128,8 +130,8 @@ class Subscription:
         self.close()
 
     def __del__(self) -> None:
-        if self._inbox.end is None:
-            self._fan.close_subscription_later(self._inbox)
+        if self._queue.end is None:
+            self._fan_out.close_subscription_later(self._queue)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -138,9 +140,9 @@ class Subscription:
     @calls_back
     def _catch_up(self) -> object:
         """Call ``on_gap``; return what for. It stays pending until it has returned."""
-        inbox, reason = self._inbox, self._pending
-        if inbox.end is not None and not inbox.items:
-            raise copy_for_raise(inbox.end)
+        queue, reason = self._queue, self._pending
+        if queue.end is not None and not queue.items:
+            raise copy_for_raise(queue.end)
         assert self._on_gap is not None
         self._on_gap()
         # Another consumer may have met another gap meanwhile, of which this call knew nothing.
@@ -149,18 +151,18 @@ class Subscription:
         return reason
 
     def _check_owner(self) -> None:
-        home = self._fan.home
-        if home.forked:
+        owner = self._fan_out.owner
+        if owner.forked:
             raise ListenerClosed("the subscription is its parent process's: subscribe in this one")
-        home.check_thread()
+        owner.check_thread()
 
     def _open(self) -> FanOut:
         self._check_owner()
-        if self._inbox.end is not None:
-            raise ListenerClosed("the subscription was closed") from self._inbox.end
-        return self._fan
+        if self._queue.end is not None:
+            raise ListenerClosed("the subscription was closed") from self._queue.end
+        return self._fan_out
 
 
 def queued(subscription: Subscription) -> int:
     """Return how many notifications and gap markers can be taken without waiting."""
-    return len(subscription._inbox.items)  # pyright: ignore[reportPrivateUsage]
+    return len(subscription._queue.items)  # pyright: ignore[reportPrivateUsage]

@@ -48,6 +48,6 @@ class DeliveryGate:
         if self._open:
             self._queue.wake()
 
-    def next_taker(self) -> greenlet | None:
-        """Return the consumer to switch to at once after a delivery; see `Queue.next_taker`."""
-        return self._queue.next_taker() if self._open and self._queue.waiting else None
+    def next_consumer(self) -> greenlet | None:
+        """Return the consumer to switch to at once after a delivery; see `Queue.next_consumer`."""
+        return self._queue.next_consumer() if self._open and self._queue.waiting else None

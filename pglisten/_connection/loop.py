@@ -207,7 +207,7 @@ class ConnectionLoop:
         """
         self._soon.start(getcurrent().switch)
         try:
-            (self._gate.next_taker() or self._hub).switch()
+            (self._gate.next_consumer() or self._hub).switch()
         finally:
             self._soon.stop()
         self._check_process()

@@ -20,7 +20,7 @@ def make_fake(server: FakeServer, **options: Any) -> Broadcaster:
 def come_in(broadcaster: Broadcaster, channel: str, *payloads: str) -> None:
     """Deliver notifications as if one read from the server had brought them."""
     arrived = [Notification(1000, channel, payload) for payload in payloads]
-    broadcaster._fan.feed._supervisor.queue.deliver(arrived)
+    broadcaster._fan_out.upstream._supervisor.queue.deliver(arrived)
 
 
 def payloads(subscription: Subscription, count: int) -> list[str | None]:

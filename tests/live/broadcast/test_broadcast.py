@@ -96,7 +96,7 @@ broadcaster = pglisten.Broadcaster(sys.argv[1], backend=sys.argv[2])
 subscription = broadcaster.subscribe("c", timeout=20)
 parent = broadcaster.stats().server_pid
 broadcaster.notify("c", "the parent's", 20)
-while not subscription._inbox.items:
+while not subscription._queue.items:
     gevent.sleep(0.001)
 child = os.fork()
 if not child:

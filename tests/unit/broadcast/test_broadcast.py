@@ -253,9 +253,9 @@ class TestTheEnd:
 
     def test_if_its_greenlet_is_killed_nobody_waits_in_vain(self, broadcaster: Broadcaster) -> None:
         subscription = broadcaster.subscribe("a")
-        fan = broadcaster._fan
-        assert fan._greenlet is not None
-        fan._greenlet.kill()
+        fan_out = broadcaster._fan_out
+        assert fan_out._greenlet is not None
+        fan_out._greenlet.kill()
         with pytest.raises(pglisten.ListenerClosed):
             subscription.get(TIMEOUT)
         assert broadcaster.closed

@@ -12,7 +12,7 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Broadcaster, ListenerEvent
-from pglisten._broadcast import fanout as _fan
+from pglisten._broadcast import fanout
 from pglisten.testing import FakeServer
 from support.broadcasters import come_in, make_fake
 from support.timeouts import TIMEOUT
@@ -37,7 +37,7 @@ class TestTheEnd:
         closers[0].kill()
         may_end.set()
         gevent.joinall(closers, timeout=TIMEOUT, raise_error=True)
-        assert (server.sessions(), broadcaster._fan._greenlet.dead) == (frozenset(), True)
+        assert (server.sessions(), broadcaster._fan_out._greenlet.dead) == (frozenset(), True)
 
     def test_a_consumer_may_call_it(self, server: FakeServer, broadcaster: Broadcaster) -> None:
         subscription = broadcaster.subscribe("a")
@@ -79,7 +79,7 @@ class TestTheEnd:
     def test_what_has_come_is_handed_out_and_that_has_a_limit(
         self, broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch, seconds: float, all_came: bool
     ) -> None:
-        monkeypatch.setattr(_fan, "LAST", seconds)
+        monkeypatch.setattr(fanout, "DRAIN_TIME", seconds)
         subscription = broadcaster.subscribe("a", queue_size=2000)
         come_in(broadcaster, "a", *map(str, range(2000)))
         broadcaster.close()
@@ -89,7 +89,7 @@ class TestTheEnd:
         self, broadcaster: Broadcaster
     ) -> None:
         subscription, raised = broadcaster.subscribe("a"), Event()
-        greenlet = broadcaster._fan._greenlet
+        greenlet = broadcaster._fan_out._greenlet
         assert greenlet is not None
 
         def subscribe(_: object) -> None:
@@ -110,7 +110,7 @@ class TestTheEnd:
         notifying = gevent.spawn(broadcaster.notify, "a")
         gevent.idle()
         notifying.kill()
-        _fan.close_all(0)
+        fanout.close_all(0)
         assert broadcaster.closed
 
     def test_closing_all_leaves_those_of_other_threads(self, server: FakeServer) -> None:
@@ -129,7 +129,7 @@ class TestTheEnd:
         thread = threading.Thread(target=run)
         thread.start()
         assert made.wait(TIMEOUT)
-        _fan.close_all(0)
+        fanout.close_all(0)
         may_end.set()
         thread.join()
         assert errors == []
@@ -146,11 +146,11 @@ class TestTheEnd:
         thread.start()
         thread.join()
         subscription = broadcaster.subscribe("a")
-        fan = broadcaster._fan
-        fan._loop, mine = found[0], fan._loop
+        fan_out = broadcaster._fan_out
+        fan_out._loop, mine = found[0], fan_out._loop
         del subscription  # Anything that is raised here fails the test, as every warning does.
         gc.collect()
-        fan._loop = mine
+        fan_out._loop = mine
 
 
 def test_its_first_call_waits_no_longer_than_it_may(server: FakeServer) -> None:

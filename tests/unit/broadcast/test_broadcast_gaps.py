@@ -12,7 +12,7 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import Broadcaster, ServerError, Subscription
-from pglisten._broadcast import fanout as _fan
+from pglisten._broadcast import fanout
 from pglisten.testing import FakeServer
 from support.broadcasters import come_in, payloads, settle
 from support.timeouts import TIMEOUT
@@ -90,7 +90,7 @@ class TestDelivering:
     def test_one_who_drops_the_channel_meanwhile_does_not_get_it(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
-        made = [broadcaster.subscribe("a") for _ in range(_fan.PORTION + 1)]
+        made = [broadcaster.subscribe("a") for _ in range(fanout.PORTION + 1)]
 
         def take_and_drop() -> None:
             payloads(made[0], 1)
@@ -138,13 +138,13 @@ class TestDelivering:
         def watch() -> None:
             while counts[-1] < 100 * len(made):
                 gevent.sleep(1e-9)
-                counts.append(sum(len(each._inbox.items) for each in made))
+                counts.append(sum(len(each._queue.items) for each in made))
 
         watching = gevent.spawn(watch)
         gevent.sleep(0)
         come_in(broadcaster, "a", *map(str, range(100)))
         watching.get(timeout=TIMEOUT)
-        assert max(b - a for a, b in pairwise(counts)) <= 2 * _fan.PORTION
+        assert max(b - a for a, b in pairwise(counts)) <= 2 * fanout.PORTION
 
 
 class TestGaps:

@@ -19,142 +19,142 @@ def item(number: int) -> Notification:
     return Notification(1, "c", str(number))
 
 
-def put(inbox: SubscriptionQueue, number: int) -> None:
+def put(queue: SubscriptionQueue, number: int) -> None:
     """Put one in; it never has to wait here."""
-    assert inbox.put(item(number))
+    assert queue.put(item(number))
 
 
-def take(inbox: SubscriptionQueue) -> Notification | None:
+def take(queue: SubscriptionQueue) -> Notification | None:
     """Take one as a subscription does."""
-    inbox.wait(5)
-    return inbox.items.popleft()
+    queue.wait(5)
+    return queue.items.popleft()
 
 
-def shown(inbox: SubscriptionQueue) -> list[int | None]:
-    return [each and int(each.payload) for each in inbox.items]
+def shown(queue: SubscriptionQueue) -> list[int | None]:
+    return [each and int(each.payload) for each in queue.items]
 
 
 def test_what_has_no_room_lets_the_oldest_give_way_to_one_marker() -> None:
-    inbox = SubscriptionQueue(3, Overflow.DROP_OLDEST)
+    queue = SubscriptionQueue(3, Overflow.DROP_OLDEST)
     for number in range(7):
-        put(inbox, number)
-    assert shown(inbox) == [None, 4, 5, 6]
-    assert inbox.dropped == 4
+        put(queue, number)
+    assert shown(queue) == [None, 4, 5, 6]
+    assert queue.dropped == 4
 
 
 def test_a_marker_in_the_way_is_the_new_ones_own() -> None:
-    inbox = SubscriptionQueue(3, Overflow.DROP_OLDEST)
-    put(inbox, 0)
-    inbox.mark_gap()
+    queue = SubscriptionQueue(3, Overflow.DROP_OLDEST)
+    put(queue, 0)
+    queue.mark_gap()
     for number in range(1, 4):
-        put(inbox, number)
-    assert shown(inbox) == [None, 1, 2, 3]
-    assert inbox.dropped == 1
+        put(queue, number)
+    assert shown(queue) == [None, 1, 2, 3]
+    assert queue.dropped == 1
 
 
 @given(st.integers(1, 4), st.lists(st.sampled_from(["put", "gap", "take"]), max_size=60))
 def test_where_something_is_missing_there_is_a_marker(size: int, happenings: list[str]) -> None:
-    inbox, number, last, taken = SubscriptionQueue(size, Overflow.DROP_OLDEST), 0, -1, 0
+    queue, number, last, taken = SubscriptionQueue(size, Overflow.DROP_OLDEST), 0, -1, 0
     gap_before = False
     for happening in happenings:
         if happening == "put":
-            put(inbox, number)
+            put(queue, number)
             number += 1
         elif happening == "gap":
-            inbox.mark_gap()
-        elif inbox.items:
-            got = take(inbox)
+            queue.mark_gap()
+        elif queue.items:
+            got = take(queue)
             if got is None:
                 gap_before = True
             else:
                 assert int(got.payload) == last + 1 or (gap_before and int(got.payload) > last)
                 last, gap_before = int(got.payload), False
                 taken += 1
-        assert sum(each is not None for each in inbox.items) <= size
-        assert all(a or b for a, b in pairwise(inbox.items))
-    waiting = sum(each is not None for each in inbox.items)
-    assert taken + waiting + inbox.dropped == number
+        assert sum(each is not None for each in queue.items) <= size
+        assert all(a or b for a, b in pairwise(queue.items))
+    waiting = sum(each is not None for each in queue.items)
+    assert taken + waiting + queue.dropped == number
 
 
 def test_one_that_closes_has_what_was_queued_and_then_says_so() -> None:
-    inbox = SubscriptionQueue(2, Overflow.CLOSE)
+    queue = SubscriptionQueue(2, Overflow.CLOSE)
     for number in range(3):
-        put(inbox, number)
-    assert [take(inbox), take(inbox)] == [item(0), item(1)]
+        put(queue, number)
+    assert [take(queue), take(queue)] == [item(0), item(1)]
     with pytest.raises(SubscriptionOverflow, match=r"2 notifications were queued.*larger queue_size"):
-        inbox.wait(5)
-    assert inbox.dropped == 1
+        queue.wait(5)
+    assert queue.dropped == 1
 
 
 def test_one_that_blocks_takes_nothing_until_there_is_room() -> None:
-    inbox = SubscriptionQueue(1, Overflow.BLOCK)
-    put(inbox, 0)
-    assert not inbox.put(item(1))
-    assert take(inbox) == item(0)
-    put(inbox, 1)
-    assert shown(inbox) == [1]
+    queue = SubscriptionQueue(1, Overflow.BLOCK)
+    put(queue, 0)
+    assert not queue.put(item(1))
+    assert take(queue) == item(0)
+    put(queue, 1)
+    assert shown(queue) == [1]
 
 
 def test_each_item_goes_to_one_of_those_who_wait() -> None:
-    inbox = SubscriptionQueue(10, Overflow.BLOCK)
-    takers = [gevent.spawn(take, inbox) for _ in range(3)]
+    queue = SubscriptionQueue(10, Overflow.BLOCK)
+    takers = [gevent.spawn(take, queue) for _ in range(3)]
     gevent.idle()
     for number in range(3):
-        put(inbox, number)
+        put(queue, number)
     gevent.joinall(takers, raise_error=True)
     assert [each.value for each in takers] == [item(0), item(1), item(2)]
 
 
 @pytest.mark.parametrize("how", ["kill", "timeout"])
 def test_one_who_waits_no_more_takes_nothing_from_the_others(how: str) -> None:
-    inbox = SubscriptionQueue(10, Overflow.BLOCK)
+    queue = SubscriptionQueue(10, Overflow.BLOCK)
 
     def wait() -> None:
         with gevent.Timeout(0.001 if how == "timeout" else 5, False):  # type: ignore[arg-type]
-            inbox.wait(None)
+            queue.wait(None)
 
-    given_up, other = gevent.spawn(wait), gevent.spawn(inbox.wait, 5)
+    given_up, other = gevent.spawn(wait), gevent.spawn(queue.wait, 5)
     gevent.idle()
     if how == "kill":
         given_up.kill(block=False)
-        put(inbox, 0)  # Both are to be switched to in the same turn.
+        put(queue, 0)  # Both are to be switched to in the same turn.
     given_up.join()
     if how == "timeout":
-        put(inbox, 0)
+        put(queue, 0)
     other.get(timeout=5)
-    assert shown(inbox) == [0]
-    assert inbox.waiting == []
+    assert shown(queue) == [0]
+    assert queue.waiting == []
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
 def test_waiting_in_vain_says_how_long(timeout: float) -> None:
-    inbox = SubscriptionQueue(1, Overflow.BLOCK)
+    queue = SubscriptionQueue(1, Overflow.BLOCK)
     with pytest.raises(OperationTimeout, match=f"no notification within {timeout:g} s"):
-        inbox.wait(timeout)
-    assert inbox.waiting == []
+        queue.wait(timeout)
+    assert queue.waiting == []
 
 
 @pytest.mark.parametrize(("end", "raised"), [(ListenerClosed("gone"), "gone"), (Error("why"), "why")])
 def test_the_first_end_counts_and_wakes_those_who_wait(end: Error, raised: str) -> None:
-    inbox = SubscriptionQueue(1, Overflow.DROP_OLDEST)
-    waiting = [gevent.spawn(inbox.wait, None) for _ in range(2)]
+    queue = SubscriptionQueue(1, Overflow.DROP_OLDEST)
+    waiting = [gevent.spawn(queue.wait, None) for _ in range(2)]
     gevent.idle()
-    inbox.finish(end)
-    inbox.finish(Error("late"))
+    queue.finish(end)
+    queue.finish(Error("late"))
     for each in waiting:
         with pytest.raises(type(end), match=raised):
             each.get(timeout=5)
-    inbox.mark_gap()
-    assert shown(inbox) == []
+    queue.mark_gap()
+    assert shown(queue) == []
 
 
 def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
-    inbox, went_on = SubscriptionQueue(10, Overflow.BLOCK), Event()
+    queue, went_on = SubscriptionQueue(10, Overflow.BLOCK), Event()
 
     def wait_and_go_on() -> bool:
         with gevent.Timeout(5, False):  # type: ignore[arg-type]
             try:
-                inbox.wait(5)
+                queue.wait(5)
             except gevent.GreenletExit:
                 return went_on.wait(5)
         return False
@@ -162,7 +162,7 @@ def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
     waiting = gevent.spawn(wait_and_go_on)
     gevent.idle()
     waiting.kill(block=False)
-    put(inbox, 0)  # Both are to be switched to in the same turn.
+    put(queue, 0)  # Both are to be switched to in the same turn.
     gevent.idle()
     assert not waiting.dead
     went_on.set()
@@ -170,35 +170,35 @@ def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
 
 
 def test_what_one_dies_of_keeps_the_others_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    inboxes = [SubscriptionQueue(10, Overflow.BLOCK) for _ in range(3)]
+    queues = [SubscriptionQueue(10, Overflow.BLOCK) for _ in range(3)]
 
-    def die(inbox: SubscriptionQueue) -> None:
-        inbox.wait(5)
+    def die(queue: SubscriptionQueue) -> None:
+        queue.wait(5)
         raise KeyError("of this")
 
     # Bare greenlets: what they die of comes out where they were switched to.
     hub = gevent.get_hub()
     dying = [greenlet(die, hub) for _ in range(2)]
     for each in dying:
-        hub.loop.run_callback(each.switch, inboxes[0])
-    others = [gevent.spawn(take, inbox) for inbox in inboxes]
+        hub.loop.run_callback(each.switch, queues[0])
+    others = [gevent.spawn(take, queue) for queue in queues]
     gevent.idle()
-    for number, inbox in enumerate(inboxes):
-        inbox.items.append(item(number))
-    hub.loop.run_callback(wake, iter(inboxes))
+    for number, queue in enumerate(queues):
+        queue.items.append(item(number))
+    hub.loop.run_callback(wake, iter(queues))
     gevent.joinall(others, raise_error=True)
     assert [each.value for each in others] == [item(0), item(1), item(2)]
     assert capsys.readouterr().err.count("KeyError: 'of this'") == 2
 
 
 def test_the_hub_itself_is_told_that_it_cannot_wait() -> None:
-    inbox, told = SubscriptionQueue(10, Overflow.BLOCK), Event()
+    queue, told = SubscriptionQueue(10, Overflow.BLOCK), Event()
 
     def wait() -> None:
         with pytest.raises(Error, match="in the event loop"):
-            inbox.wait(None)
+            queue.wait(None)
         told.set()
 
     gevent.get_hub().loop.run_callback(wait)
     assert told.wait(5)
-    assert inbox.waiting == []
+    assert queue.waiting == []

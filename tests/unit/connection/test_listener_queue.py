@@ -28,7 +28,7 @@ def test_items_come_in_order_with_the_gap_where_it_was_put() -> None:
     assert _drain(queue) == [1, 2, None, 3]
 
 
-def test_a_full_mailbox_asks_for_no_more_and_says_when_there_is_room() -> None:
+def test_a_full_queue_asks_for_no_more_and_says_when_there_is_room() -> None:
     queue = ListenerQueue(2)
     calls: list[int] = []
     queue.deliver(_numbered(1, 2, 3))
@@ -111,14 +111,14 @@ def test_what_is_queued_at_the_end_still_comes_and_then_the_reason() -> None:
 
 def test_the_end_wakes_every_waiting_consumer() -> None:
     queue = ListenerQueue(2)
-    takers = [gevent.spawn(queue.get, None) for _ in range(3)]
+    consumers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
     queue.finish(pglisten.ListenerClosed("closed"))
-    gevent.joinall(takers, timeout=5)
-    assert all(isinstance(taker.exception, pglisten.ListenerClosed) for taker in takers)
+    gevent.joinall(consumers, timeout=5)
+    assert all(isinstance(consumer.exception, pglisten.ListenerClosed) for consumer in consumers)
 
 
-def test_each_item_goes_to_one_of_several_takers() -> None:
+def test_each_item_goes_to_one_of_several_consumers() -> None:
     queue = ListenerQueue(100)
     got: list[str] = []
 
@@ -129,23 +129,23 @@ def test_each_item_goes_to_one_of_several_takers() -> None:
             got.append(item.payload)
             gevent.sleep(0)
 
-    takers = [gevent.spawn(take) for _ in range(5)]
+    consumers = [gevent.spawn(take) for _ in range(5)]
     gevent.idle()
     for number in range(50):
         queue.deliver(_numbered(number))
         if number % 7 == 0:
             gevent.sleep(0)
-    gevent.joinall(takers, timeout=5, raise_error=True)
+    gevent.joinall(consumers, timeout=5, raise_error=True)
     assert sorted(got, key=int) == [str(n) for n in range(50)]
 
 
-def test_a_taker_killed_while_it_waits_takes_nothing_along() -> None:
+def test_a_consumer_killed_while_it_waits_takes_nothing_along() -> None:
     queue = ListenerQueue(2)
-    taker = gevent.spawn(queue.get, None)
+    consumer = gevent.spawn(queue.get, None)
     gevent.idle()
     queue.deliver(_numbered(1))
-    taker.kill()
-    assert len(queue) == 1 or taker.value is not None
+    consumer.kill()
+    assert len(queue) == 1 or consumer.value is not None
 
 
 def test_a_time_out_is_an_error_and_not_an_end() -> None:
@@ -158,7 +158,7 @@ def test_a_time_out_is_an_error_and_not_an_end() -> None:
 
 def test_one_item_wakes_one_waiting_consumer() -> None:
     queue = ListenerQueue(2)
-    takers = [gevent.spawn(queue.get, None) for _ in range(3)]
+    consumers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
     woken: list[object] = []
     before = greenlet.settrace(lambda _, greenlets: woken.append(greenlets[1]))
@@ -167,42 +167,42 @@ def test_one_item_wakes_one_waiting_consumer() -> None:
         gevent.idle()
     finally:
         greenlet.settrace(before)
-    assert [taker for taker in woken if taker in takers] == takers[:1]
-    assert takers[0].ready()
+    assert [consumer for consumer in woken if consumer in consumers] == consumers[:1]
+    assert consumers[0].ready()
     assert len(queue.waiting) == 2
-    gevent.killall(takers)
+    gevent.killall(consumers)
     assert queue.waiting == []
 
 
 def test_the_next_consumer_is_switched_to_and_the_others_are_woken_for_the_rest() -> None:
     queue = ListenerQueue(5)
-    takers = [gevent.spawn(queue.get, None) for _ in range(3)]
+    consumers = [gevent.spawn(queue.get, None) for _ in range(3)]
     gevent.idle()
-    assert queue.next_taker() is None
+    assert queue.next_consumer() is None
     queue.put(_numbered(1, 2))
-    assert queue.next_taker() is takers[0]
+    assert queue.next_consumer() is consumers[0]
     gevent.get_hub().loop.run_callback(gevent.getcurrent().switch)
-    takers[0].switch()
+    consumers[0].switch()
     gevent.idle()
-    assert [taker.ready() for taker in takers] == [True, True, False]
-    assert [taker.value.payload for taker in takers[:2]] == ["1", "2"]
-    gevent.killall(takers)
+    assert [consumer.ready() for consumer in consumers] == [True, True, False]
+    assert [consumer.value.payload for consumer in consumers[:2]] == ["1", "2"]
+    gevent.killall(consumers)
 
 
 def test_a_forked_child_hands_out_nothing_that_its_parent_has_queued() -> None:
     queue = ListenerQueue(5)
-    taker = gevent.spawn(queue.get, None)
+    consumer = gevent.spawn(queue.get, None)
     gevent.idle()
     queue.deliver(_numbered(1))
     # The child has a copy of the consumer that is about to be woken.
-    in_a_forked_child(lambda: _assert_never_taken(queue, taker))
-    assert taker.get(timeout=5) == Notification(1, "c", "1")
+    in_a_forked_child(lambda: _assert_never_taken(queue, consumer))
+    assert consumer.get(timeout=5) == Notification(1, "c", "1")
 
 
 def _assert_never_taken(
-    queue: ListenerQueue, taker: gevent.Greenlet[[float | None], Notification | None]
+    queue: ListenerQueue, consumer: gevent.Greenlet[[float | None], Notification | None]
 ) -> None:
     gevent.reinit()
     gevent.idle()
-    assert not taker.ready()
+    assert not consumer.ready()
     assert len(queue) == 0

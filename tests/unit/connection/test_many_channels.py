@@ -124,10 +124,12 @@ def the_last_ones(count: int) -> Iterator[float]:
 
 
 def a_gap(count: int) -> Iterator[float]:
-    fan = FanOut(UpstreamListener(ListenerOptions(backend=FakeBackend()).check()))
-    fan._topics.update((f"c{number}", SharedChannel(f"c{number}", fan._refused)) for number in range(count))
+    fan_out = FanOut(UpstreamListener(ListenerOptions(backend=FakeBackend()).check()))
+    fan_out._channels.update(
+        (f"c{number}", SharedChannel(f"c{number}", fan_out._refused)) for number in range(count)
+    )
     for _ in range(ROUNDS):
-        yield seconds(lambda: [fan._mark_gap() for _ in range(STEPS)])
+        yield seconds(lambda: [fan_out._mark_gap() for _ in range(STEPS)])
 
 
 @pytest.mark.parametrize("cost", [first_plan, last_plan, one_more, one_less, the_last_ones, a_gap])
