@@ -103,7 +103,7 @@ def test_the_check_finds_names_that_do_not_exist() -> None:
         "_connection/pump.py",
         "ConectionLoop",
         "ConnInfo.prase()",
-        "pglisten.bakend",
+        "pglisten.no_such_module",
         "pglisten lsiten",
     ):
         assert not _exists(span)
