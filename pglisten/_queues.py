@@ -1,15 +1,16 @@
-"""What one greenlet puts into and others take from, where putting never waits.
+"""The queues between the connection and the consumers: of a listener, and of each subscription.
 
-Delivering never waits, so that whoever delivers can always answer commands, heartbeats and close. There
-may be ten thousand subscriptions in one process, most of them idle, and all reached by one notification: so a
-queue is small, and a greenlet that waits costs the others nothing.
+No producer waits in a queue, except a broadcaster for a subscription with ``overflow="block"``. So the
+greenlet that reads the connection can always answer commands, heartbeats and ``close()``. One process may
+have ten thousand subscriptions, and one notification may reach all of them. So a queue is small, and a
+greenlet that waits in it costs the others nothing.
 
-Consumers take from ``items`` themselves, and producers append to them: a method call for each notification is
-measurable. What else they then have to do stands in each class.
+A consumer takes from ``items`` itself, and a producer may append to ``items`` itself, because a method call
+for each notification is measurable. Each class says what they then have to call.
 
-Who waits stands in ``waiting`` with its bare greenlet, and takes itself out when it is killed or out of
-time. So `wake`, which runs in the hub, finds nobody there who is not asleep in `Queue.wait`; a switch to a
-greenlet that waits for something else meanwhile would break it.
+``waiting`` holds the greenlets blocked in `Queue.wait`. Each removes itself when it is killed or times out.
+So `wake`, which runs in the hub, finds only greenlets that are blocked in `Queue.wait`. It must not switch to
+a greenlet that has gone on to wait for something else.
 """
 
 from __future__ import annotations
@@ -31,41 +32,41 @@ from .errors import Error, OperationTimeout, SubscriptionOverflow, copy_for_rais
 __all__ = ["ListenerQueue", "Overflow", "Queue", "SubscriptionQueue", "wake"]
 
 LATE = object()
-"""What a timer switches with."""
+"""The value with which a timer switches to a waiting greenlet."""
 
 
 class Queue:
-    """Items in order, ``None`` for a gap; several greenlets may take, each item goes to one.
+    """Keep items in order, with ``None`` for a gap. Several greenlets may consume; each item goes to one.
 
-    What appends to ``items`` itself calls `wake` if a greenlet is ``waiting``. No method switches greenlets
-    but `wait`.
+    A producer that appends to ``items`` itself calls `wake` if a greenlet is ``waiting``. No method switches
+    greenlets except `wait`.
     """
 
     __slots__ = ("dropped", "end", "items", "size", "waiting")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        """Notifications for which there is room."""
+        """Room, in notifications."""
         self.items: deque[Notification | None] = deque()
         self.dropped: int = 0
-        """Notifications for which there was none."""
+        """Notifications for which there was no room."""
         self.end: Error | None = None
-        """Why nothing more comes; what is queued can still be taken."""
+        """Why no more items come; ``None`` while they do. Queued items can still be consumed."""
         self.waiting: list[greenlet] = []
 
     def finish(self, error: Error) -> None:
-        """Let nothing more in: who takes gets what is queued, then *error*. The first one counts."""
+        """Accept no more items: consumers get the queued ones, then *error*. The first error counts."""
         if self.end is None:
             self.end = error
             self.wake()
 
     def wake(self) -> None:
-        """Have those who wait look again."""
+        """Have the waiting greenlets look again, in the hub."""
         if self.waiting:
             gevent.get_hub().loop.run_callback(wake, iter((self,)))
 
     def next_consumer(self) -> greenlet | None:
-        """Return a greenlet that waits, if there is something to take: it has to be switched to at once."""
+        """Return a waiting greenlet if there is an item. The caller must switch to it at once."""
         if not self.items or not self.waiting:
             return None
         consumer = self.waiting.pop(0)
@@ -74,10 +75,10 @@ class Queue:
         return consumer
 
     def wait(self, timeout: float | None) -> None:
-        """Wait for an item. Raises `OperationTimeout` after *timeout* seconds, or why there will be none.
+        """Wait for an item. Raises `OperationTimeout` after *timeout* seconds (``None``: never), or ``end``.
 
-        With 0 it waits for one turn of the event loop: a consumer that polls must let others run. In the
-        event loop itself it looks, and raises `Error` where it would have to wait.
+        0 waits for one turn of the event loop, because a consumer that polls must let others run. In the
+        event loop itself no call can wait: 0 only looks, and any other *timeout* raises `Error`.
         """
         if self.items:
             return
@@ -87,10 +88,10 @@ class Queue:
         late, timer = me is hub, None
         try:
             if timeout is not None and not late:
-                # As in gevent's own waits: what has arrived by then comes before the end of the time.
+                # Low priority, as in gevent's own waits: an item that has arrived by then comes first.
                 timer = hub.loop.timer(timeout, priority=-1)
                 timer.start(me.switch, LATE, update=True)
-            # Another consumer may be quicker, so look again after each wake-up.
+            # Look again after each wake-up: another consumer may have taken the item.
             while not self.items:
                 if self.end is not None:
                     raise copy_for_raise(self.end)
@@ -101,17 +102,17 @@ class Queue:
         finally:
             if timer is not None:
                 timer.close()
-            # Late or killed; who was woken is out of there.
+            # It timed out or was killed. A greenlet that was woken has been removed.
             if waiting and me in waiting:
                 waiting.remove(me)
-            # Or it would keep what it dies of, and that would keep this frame: a cycle with who waits.
+            # Break a cycle: frame, greenlet, its exception, traceback, frame.
             del me
 
     def _drop_oldest(self, count: int, *, merge: bool) -> bool:
-        """Drop the oldest *count* notifications, with a marker in their place; return whether that is new.
+        """Drop the oldest *count* notifications, with a marker in their place; return whether it is new.
 
-        A marker before, among or behind them says already what a new one would. With *merge* one stays of
-        those that nothing stands between any more, else all.
+        A marker before, among or behind them already says that something is missing. If several markers
+        adjoin afterwards, *merge* keeps one, otherwise all stay.
         """
         items, passed = self.items, 0
         while count:
@@ -126,19 +127,23 @@ class Queue:
 
 
 class ListenerQueue(Queue):
-    """Notifications and gap markers in order.
+    """The queue between a connection and its consumers, with room for *size* notifications.
 
-    A consumer that takes from ``items`` itself calls `consumed` for a marker, and if there is an ``on_room``.
+    If it is full, the greenlet that reads the connection decides: it calls `request_room` before it reads
+    from the socket (``overflow="block"``). With *drop_oldest*, it reads on and the oldest notifications are
+    dropped. A consumer that takes from ``items`` itself calls `consumed` for each marker, and for each item
+    while ``on_room`` is set.
     """
 
     def __init__(self, size: int, *, drop_oldest: bool = False) -> None:
         super().__init__(size)
         self._drops_oldest = drop_oldest
         self.on_room: Callable[[], None] | None = None
-        """Called, once, when a consumer has made the room that `request_room` had denied."""
+        """Called once, when a consumer has made the room that `request_room` had denied."""
         self.received = 0
+        """Notifications that were put in."""
         self.overflows = 0
-        """Gap markers put where notifications were dropped."""
+        """Gap markers put in place of dropped notifications."""
         self._markers = 0
         abandon_after_fork(self)
 
@@ -161,31 +166,31 @@ class ListenerQueue(Queue):
         return False
 
     def deliver(self, batch: Sequence[Notification]) -> None:
-        """Append *batch*, of any length, in order, and wake consumers."""
+        """Append *batch*, of any length, and wake consumers."""
         self.put(batch)
         self.wake()
 
     def put(self, batch: Sequence[Notification]) -> None:
-        """Append *batch* and wake no consumer: the caller calls `wake`, or switches to `next_consumer`."""
+        """Append *batch* and wake no consumer: the caller calls `wake` or switches to `next_consumer`."""
         if self.end is not None:
             return
         self.items.extend(batch)
         self.received += len(batch)
         if self._drops_oldest and (excess := len(self.items) - self._markers - self.size) > 0:
-            # Each marker stands for one reconnection, so all are kept.
+            # Keep all markers: each stands for one reconnection.
             added = self._drop_oldest(excess, merge=False)
             self._markers += added
             self.overflows += added
 
     def mark_gap(self) -> None:
-        """Append the marker that says that something may have been missed here."""
+        """Append a marker: notifications may be missing here."""
         if self.end is None:
             self.items.append(None)
             self._markers += 1
             self.wake()
 
     def get(self, timeout: float | None) -> Notification | None:
-        """Return the next item, or raise `OperationTimeout`, or why there will be none."""
+        """Return the next item; raises what `wait` raises."""
         if not self.items:
             self.wait(timeout)
         item = self.items.popleft()
@@ -194,7 +199,7 @@ class ListenerQueue(Queue):
         return item
 
     def consumed(self, item: Notification | None) -> None:
-        """Take note that *item* was taken."""
+        """Note that a consumer has taken *item*."""
         if item is None:
             self._markers -= 1
         if self.on_room and len(self.items) < self.size:
@@ -202,14 +207,14 @@ class ListenerQueue(Queue):
             on_room()
 
     def abandon(self) -> None:
-        """Forget what is queued: it is the parent process's."""
+        """Drop the queued items in a forked child: they are the parent process's."""
         self.items.clear()
         self._markers = 0
         self.on_room = None
 
 
 class Overflow(enum.Enum):
-    """What becomes of a notification for which there is no room; the values are what users write."""
+    """What happens to a notification for which there is no room. The values are the public option's."""
 
     DROP_OLDEST = "drop_oldest"
     CLOSE = "close"
@@ -217,11 +222,11 @@ class Overflow(enum.Enum):
 
 
 class SubscriptionQueue(Queue):
-    """A queue of at most *size* items.
+    """The queue of one subscription, with room for *size* notifications.
 
-    The broadcaster appends to ``items`` itself while they are fewer than ``size``. A consumer that takes from
-    ``items`` itself calls `make_room` if there is a ``blocked_writer``. No method switches greenlets except
-    `wait` and `wait_for_room`.
+    A producer appends to ``items`` itself only while they are fewer than ``size``. A consumer that takes
+    from ``items`` itself calls `make_room` while ``blocked_writer`` is set. No method switches greenlets
+    except `wait` and `wait_for_room`.
     """
 
     __slots__ = ("blocked_writer", "overflow")
@@ -230,18 +235,18 @@ class SubscriptionQueue(Queue):
         super().__init__(size)
         self.overflow = overflow
         self.blocked_writer: Waiter[None] | None = None
-        """The broadcaster's own, while it is in `wait_for_room`."""
+        """What the broadcaster's greenlet waits with in `wait_for_room`; ``None`` otherwise."""
 
     def mark_gap(self) -> None:
-        """Append a marker, unless the last item is one: it says the same."""
+        """Append a marker, unless the last item is one."""
         if self.end is None and not (self.items and self.items[-1] is None):
             self.items.append(None)
             self.wake()
 
     def put(self, notification: Notification) -> bool:
-        """Append *notification*, or do what is to be done without room; return whether it is done with."""
+        """Append *notification*; without room, apply the overflow policy. Return False if it has to wait."""
         items = self.items
-        # A marker at the head takes nobody's room.
+        # A marker at the head takes no room.
         if len(items) < self.size or (items[0] is None and len(items) == self.size):
             items.append(notification)
             self.wake()
@@ -252,7 +257,7 @@ class SubscriptionQueue(Queue):
             self.dropped += 1
             self.finish(
                 SubscriptionOverflow(
-                    f"{self.size} notifications were queued and nobody took them: take them faster, "
+                    f"{self.size} notifications were queued and one more had no room: consume faster, "
                     "or subscribe with a larger queue_size or overflow='drop_oldest'"
                 )
             )
@@ -262,27 +267,27 @@ class SubscriptionQueue(Queue):
         return True
 
     def finish(self, error: Error) -> None:
-        """Let nothing more in: nor does the broadcaster wait to put it there."""
+        """Accept no more items, as in `Queue.finish`; the broadcaster stops waiting for room."""
         super().finish(error)
         self.make_room()
 
     def wait_for_room(self) -> None:
-        """Wait until `make_room` is called: the broadcaster, where `put` has refused (``BLOCK``)."""
+        """Wait until `make_room` is called. For the broadcaster's greenlet, after `put` returned False."""
         waiter: Waiter[None] = Waiter()
         self.blocked_writer = waiter
         waiter.get()
 
     def make_room(self) -> None:
-        """Have the broadcaster look again, if it waits."""
+        """Have the broadcaster's greenlet try again, if it waits for room."""
         blocked_writer, self.blocked_writer = self.blocked_writer, None
         if blocked_writer is not None:
             gevent.get_hub().loop.run_callback(blocked_writer.switch, None)
 
 
 def wake(queues: Iterator[Queue]) -> None:
-    """Switch to those who wait at *queues*, as far as there is something; in the hub.
+    """Switch to greenlets that wait in *queues*, as long as there are items or an end. Runs in the hub.
 
-    One callback for many, since each costs as they do.
+    One callback serves many queues, because a callback costs as much as a switch.
     """
     for queue in queues:
         waiting, items = queue.waiting, queue.items
@@ -290,6 +295,6 @@ def wake(queues: Iterator[Queue]) -> None:
             while waiting and (items or queue.end is not None):
                 waiting.pop(0).switch()
         except BaseException:
-            # Out of one of them, and reported by the hub. The others are woken all the same.
+            # One of the greenlets raised this, and the hub reports it. Wake the others all the same.
             gevent.get_hub().loop.run_callback(wake, itertools.chain((queue,), queues))
             raise

@@ -1,8 +1,8 @@
-"""Many subscribers in one process over one connection.
+"""Many subscriptions in one process over one connection.
 
-A `Broadcaster` has one `Listener` and hands what comes to every `Subscription` that has its channel. It is
-for programs in which each of thousands of greenlets wants notifications of its own, one for each open event
-stream for instance: one connection per process serves them all.
+A `Broadcaster` has one `Listener` and hands each notification to every `Subscription` to its channel. Use it
+if many greenlets each need all notifications, for instance one greenlet per open event stream. One connection
+per process serves thousands of them.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ Made = TypeVar("Made", bound="Broadcaster")
 
 @dataclass(frozen=True)
 class BroadcasterStats(Stats):
-    """Those of the listener below, and what became of its stream."""
+    """The figures of the broadcaster's listener and of its subscriptions."""
 
     subscriptions: int = 0
-    """Subscriptions that are open: the server has acknowledged the channels that they began with."""
+    """Open subscriptions: the server has acknowledged the channels with which they began."""
     subscriptions_dropped: int = 0
-    """Notifications that gave way in subscriptions' queues, of those that are closed as well."""
+    """Notifications for which a subscription's queue had no room, closed subscriptions included."""
     subscriptions_waiting: int = 0
-    """Calls of ``subscribe()`` that wait until the server has acknowledged their channels."""
+    """Calls of ``subscribe()`` that wait for the server's acknowledgement."""
 
 
 class Broadcaster:
     """Hand one listener's notifications to any number of subscriptions.
 
-    It takes what `Listener` takes, checks it at once, and connects on first use: in each process that uses
-    it, after a fork as well, where subscriptions stay their process's. A channel is listened to while a
-    subscription has it.
+    The options are those of `Listener` and are checked at once. A broadcaster connects on its first use in
+    each process. After a fork, the child gets a connection of its own and none of the parent's subscriptions.
+    The connection listens to a channel while a subscription has it.
 
-    Raises `ConfigurationError` for any option, DSN or backend name that cannot work.
+    Raises `ConfigurationError` for a wrong option, DSN or backend name.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Broadcaster:
 
     @classmethod
     def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
-        """Make one from *config*, which has the same keys as for `Listener.from_config`."""
+        """Make one from *config*, with the keys of `Listener.from_config`."""
         return _config.make(cls, config, overrides)
 
     def subscribe(
@@ -105,21 +105,22 @@ class Broadcaster:
         on_gap: Callable[[], object] | None = None,
         timeout: float | None = None,
     ) -> Subscription:
-        """Return a subscription to *channels*, once the server has acknowledged all of them.
+        """Return a subscription to *channels* when the server has acknowledged all of them.
 
-        What is committed on them from now on comes, or a ``None`` in its place. Where *queue_size*
-        notifications wait for the subscriber, the oldest give way to one ``None``
-        (``overflow="drop_oldest"``), the subscription ends with `SubscriptionOverflow` (``"close"``), or all
-        subscriptions wait for this one (``"block"``: for a consumer of whom the others are to know no more
-        than it does).
+        Every notification committed on them from then on is delivered, or a ``None`` stands in its place.
+        *overflow* says what happens if *queue_size* notifications wait in the queue already:
 
-        *on_gap* is called without arguments in the subscriber's own greenlet, in ``get()``: before the first
-        notification, and for each ``None`` before it is returned. So state that it reads is read while
-        LISTEN is in force. What it raises comes out of ``get()``, and it is called again with the next.
+        * ``"drop_oldest"``: one ``None`` replaces the oldest notifications;
+        * ``"close"``: the subscription ends with `SubscriptionOverflow`;
+        * ``"block"``: all subscriptions wait for this one. Use it if none may get ahead of this one.
 
-        Waits through reconnections, *timeout* seconds at most (``None``: for ever). Raises what
-        ``Listener.listen`` does, but a channel that other subscriptions have is none that is open; and
-        `ConfigurationError`.
+        *on_gap* is called without arguments in the consumer's greenlet, in ``get()``: before the first
+        notification, and for each ``None`` before it is returned. So the state that it reads is read while
+        LISTEN is in force. If it raises, ``get()`` raises the error, and the next ``get()`` calls it again.
+
+        Waits through reconnections, at most *timeout* seconds (``None``: forever). Raises
+        `ConfigurationError`, and what ``Listener.listen`` raises except `ChannelAlreadyOpen`: subscriptions
+        may share a channel.
         """
         timeout = check_timeout(timeout)
         queue = SubscriptionQueue(check_queue_size(queue_size), _overflow(overflow))
@@ -138,14 +139,14 @@ class Broadcaster:
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification over the same connection; see `Listener.notify`.
 
-        The first use of a broadcaster waits until an attempt to connect has succeeded or failed.
+        If this is the first use, it first waits until an attempt to connect has succeeded or failed.
         """
-        upstream, remaining = self._used(timeout)
+        upstream, remaining = self._after_first_attempt(timeout)
         upstream.notify(channel, payload, remaining)
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds; see `Listener.ping`."""
-        upstream, remaining = self._used(timeout)
+        upstream, remaining = self._after_first_attempt(timeout)
         return upstream.ping(remaining)
 
     def wait_connected(self, timeout: float | None = None) -> None:
@@ -158,7 +159,7 @@ class Broadcaster:
 
     @property
     def channels(self) -> frozenset[str]:
-        """The channels that subscriptions of this process have."""
+        """The channels of this process's subscriptions."""
         return frozenset() if self._fan_out.owner.forked else self._fan_out.upstream.channels
 
     @property
@@ -181,19 +182,20 @@ class Broadcaster:
         fan_out = self._fan_out
         if fan_out.owner.forked:
             return BroadcasterStats()
-        figures, counts = fan_out.upstream.stats(), fan_out.counts()
+        figures = fan_out.upstream.stats()
+        subscriptions, waiting, dropped = fan_out.counts()
         return BroadcasterStats(
             **{field.name: getattr(figures, field.name) for field in dataclasses.fields(figures)},
-            subscriptions=counts.open,
-            subscriptions_waiting=counts.opening,
-            subscriptions_dropped=counts.dropped,
+            subscriptions=subscriptions,
+            subscriptions_waiting=waiting,
+            subscriptions_dropped=dropped,
         )
 
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
-        """End it and its subscriptions; afterwards no greenlet, socket or server session is left.
+        """Close it and its subscriptions. Afterwards no greenlet, socket or server session is left.
 
-        What is queued can still be taken; then subscriptions end. *timeout* is that of `Listener.close`, and
-        where it cannot wait it returns at once in the same way.
+        Queued items can still be consumed; then iteration of a subscription ends. *timeout* is that of
+        `Listener.close`, and so is returning at once in the event loop and in a signal handler.
         """
         timeout = check_timeout(timeout)
         if not (self.closed and self._fan_out.owner.forked):
@@ -216,12 +218,12 @@ class Broadcaster:
         )
 
     def _require_open(self, *, even_closed: bool = False) -> FanOut:
-        """Return this process's; a forked child begins with none of its parent's subscriptions."""
+        """Return the fan-out of this process. A forked child begins with a new one."""
         fan_out = self._fan_out
         if fan_out.owner.forked:
             if fan_out.upstream.closed:
                 raise _closed()
-            # A child made by os.fork() in an unpatched process still has the parent's event loop.
+            # After os.fork() in an unpatched process, the child still has the parent's event loop.
             gevent.reinit()
             fan_out = self._fan_out = FanOut(UpstreamListener(self._options.check()))
         fan_out.owner.check_thread()
@@ -229,8 +231,8 @@ class Broadcaster:
             raise _closed()
         return fan_out
 
-    def _used(self, timeout: float | None) -> tuple[UpstreamListener, float | None]:
-        """Return the listener once it has tried to connect, and what is left of *timeout*."""
+    def _after_first_attempt(self, timeout: float | None) -> tuple[UpstreamListener, float | None]:
+        """Return the listener after its first attempt to connect, and what remains of *timeout*."""
         timeout, began = check_timeout(timeout), time.monotonic()
         fan_out = self._require_open()
         fan_out.start()

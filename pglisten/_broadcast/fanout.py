@@ -1,9 +1,9 @@
-"""One listener's stream, handed to every subscriber of one process.
+"""Hands one listener's stream to all subscriptions of a process.
 
-One greenlet (owned by `FanOut.close`) takes from the listener and puts into queues. A channel is listened to
-as long as somebody has it: the first to come claims it from the listener, the last to go gives it back, and
-neither waits for the network to do so. Who has come waits for the claim, which all who have the channel
-share; whoever ends a subscription, or takes the channel from it, ends that wait too.
+One greenlet, which `FanOut.close` stops, takes from the listener and puts into the subscriptions' queues. The
+first subscription to a channel makes the listener listen to it, and the last one that leaves makes it
+unlisten. Neither waits for the network to do so. `FanOut.subscribe` then waits for the acknowledgement, which
+all subscriptions to the channel share. Closing or unsubscribing a subscription ends that wait as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Collection
-from typing import NamedTuple
 
 import gevent
 
@@ -28,59 +27,48 @@ from .upstream import UpstreamListener
 __all__ = ["FanOut", "close_all"]
 
 PORTION = 500
-"""Queues, and notifications, after which the hub gets its turn: a millisecond or so, if all are woken."""
+"""Queues, and notifications, after which other greenlets run: about a millisecond, if all consumers wake."""
 
 DRAIN_TIME = 0.2
-"""Seconds in which what had come before ``close()`` is handed out: with many subscriptions it takes long."""
-
-
-class Counts(NamedTuple):
-    """The subscriptions of one process."""
-
-    open: int
-    """The server has acknowledged the channels that they began with."""
-    opening: int
-    """It has not yet."""
-    dropped: int
-    """Notifications for which there was no room, of those that are closed as well."""
+"""Seconds that ``close()`` spends at most on handing out what had arrived before it."""
 
 
 class FanOut:
-    """The queues of one process, and the greenlet that fills them."""
+    """Keep the subscriptions of one process, and the greenlet that fills their queues."""
 
     def __init__(self, upstream: UpstreamListener) -> None:
         self.upstream = upstream
         self.owner = Owner()
         self._subscriptions: dict[SubscriptionQueue, Channels] = {}
-        """Those that are not closed, and the channels of each."""
+        """The channels of each subscription that is not closed."""
         self._opening: set[SubscriptionQueue] = set()
-        """Those whose first channels the server has not acknowledged."""
+        """Those subscriptions for which `open` has not returned."""
         self._dropped = 0
-        """Notifications that gave way in queues that are gone."""
+        """Notifications that closed subscriptions had no room for."""
         self._channels: dict[str, SharedChannel] = {}
         self._refused: list[SharedChannel] = []
-        """Those that the server has refused, on the way back from a loss, since the last gap."""
+        """Channels that the server has refused after a reconnection, since the last gap."""
         self._greenlet: Greenlet | None = None
         self._ends_at: float | None = None
-        """When, by the monotonic clock, nothing more is handed out; ``None`` until it is closed."""
+        """When handing out ends, by the monotonic clock; ``None`` until ``close()``."""
         self._since_turn = 0
-        """What was put, of a ``PORTION``, since others had their turn."""
+        """How much of a ``PORTION`` was handed out since other greenlets ran."""
         self._to_close: deque[SubscriptionQueue] = deque()
         self._loop = gevent.get_hub().loop
 
     def start(self) -> None:
-        """Begin to connect, and to hand out what comes; nothing if that has begun. Never waits."""
+        """Start to connect and to hand out, unless it has started. Never waits."""
         if self._ends_at is not None:
             raise _closed()
         self.upstream.start()
         if self._greenlet is None:
             self._greenlet = spawn("pglisten-broadcaster", self._run)
             _started.add(self)
-            # Killed by somebody who ends all greenlets there are: nobody shall wait in vain.
+            # If it is killed from outside (gevent.killall): close, so that no caller waits forever.
             self._greenlet.rawlink(lambda _: self._end())
 
     def close(self, grace_period: float | None) -> None:
-        """End it; a running event callback has *grace_period* seconds."""
+        """Close everything. A running event callback has *grace_period* seconds (``None``: no limit)."""
         if self._ends_at is None:
             self._ends_at = time.monotonic() + DRAIN_TIME
         for queue in list(self._subscriptions):
@@ -94,7 +82,7 @@ class FanOut:
     # Who has which channels
 
     def open(self, queue: SubscriptionQueue, channels: Collection[str], timeout: float | None) -> None:
-        """Begin a subscription with *channels*, by the rules of `subscribe`; if that fails it is closed."""
+        """Add *queue* as a subscription and `subscribe` it to *channels*; if that fails, close it."""
         self._subscriptions[queue] = {}
         self._opening.add(queue)
         try:
@@ -105,9 +93,10 @@ class FanOut:
         self._opening.discard(queue)
 
     def subscribe(self, queue: SubscriptionQueue, channels: Collection[str], timeout: float | None) -> None:
-        """Give *queue* what comes on *channels*; wait until the server has acknowledged them all.
+        """Add *channels* to *queue*; return when the server has acknowledged all of them.
 
-        If that fails, in whatever way, it has none of them.
+        After an error or a kill, *queue* has none of them. Raises `ChannelAlreadyOpen`, `OperationTimeout`
+        after *timeout* seconds (``None``: never), the server's refusal, or why the subscription was closed.
         """
         call, own = SubscribeCompletion(), self._subscriptions[queue]
         try:
@@ -131,7 +120,7 @@ class FanOut:
         if shared is not None and shared.refusal is not None:
             self._close_refused(shared)
         if shared is None or shared.failed or shared.refusal is not None:
-            # Also where a refusal has yet to reach those who waited before: this one asks anew.
+            # Ask the server again, even if earlier callers have not been told of its refusal yet.
             shared = SharedChannel(channel, self._refused)
             self.upstream.begin_listen(channel, shared)
             self._channels[channel] = shared
@@ -140,7 +129,7 @@ class FanOut:
         call.unacknowledged += not shared.done
 
     def unsubscribe(self, queue: SubscriptionQueue, channel: str) -> None:
-        """Give *queue* no more of *channel*; `ChannelNotOpen` if it has it not. What is queued stays."""
+        """Take *channel* from *queue*. Queued items stay. Raises `ChannelNotOpen` if it does not have it."""
         own = self._subscriptions.get(queue, {})
         if channel not in own:
             raise ChannelNotOpen(f"the subscription does not have channel {channel!r}")
@@ -148,11 +137,11 @@ class FanOut:
         self._remove(queue, own, channel, ChannelNotOpen(unlistened))
 
     def _remove(self, queue: SubscriptionQueue, own: Channels, channel: str, why: Error) -> None:
-        """Take *channel* from *queue*; a call that waits for it raises *why*."""
+        """Take *channel* from *queue*. A call that waits for its acknowledgement raises *why*."""
         call = own.pop(channel)
         if call is not None:
             call.resolve(why)
-        # It may be that for which the broadcaster waits for room.
+        # The fan-out's greenlet may be waiting for room for a notification on this channel.
         queue.make_room()
         shared = self._channels.get(channel)
         if shared is not None and shared.queues.pop(queue, shared) is not shared and not shared.queues:
@@ -161,11 +150,11 @@ class FanOut:
                 self.upstream.begin_unlisten(channel)
 
     def channels_of(self, queue: SubscriptionQueue) -> frozenset[str]:
-        """Return the channels that *queue* has, acknowledged or waiting to be."""
+        """Return the channels of *queue*, acknowledged or not."""
         return frozenset(self._subscriptions.get(queue, ()))
 
     def close_subscription(self, queue: SubscriptionQueue, error: Error) -> None:
-        """End *queue* with *error*, and unlisten what it alone had. Idempotent."""
+        """End *queue* with *error* and take all its channels from it. Idempotent; never waits."""
         queue.finish(error)
         own = self._subscriptions.pop(queue, None)
         if own is not None:
@@ -176,23 +165,23 @@ class FanOut:
                 self._remove(queue, own, channel, queue.end)
 
     def close_subscription_later(self, queue: SubscriptionQueue) -> None:
-        """Close *queue* in the event loop. May be called by any thread and at any moment."""
+        """Close *queue* in the event loop. Any thread may call this, at any moment, a finalizer too."""
         self._to_close.append(queue)
         if self.owner.forked:
             return
-        # Without its loop, which a thread may have ended with, nothing waits or comes any more.
+        # The loop ends with its thread. Then nothing waits or arrives any more.
         with contextlib.suppress(ValueError):
-            self._loop.run_callback_threadsafe(self._close_those_to_close)
+            self._loop.run_callback_threadsafe(self._close_pending)
 
-    def _close_those_to_close(self) -> None:
+    def _close_pending(self) -> None:
         while self._to_close and not self.owner.forked:
             self.close_subscription(self._to_close.popleft(), ListenerClosed("the subscription was closed"))
 
-    def counts(self) -> Counts:
-        """Return how many subscriptions there are, and what they dropped."""
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many subscriptions are open and how many are opening, and the notifications dropped."""
         queues, opening = list(self._subscriptions), len(self._opening)
         dropped = self._dropped + sum(queue.dropped for queue in queues)
-        return Counts(len(queues) - opening, opening, dropped)
+        return len(queues) - opening, opening, dropped
 
     # The stream
 
@@ -210,7 +199,7 @@ class FanOut:
     def _deliver(self, shared: SharedChannel, notification: Notification) -> None:
         due: list[SubscriptionQueue] = []
         put, switched = self._since_turn + 1, False
-        # A copy: they come and go while others have their turn.
+        # A copy, because subscriptions come and go while other greenlets run.
         for queue in tuple(shared.queues):
             if put >= PORTION:
                 self._wake(due)
@@ -235,7 +224,7 @@ class FanOut:
         self, shared: SharedChannel, queue: SubscriptionQueue, notification: Notification
     ) -> None:
         if queue.waiting:
-            # Woken, and had no turn yet: a burst must not outrun those who do nothing but take.
+            # Its consumer was woken and has not run yet: a burst must not outrun a consumer that only takes.
             self._let_others_run()
         while queue in shared.queues and not queue.put(notification):
             if self._ends_at is not None:
@@ -251,7 +240,7 @@ class FanOut:
             self._loop.run_callback(wake, iter(queues))
 
     def _mark_gap(self) -> None:
-        """Tell everybody; and whose channel the server has refused on the way back, that it ends."""
+        """Put a marker into each queue. Before that, end the subscriptions to channels that were refused."""
         refused = self._refused.copy()
         self._refused.clear()
         for shared in refused:
@@ -276,7 +265,7 @@ class FanOut:
         self._check_process()
 
     def _check_process(self) -> None:
-        """Go no further in a forked child: after every wait."""
+        """End this greenlet in a forked child. To be called after every wait."""
         if self.owner.forked:
             raise gevent.GreenletExit
 
@@ -294,7 +283,10 @@ _started: weakref.WeakSet[FanOut] = weakref.WeakSet()
 
 
 def close_all(grace_period: float) -> None:
-    """Close those of this process and thread; running event callbacks have *grace_period* seconds each."""
+    """Close all broadcasters of this process and thread that were used.
+
+    Running event callbacks have *grace_period* seconds each.
+    """
     for fan_out in list(_started):
         if fan_out.owner.thread == thread_ident() and not fan_out.owner.forked:
             fan_out.close(grace_period)

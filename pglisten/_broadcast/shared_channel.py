@@ -1,4 +1,4 @@
-"""A channel that several subscriptions share, and the calls that wait for it."""
+"""The channels that subscriptions share, and the calls that wait for their acknowledgement."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ __all__ = ["Channels", "SharedChannel", "SubscribeCompletion"]
 
 
 class SubscribeCompletion(Completion):
-    """One call that adds channels to a subscription, and waits for the server to acknowledge them."""
+    """Wait until the server has acknowledged all channels of one ``subscribe()`` or ``listen()``."""
 
     __slots__ = ("unacknowledged",)
 
     def __init__(self) -> None:
         super().__init__()
         self.unacknowledged = 0
-        """Channels that are not acknowledged."""
+        """Channels that the server has not acknowledged."""
 
     def channel_done(self, error: Exception | None) -> None:
-        """Take note of the server's answer for one of them."""
+        """Note the server's answer for one channel: ``None`` for an acknowledgement."""
         self.unacknowledged -= 1
         if error is not None or not self.unacknowledged:
             self.resolve(error)
 
 
 Channels: TypeAlias = dict[str, SubscribeCompletion | None]
-"""A subscription's channels; until the call that adds one has returned, with that call."""
+"""A subscription's channels. The value is the call that adds the channel, until that call returns."""
 
 
 class SharedChannel(Completion):
-    """A channel that somebody has; in the listener's channel table, who waits for it."""
+    """A channel and the subscriptions to it. The listener's channel table resolves it."""
 
     __slots__ = ("_refused", "channel", "queues", "refusal")
 
@@ -41,15 +41,15 @@ class SharedChannel(Completion):
         self._refused = refused
         self.channel = channel
         self.queues: dict[SubscriptionQueue, SubscribeCompletion | None] = {}
-        """Those that have it; until it is acknowledged, with the call that waits for that."""
+        """The subscriptions' queues. The value is the call that waits for the acknowledgement, if any."""
         self.refusal: Exception | None = None
-        """Why the server has it no more, though it had acknowledged it."""
+        """Why the server refused it after a reconnection; ``None`` if it did not."""
 
     def resolve(self, error: Exception | None = None) -> None:
-        """Take note of the server's answer: to the claim, or later on the way back from a loss."""
+        """Note the server's answer, to the first LISTEN or to one after a reconnection."""
         if self.done:
             self.refusal = error
-            if self.queues:  # Not on their way out.
+            if self.queues:  # Otherwise its last subscription has left, and it is being unlistened.
                 self._refused.append(self)
             return
         super().resolve(error)

@@ -1,4 +1,4 @@
-"""One subscriber's end of a broadcaster."""
+"""What `Broadcaster.subscribe` returns."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .fanout import FanOut
 __all__ = ["Subscription", "queued"]
 
 START = object()
-"""The reason to call ``on_gap`` before anything was taken; a gap has one of its own."""
+"""The reason to call ``on_gap`` before the first item. Each gap is a reason of its own."""
 
 
 class Subscription:
-    """What comes on some channels, for one subscriber; see `Broadcaster.subscribe`.
+    """Receive all notifications on some channels, independently of other subscriptions.
 
-    Iterate it, or call `get`, for `Notification` tuples in the server's order, and ``None`` where something
-    may have been missed; several that nothing stands between are one. It is released when it is closed, at
-    the end of a ``with`` block, or once nobody refers to it. It belongs to its process: after a fork, the
-    child's copy is closed.
+    `Broadcaster.subscribe` makes one. Iterate it, or call `get`: it returns `Notification` tuples in the
+    server's order, and ``None`` where notifications may be missing. Adjoining ``None`` are merged into one.
+    A subscription ends with `close`, with its ``with`` block, or when it is garbage-collected. It belongs to
+    its process: after a fork, the child's copy is closed.
     """
 
     __slots__ = ("__weakref__", "_fan_out", "_on_gap", "_pending", "_queue")
@@ -38,17 +38,17 @@ class Subscription:
         self._queue = queue
         self._on_gap = on_gap
         self._pending: object | None = None if on_gap is None else START
-        """Why ``on_gap`` has to be called before anything else: something else for each gap."""
+        """Why ``on_gap`` must be called before the next item: ``START``, or another object for each gap."""
 
     def get(self, timeout: float | None = None) -> Notification | None:
-        """Return the next notification, or ``None`` for a gap: something may have been missed here.
+        """Return the next notification, or ``None`` for a gap: notifications may be missing here.
 
         Raises `OperationTimeout` after *timeout* seconds (``None``: never; 0: after one turn of the event
-        loop), and why it has ended once the queue is empty: `ListenerClosed`, `SubscriptionOverflow`, or
-        `ChannelNotOpen` where the server has refused one of its channels on the way back from a loss. What
-        ``on_gap`` raises comes as it is.
+        loop). When the subscription has ended and the queue is empty, raises why it ended: `ListenerClosed`,
+        `SubscriptionOverflow`, or `ChannelNotOpen` if the server refused one of its channels after a
+        reconnection. Errors of ``on_gap`` are raised unchanged.
         """
-        # Each of ten thousand does this for each notification: no more calls than it takes.
+        # Ten thousand subscriptions may do this for each notification, so it makes few calls.
         if timeout is not None:
             timeout = check_timeout(timeout)
         owner, queue = self._fan_out.owner, self._queue
@@ -59,7 +59,7 @@ class Subscription:
         items = queue.items
         if not items:
             queue.wait(timeout)
-            if not owner.thread:  # This is a forked child's copy of who waited.
+            if not owner.thread:  # In a forked child, this is the copy of a greenlet that waited.
                 self._check_owner()
         item = items.popleft()
         if queue.blocked_writer is not None:
@@ -70,48 +70,55 @@ class Subscription:
         return item
 
     def __iter__(self) -> Iterator[Notification | None]:
-        """Iterate over what ``get()`` returns, until it is closed and the queue is empty."""
+        """Iterate over what ``get()`` returns, until the subscription is closed and its queue is empty."""
         while True:
             try:
                 item = self.get()
             except ListenerClosed:
                 if not self.closed:
-                    raise  # Thrown in from outside, or out of on_gap.
+                    raise  # Thrown in from outside, or raised by on_gap.
                 return
             yield item
 
     def listen(self, channel: str, timeout: float | None = None) -> None:
-        """Add *channel*, by the rules of ``subscribe``; `ChannelAlreadyOpen` if it has it."""
+        """Add *channel*; return when the server has acknowledged it.
+
+        Raises what ``subscribe`` raises, and `ChannelAlreadyOpen` if the subscription has *channel*.
+        *timeout* is in seconds; ``None`` waits forever.
+        """
         check_channel(channel)
         timeout = check_timeout(timeout)
         check_may_wait()
-        self._open().subscribe(self._queue, (channel,), timeout)
+        self._require_open().subscribe(self._queue, (channel,), timeout)
 
     def unlisten(self, channel: str) -> None:
-        """Drop *channel*; `ChannelNotOpen` if it has it not. What is queued still comes. Never waits."""
+        """Remove *channel*. Queued notifications are still delivered. Never waits.
+
+        Raises `ChannelNotOpen` if the subscription does not have *channel*.
+        """
         check_channel(channel)
         check_uninterrupted()
-        self._open().unsubscribe(self._queue, channel)
+        self._require_open().unsubscribe(self._queue, channel)
 
     @property
     def channels(self) -> frozenset[str]:
-        """The channels that it has, acknowledged or waiting to be."""
+        """The channels of this subscription, acknowledged or not."""
         return self._fan_out.channels_of(self._queue)
 
     @property
     def dropped(self) -> int:
-        """Notifications for which there was no room."""
+        """Notifications for which the queue had no room."""
         return self._queue.dropped
 
     @property
     def closed(self) -> bool:
-        """Whether it has ended, for whatever reason; what is queued can still be taken."""
+        """Whether the subscription has ended, for any reason. Queued items can still be consumed."""
         return self._queue.end is not None or self._fan_out.owner.forked
 
     def close(self) -> None:
-        """End it, and give its channels back. What is queued can still be taken. Idempotent; never waits.
+        """End the subscription. Queued items can still be consumed. Idempotent; never waits.
 
-        In a signal handler that has interrupted pglisten it ends a moment later, in the event loop.
+        In a signal handler that has interrupted pglisten, it ends a moment later, in the event loop.
         """
         if self._fan_out.owner.forked:
             return
@@ -139,13 +146,13 @@ class Subscription:
 
     @calls_back
     def _catch_up(self) -> object:
-        """Call ``on_gap``; return what for. It stays pending until it has returned."""
+        """Call ``on_gap`` and return the reason. The reason stays pending until the call has returned."""
         queue, reason = self._queue, self._pending
         if queue.end is not None and not queue.items:
             raise copy_for_raise(queue.end)
         assert self._on_gap is not None
         self._on_gap()
-        # Another consumer may have met another gap meanwhile, of which this call knew nothing.
+        # Another consumer may have taken another gap meanwhile, which this call did not cover.
         if self._pending is reason:
             self._pending = None
         return reason
@@ -153,10 +160,10 @@ class Subscription:
     def _check_owner(self) -> None:
         owner = self._fan_out.owner
         if owner.forked:
-            raise ListenerClosed("the subscription is its parent process's: subscribe in this one")
+            raise ListenerClosed("the subscription belongs to the parent process: subscribe in this one")
         owner.check_thread()
 
-    def _open(self) -> FanOut:
+    def _require_open(self) -> FanOut:
         self._check_owner()
         if self._queue.end is not None:
             raise ListenerClosed("the subscription was closed") from self._queue.end
@@ -164,5 +171,5 @@ class Subscription:
 
 
 def queued(subscription: Subscription) -> int:
-    """Return how many notifications and gap markers can be taken without waiting."""
+    """Return how many notifications and gap markers can be consumed without waiting."""
     return len(subscription._queue.items)  # pyright: ignore[reportPrivateUsage]

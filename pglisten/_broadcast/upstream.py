@@ -1,4 +1,4 @@
-"""The listener below a broadcaster."""
+"""The listener of a broadcaster."""
 
 from __future__ import annotations
 
@@ -15,41 +15,45 @@ __all__ = ["UpstreamListener"]
 
 
 class UpstreamListener(Listener):
-    """A listener that does not start by itself, and does not go on in a forked child: that makes another."""
+    """A listener that connects only when started, and listens and unlistens without waiting.
+
+    It differs from its base class in two respects: when it starts, and what it does in a forked child. It
+    does not connect again there, because a broadcaster makes a new one in each process.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        # Not the listener's own: it would begin to connect.
+        # Instead of Listener.__init__, which starts to connect.
         self._supervise(settings)
 
     def start(self) -> None:
-        """Begin to connect; nothing if that has begun."""
+        """Start to connect, unless it has started."""
         self._require_open().start()
 
     @property
     def state(self) -> str:
-        """What its ``repr`` calls its state."""
+        """The name of its state, as in a listener's ``repr``."""
         return "forked" if self._supervisor.owner.forked and not self.closed else self._supervisor.state.value
 
     def wait_attempted(self, timeout: float | None) -> None:
-        """Wait, *timeout* seconds at most, until a first attempt to connect has succeeded or failed."""
+        """Wait at most *timeout* seconds (``None``: forever) for the end of the first attempt to connect."""
         self._require_open().attempted.wait(timeout)
 
     def begin_listen(self, channel: str, completion: Completable) -> None:
-        """Add *channel*; *completion* is resolved when the server has acknowledged it. Never waits."""
+        """Add *channel* without waiting. The server's acknowledgement resolves *completion*."""
         supervisor = self._require_open()
         supervisor.channels.listen(channel, completion)
         supervisor.channels_changed()
 
     def begin_unlisten(self, channel: str) -> None:
-        """Remove *channel*. Never waits."""
+        """Remove *channel* without waiting."""
         supervisor = self._require_open()
-        # The server may have refused it meanwhile.
+        # The server may have refused the channel meanwhile.
         with contextlib.suppress(ChannelNotOpen):
             supervisor.channels.unlisten(channel, Completion())
             supervisor.channels_changed()
 
     def _require_open(self, *, even_closed: bool = False) -> Supervisor:
-        # Copies of the parent's greenlets and callbacks come here in a forked child.
+        # In a forked child, copies of the parent's greenlets and callbacks call this.
         if self._supervisor.owner.forked:
             raise ListenerClosed("the broadcaster's connection is its parent process's")
         return super()._require_open(even_closed=even_closed)
