@@ -57,16 +57,22 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+SERVER_USERS = ("postgres", "nobody")
+"""Users that PostgreSQL may run as if this process is root's."""
+
+
 def server_user() -> dict[str, Any]:
     """Return the keywords that make Popen run PostgreSQL as another user than root, which it refuses."""
     if os.geteuid() != 0:
         return {}
-    for name in ("postgres", "nobody"):
+    for name in SERVER_USERS:
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
             # Without extra_groups=[] the server would keep root's groups.
             return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise OSError("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
+    raise OSError(
+        f"PostgreSQL refuses to run as root, and there is no user {' or '.join(SERVER_USERS)} to run it as"
+    )
 
 
 def clean_environment(home: Path) -> dict[str, str]:

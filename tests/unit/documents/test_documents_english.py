@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[3]
-PLAIN = [
-    *ROOT.glob("*.md"),
-    *ROOT.glob(".github/**/*.*"),
-    *(ROOT / "docs" / f"{name}.md" for name in ("index", "overview", "design", "lib-pq", "contributing")),
-]
-VAGUE = re.compile(r"\b(?:nobody|somebody|anybody|everybody|whoever|for\s+ever)\b", re.IGNORECASE)
+KINDS = ("pglisten/**/*.py", "backends/**/*.py", "docs/**/*.md", "examples/*", "*.md", ".github/**/*.*")
+PLAIN = [path for kind in KINDS for path in ROOT.glob(kind) if path.is_file()]
+VAGUE = re.compile(
+    # In quotes it is the system's user of that name.
+    r"(?<!\")\b(?:nobody|somebody|anybody|everybody|whoever|for\s+ever)\b",
+    re.IGNORECASE,
+)
 
 
-@pytest.mark.parametrize("path", sorted(PLAIN), ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_sentence_names_its_actor(path: Path) -> None:
-    assert VAGUE.findall(path.read_text(encoding="utf-8")) == []
+def test_every_sentence_names_its_actor() -> None:
+    found = {str(path.relative_to(ROOT)): VAGUE.findall(path.read_text(encoding="utf-8")) for path in PLAIN}
+    assert len(found) > 100
+    assert {path: words for path, words in found.items() if words} == {}
