@@ -10,8 +10,8 @@ __all__ = ["Deadline", "DeadlinePassed"]
 class DeadlinePassed(Exception):
     """The time for an operation is over.
 
-    A backend catches this error and raises what its interface promises. It is no `TimeoutError`, because the
-    system raises that class when TCP_USER_TIMEOUT ends a connection.
+    A backend catches this error and raises what its interface promises. It is no ``TimeoutError``, because
+    the system raises that class when TCP_USER_TIMEOUT ends a connection.
     """
 
 

@@ -18,10 +18,10 @@ FOLDER = Path(__file__).parent
 LIVE = FOLDER.parent / "live"
 TESTS = (
     FOLDER / "marked.py",
-    LIVE / "test_listener.py",
-    LIVE / "test_connection.py",
-    LIVE / "test_close.py",
-    LIVE / "test_broadcast.py",
+    LIVE / "listener" / "test_listener.py",
+    LIVE / "listener" / "test_connection.py",
+    LIVE / "listener" / "test_close.py",
+    LIVE / "broadcast" / "test_broadcast.py",
 )
 LIMIT = 240
 """Seconds for one agent on a loaded machine; it takes less than a tenth."""
