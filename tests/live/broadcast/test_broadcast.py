@@ -29,7 +29,7 @@ def test_hundreds_of_subscriptions_have_one_session(server: Server, broadcaster:
     assert broadcaster.stats().subscriptions == 300
 
 
-def test_what_is_committed_once_subscribe_has_returned_comes(
+def test_what_is_committed_after_subscribe_has_returned_is_delivered(
     server: Server, broadcaster: Broadcaster
 ) -> None:
     for number in range(20):
@@ -52,7 +52,9 @@ def test_two_thousand_channels_at_once_cost_a_few_round_trips(
     assert queue_is_empty(subscriptions[-1], broadcaster, "c1999")
 
 
-def test_the_server_has_no_channel_of_those_who_have_gone(broadcaster: Broadcaster, server: Server) -> None:
+def test_the_server_keeps_no_channel_of_a_closed_subscription(
+    broadcaster: Broadcaster, server: Server
+) -> None:
     stays, goes = broadcaster.subscribe("stays"), broadcaster.subscribe("stays", "goes")
     goes.close()
     settle(broadcaster)
@@ -74,7 +76,7 @@ def test_after_a_loss_all_have_a_marker_and_go_on(server: Server, make_broadcast
     assert events.names == ["CONNECTED", "DISCONNECTED", "RECONNECTED"]
 
 
-def test_one_subscribed_while_there_is_no_connection_returns_with_the_next(
+def test_subscribe_without_a_connection_returns_with_the_next_one(
     server: Server, make_broadcaster: MakeBroadcaster, proxy: MakeProxy
 ) -> None:
     between, events = proxy(server), Events()
@@ -140,47 +142,47 @@ def test_consumers_come_and_go_connections_break_and_no_loss_is_without_a_marker
 ) -> None:
     seed = random.SystemRandom().randrange(10**9)
     print(f"seed {seed}")
-    dice, between = random.Random(seed), proxy(server)
+    rng, between = random.Random(seed), proxy(server)
     broadcaster = make_broadcaster(
         server.dsn(host=between.host, port=between.port), max_reconnect_interval=0.05, heartbeat_interval=0.5
     )
     sent, over = [0], Event()
 
     def consume(number: int) -> None:
-        luck = random.Random(seed + number)
+        own_rng = random.Random(seed + number)
         while not over.is_set():
             try:
                 with broadcaster.subscribe(
-                    "c", queue_size=luck.choice([1, 5, 50]), timeout=2
+                    "c", queue_size=own_rng.choice([1, 5, 50]), timeout=2
                 ) as subscription:
-                    follow(subscription, luck)
+                    follow(subscription, own_rng)
             except (pglisten.OperationTimeout, gevent.Timeout):
                 continue
 
-    def follow(subscription: Subscription, luck: random.Random) -> None:
-        """Take for a while."""
+    def follow(subscription: Subscription, own_rng: random.Random) -> None:
+        """Consume for a while."""
         last: int | None = None
-        for _ in range(luck.randrange(1, 60)):
+        for _ in range(own_rng.randrange(1, 60)):
             item = subscription.get(2)
             if item is None:
                 last = None
                 continue
             assert last is None or int(item.payload) == last + 1
             last = int(item.payload)
-            gevent.sleep(luck.choice([0, 0, 0.002]))
+            gevent.sleep(own_rng.choice([0, 0, 0.002]))
 
     consumers = [gevent.spawn(consume, number) for number in range(20)]
     for round_ in range(400):
         server.notify("c", str(sent[0]))
         sent[0] += 1
         if round_ % 40 == 39:
-            between.cut(dice.choice(["fin", "rst"]))
-            victim = dice.randrange(len(consumers))
+            between.cut(rng.choice(["fin", "rst"]))
+            victim = rng.randrange(len(consumers))
             consumers[victim].kill()
             consumers[victim] = gevent.spawn(consume, victim)
         gevent.sleep(0)
     over.set()
-    # Those who wait for more have two seconds.
+    # Consumers that wait for more time out after two seconds.
     gevent.joinall(consumers, timeout=TIMEOUT, raise_error=True)
     broadcaster.wait_connected(TIMEOUT)
     settle(broadcaster)

@@ -1,4 +1,4 @@
-"""Many subscribers over one connection to a server in memory: who gets what, and who costs whom something."""
+"""Many subscribers over one connection to a server in memory: what each gets, and its cost to others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.broadcasters import payloads, queue_is_empty, settle
 from support.timeouts import TIMEOUT
 
 
-def test_each_gets_what_comes_on_its_channels_in_order_and_nothing_else(
+def test_each_subscription_gets_its_channels_in_order_and_nothing_else(
     server: FakeServer, broadcaster: Broadcaster
 ) -> None:
     both, one = broadcaster.subscribe("a", "b"), broadcaster.subscribe("a")
@@ -27,7 +27,7 @@ def test_each_gets_what_comes_on_its_channels_in_order_and_nothing_else(
     assert queue_is_empty(one, broadcaster, "a")
 
 
-def test_it_connects_on_first_use_and_not_before(server: FakeServer) -> None:
+def test_a_broadcaster_connects_on_first_use_and_not_before(server: FakeServer) -> None:
     with Broadcaster("", backend=FakeBackend(server)) as broadcaster:
         gevent.idle()
         assert server.queries == []
@@ -39,7 +39,7 @@ def test_it_connects_on_first_use_and_not_before(server: FakeServer) -> None:
         pass  # Never used, it ends as well.
 
 
-def test_its_first_use_says_why_there_is_no_connection(server: FakeServer) -> None:
+def test_the_first_use_of_a_broadcaster_says_why_there_is_no_connection(server: FakeServer) -> None:
     server.refuse = pglisten.ConnectionFailed("no")
     with Broadcaster(
         "", backend=FakeBackend(server), min_reconnect_interval=3600, max_reconnect_interval=3600
@@ -85,7 +85,7 @@ def test_a_bad_subscription_is_refused_before_anything_is_sent(
     assert (server.queries, broadcaster.stats().subscriptions) == ([], 0)
 
 
-def test_a_channel_is_listened_to_from_the_first_to_come_to_the_last_to_go(
+def test_a_channel_is_listened_to_from_its_first_subscription_to_its_last(
     server: FakeServer, broadcaster: Broadcaster
 ) -> None:
     first = broadcaster.subscribe("a")
@@ -103,7 +103,7 @@ def test_a_channel_is_listened_to_from_the_first_to_come_to_the_last_to_go(
     assert asked == ['LISTEN "a"', 'LISTEN "b"', 'UNLISTEN "a"', "UNLISTEN *"]
 
 
-def test_a_thousand_that_come_at_once_share_a_few_round_trips(
+def test_a_thousand_subscriptions_made_at_once_share_a_few_round_trips(
     server: FakeServer, broadcaster: Broadcaster
 ) -> None:
     made = [gevent.spawn(broadcaster.subscribe, f"c{number}", "common") for number in range(1000)]
@@ -112,7 +112,7 @@ def test_a_thousand_that_come_at_once_share_a_few_round_trips(
     assert len([query for query in server.queries if "LISTEN" in query]) <= 3
 
 
-def test_a_subscription_takes_and_drops_channels_while_it_is_in_use(
+def test_a_subscription_in_use_can_add_and_remove_channels(
     server: FakeServer, broadcaster: Broadcaster
 ) -> None:
     subscription = broadcaster.subscribe()
@@ -137,9 +137,9 @@ def test_a_subscription_takes_and_drops_channels_while_it_is_in_use(
 
 
 class TestFailures:
-    """Of subscribing: nothing of it stays."""
+    """A subscribe() that fails leaves nothing."""
 
-    def test_a_refusal_is_everybodys_who_waits_for_it_and_the_next_asks_again(
+    def test_all_waiting_calls_raise_a_refusal_and_the_next_call_asks_again(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         server.refuse_listen["bad"] = ServerError("no", sqlstate="42501")
@@ -154,27 +154,29 @@ class TestFailures:
         assert queue_is_empty(broadcaster.subscribe("bad", timeout=TIMEOUT), broadcaster, "bad")
 
     @pytest.mark.parametrize("how", ["timeout", "kill"])
-    def test_one_that_is_given_up_leaves_nothing_and_the_others_waiting(
+    def test_an_abandoned_call_leaves_nothing_and_the_others_waiting(
         self, server: FakeServer, broadcaster: Broadcaster, how: str
     ) -> None:
         server.stop()
-        given_up = gevent.spawn(broadcaster.subscribe, "a", "own", timeout=0.01 if how == "timeout" else None)
+        abandoned = gevent.spawn(
+            broadcaster.subscribe, "a", "own", timeout=0.01 if how == "timeout" else None
+        )
         patient = gevent.spawn(broadcaster.subscribe, "a", timeout=TIMEOUT)
         gevent.idle()
         if how == "kill":
-            given_up.kill()
+            abandoned.kill()
         else:
             with pytest.raises(pglisten.OperationTimeout):
-                given_up.get(timeout=TIMEOUT)
+                abandoned.get(timeout=TIMEOUT)
         assert broadcaster.channels == {"a"}
         server.start()
         assert queue_is_empty(patient.get(timeout=TIMEOUT), broadcaster, "a")
 
 
 class TestTheEnd:
-    """Of a subscription, and of all."""
+    """The end of a subscription, and of a broadcaster."""
 
-    def test_what_is_queued_still_comes_and_then_iteration_ends(
+    def test_queued_items_are_delivered_after_close_and_then_iteration_ends(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         one, other = broadcaster.subscribe("a"), broadcaster.subscribe("a")
@@ -190,7 +192,7 @@ class TestTheEnd:
         assert repr(one) == "<Subscription closed channels=0 queued=0>"
         assert repr(broadcaster).startswith("<Broadcaster closed backend=fake ")
 
-    def test_closing_one_wakes_who_waits_for_it(self, broadcaster: Broadcaster) -> None:
+    def test_closing_a_subscription_wakes_its_waiting_consumer(self, broadcaster: Broadcaster) -> None:
         subscription = broadcaster.subscribe("a")
         waiting = gevent.spawn(list, subscription)
         gevent.idle()
@@ -200,7 +202,9 @@ class TestTheEnd:
         with pytest.raises(pglisten.ListenerClosed):
             subscription.listen("b")
 
-    def test_a_greenlet_that_dies_in_with_has_released_it(self, broadcaster: Broadcaster) -> None:
+    def test_a_greenlet_killed_in_a_with_block_closes_its_subscription(
+        self, broadcaster: Broadcaster
+    ) -> None:
         ready = Event()
 
         def consume() -> None:
@@ -214,7 +218,7 @@ class TestTheEnd:
         assert broadcaster.stats().subscriptions == 0
 
     @pytest.mark.parametrize("where", ["here", "another thread"])
-    def test_one_that_nobody_refers_to_is_released_whoever_collects_it(
+    def test_a_collected_subscription_is_closed_in_whatever_thread_that_happens(
         self, broadcaster: Broadcaster, where: str
     ) -> None:
         made = [broadcaster.subscribe("a")]
@@ -232,7 +236,7 @@ class TestTheEnd:
         settle(broadcaster)
         assert broadcaster.channels == frozenset()
 
-    def test_one_whose_greenlet_is_killed_is_released_without_a_collector(
+    def test_a_subscription_whose_greenlet_is_killed_is_closed_without_the_collector(
         self, broadcaster: Broadcaster
     ) -> None:
         def consume() -> None:
@@ -251,7 +255,9 @@ class TestTheEnd:
         finally:
             gc.enable()
 
-    def test_if_its_greenlet_is_killed_nobody_waits_in_vain(self, broadcaster: Broadcaster) -> None:
+    def test_no_consumer_waits_forever_if_the_broadcasters_greenlet_is_killed(
+        self, broadcaster: Broadcaster
+    ) -> None:
         subscription = broadcaster.subscribe("a")
         fan_out = broadcaster._fan_out
         assert fan_out._greenlet is not None
@@ -260,7 +266,7 @@ class TestTheEnd:
             subscription.get(TIMEOUT)
         assert broadcaster.closed
 
-    def test_another_thread_is_told_that_it_is_one(self, broadcaster: Broadcaster) -> None:
+    def test_calls_from_another_thread_are_refused(self, broadcaster: Broadcaster) -> None:
         subscription = broadcaster.subscribe("a")
         for call in (
             subscription.get,

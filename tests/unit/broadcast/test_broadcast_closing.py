@@ -1,4 +1,4 @@
-"""Closing a broadcaster from wherever it may be called, and what else ends one."""
+"""The end of a broadcaster: close() from every place that may call it, and a killed greenlet."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from support.timeouts import TIMEOUT
 
 
 class TestTheEnd:
-    """Closing, from wherever it is called."""
+    """close(), from every place that may call it."""
 
-    def test_every_caller_returns_when_it_is_over(self, server: FakeServer) -> None:
+    def test_every_caller_of_close_returns_when_it_is_done(self, server: FakeServer) -> None:
         running, may_end = Event(), Event()
 
         def callback(event: ListenerEvent, error: Exception | None) -> None:
@@ -39,7 +39,7 @@ class TestTheEnd:
         gevent.joinall(closers, timeout=TIMEOUT, raise_error=True)
         assert (server.sessions(), broadcaster._fan_out._greenlet.dead) == (frozenset(), True)
 
-    def test_a_consumer_may_call_it(self, server: FakeServer, broadcaster: Broadcaster) -> None:
+    def test_a_consumer_may_call_close(self, server: FakeServer, broadcaster: Broadcaster) -> None:
         subscription = broadcaster.subscribe("a")
         server.notify("a", "1")
         for _ in subscription:
@@ -47,7 +47,7 @@ class TestTheEnd:
         assert server.sessions() == frozenset()
 
     @pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
-    def test_on_gap_may_call_it(self, server: FakeServer, broadcaster: Broadcaster, overflow: Any) -> None:
+    def test_on_gap_may_call_close(self, server: FakeServer, broadcaster: Broadcaster, overflow: Any) -> None:
         subscription = broadcaster.subscribe("a", queue_size=1, overflow=overflow, on_gap=broadcaster.close)
         for number in range(5):
             server.notify("a", str(number))
@@ -59,7 +59,7 @@ class TestTheEnd:
         assert server.sessions() == frozenset()
 
     @pytest.mark.parametrize("at", ["CONNECTED", "DISCONNECTED", "RECONNECTED"])
-    def test_the_event_callback_may_call_it(self, server: FakeServer, at: str) -> None:
+    def test_the_event_callback_may_call_close(self, server: FakeServer, at: str) -> None:
         def callback(event: ListenerEvent, error: Exception | None) -> None:
             if event.name == at:
                 broadcaster.close()
@@ -76,7 +76,7 @@ class TestTheEnd:
         assert server.sessions() == frozenset()
 
     @pytest.mark.parametrize(("seconds", "all_came"), [(TIMEOUT, True), (0.0, False)])
-    def test_what_has_come_is_handed_out_and_that_has_a_limit(
+    def test_close_hands_out_what_has_arrived_within_a_limit(
         self, broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch, seconds: float, all_came: bool
     ) -> None:
         monkeypatch.setattr(fanout, "DRAIN_TIME", seconds)
@@ -85,7 +85,7 @@ class TestTheEnd:
         broadcaster.close()
         assert (len(list(subscription)) == 2000) == all_came
 
-    def test_who_subscribes_right_after_its_greenlet_was_killed_is_told(
+    def test_subscribe_raises_right_after_the_broadcasters_greenlet_was_killed(
         self, broadcaster: Broadcaster
     ) -> None:
         subscription, raised = broadcaster.subscribe("a"), Event()
@@ -102,7 +102,7 @@ class TestTheEnd:
         assert raised.wait(TIMEOUT)
         assert subscription.closed
 
-    def test_one_that_was_killed_in_its_first_call_is_closed_with_all_others(
+    def test_a_broadcaster_killed_in_its_first_call_is_closed_with_all_others(
         self, server: FakeServer
     ) -> None:
         server.freeze()
@@ -113,7 +113,7 @@ class TestTheEnd:
         fanout.close_all(0)
         assert broadcaster.closed
 
-    def test_closing_all_leaves_those_of_other_threads(self, server: FakeServer) -> None:
+    def test_close_all_leaves_the_broadcasters_of_other_threads(self, server: FakeServer) -> None:
         made, may_end = threading.Event(), threading.Event()
         errors = list[BaseException]()
 
@@ -134,7 +134,9 @@ class TestTheEnd:
         thread.join()
         assert errors == []
 
-    def test_one_whose_loop_is_gone_is_collected_in_silence(self, broadcaster: Broadcaster) -> None:
+    def test_a_subscription_whose_event_loop_is_gone_is_collected_in_silence(
+        self, broadcaster: Broadcaster
+    ) -> None:
         def ended() -> object:
             hub = gevent.get_hub()
             loop = hub.loop
@@ -153,7 +155,7 @@ class TestTheEnd:
         fan_out._loop = mine
 
 
-def test_its_first_call_waits_no_longer_than_it_may(server: FakeServer) -> None:
+def test_the_first_call_of_a_broadcaster_keeps_its_timeout(server: FakeServer) -> None:
     server.freeze()
     with make_fake(server) as broadcaster, gevent.Timeout(TIMEOUT):
         with pytest.raises(pglisten.NotConnected, match="dialling"):

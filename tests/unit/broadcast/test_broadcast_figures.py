@@ -28,7 +28,7 @@ def test_a_subscription_counts_once_the_server_has_acknowledged_its_channels(
     server.thaw()
     first, *others = (call.get(timeout=TIMEOUT) for call in calls)
     assert figures(broadcaster) == (3, 0)
-    # One that takes another channel is open all the while.
+    # A subscription that adds a channel stays open meanwhile.
     server.freeze()
     taking = gevent.spawn(first.listen, "c", timeout=TIMEOUT)
     gevent.idle()

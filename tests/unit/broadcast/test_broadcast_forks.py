@@ -1,4 +1,4 @@
-"""Forks while a broadcaster is in the middle of something: the copies in the child do nothing."""
+"""Forks while a broadcaster is at work: the copies of its greenlets in the child do nothing."""
 
 from __future__ import annotations
 
@@ -48,28 +48,28 @@ assert status(fork(child)) == 0
 """
 
 A_NOTIFICATION_IS_BEING_HANDED_OUT = """
-heard, children = [], []
+seen, children = [], []
 
 def consume(number, subscription):
     try:
-        heard.append(subscription.get(20).payload)
+        seen.append(subscription.get(20).payload)
     except pglisten.ListenerClosed:
-        heard.append("closed")
+        seen.append("closed")
         return
     if number == 10:
         children.append(fork(child))
 
 def child():
-    heard.clear()
+    seen.clear()
     copies_have_their_turn()
-    assert set(heard) == {"closed"}, set(heard)
+    assert set(seen) == {"closed"}, set(seen)
 
 consuming = [gevent.spawn(consume, n, broadcaster.subscribe("a", timeout=20)) for n in range(1200)]
 gevent.idle()
 server.notify("a", "the parent's")
 gevent.joinall(consuming, timeout=20, raise_error=True)
 assert status(children[0]) == 0
-assert heard == ["the parent's"] * 1200
+assert seen == ["the parent's"] * 1200
 """
 
 A_CLOSED_ONE_HAS_SOMETHING_QUEUED = """
@@ -130,7 +130,7 @@ MOMENTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("patched", ["plain", "patched"])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_child_takes_nothing_of_its_parents_and_connects_for_itself_alone(
+def test_a_child_consumes_nothing_of_its_parents_and_has_a_connection_of_its_own(
     moment: str, patched: str
 ) -> None:
     succeeds(CHILDREN + BEGINNING + MOMENTS[moment] + END, patched)

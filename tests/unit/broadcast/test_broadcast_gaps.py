@@ -1,4 +1,4 @@
-"""Subscribers that are slow, and what all of them are told after a loss; over a server in memory."""
+"""Slow subscriptions, and the gap markers after a loss, on a server in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from support.broadcasters import come_in, payloads, settle
 from support.timeouts import TIMEOUT
 
 
-class TestSlowOnes:
-    """What a queue without room does, and to whom."""
+class TestSlowSubscriptions:
+    """What each overflow policy does to a slow subscription and to the others."""
 
-    def test_the_oldest_give_way_to_one_marker_and_the_others_miss_nothing(
+    def test_one_marker_replaces_the_oldest_and_other_subscriptions_miss_nothing(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         slow, quick = broadcaster.subscribe("a", queue_size=3), broadcaster.subscribe("a")
@@ -33,7 +33,7 @@ class TestSlowOnes:
         slow.close()
         assert broadcaster.stats().subscriptions_dropped == 7
 
-    def test_one_ends_with_what_it_had_and_its_channel_is_given_back(
+    def test_an_overflow_ends_a_subscription_after_its_queued_items_and_unlistens(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         slow = broadcaster.subscribe("own", "a", queue_size=2, overflow="close")
@@ -50,8 +50,8 @@ class TestSlowOnes:
         settle(broadcaster)
         assert broadcaster.channels == {"a"}
 
-    @pytest.mark.parametrize("end", ["taken", "closed", "given up"])
-    def test_all_wait_for_one_that_blocks_until_it_takes_or_is_gone(
+    @pytest.mark.parametrize("end", ["consumed", "closed", "collected"])
+    def test_all_wait_for_a_subscription_that_blocks_until_it_consumes_or_is_gone(
         self, server: FakeServer, broadcaster: Broadcaster, end: str
     ) -> None:
         slow: Subscription | None = broadcaster.subscribe("a", queue_size=1, overflow="block")
@@ -62,7 +62,7 @@ class TestSlowOnes:
         assert payloads(quick, 1) == ["0"]
         broadcaster.ping(TIMEOUT)
         assert repr(quick) == "<Subscription open channels=1 queued=0>"
-        if end == "taken":
+        if end == "consumed":
             assert payloads(slow, 3) == ["0", "1", "2"]
         elif end == "closed":
             slow.close()
@@ -72,7 +72,7 @@ class TestSlowOnes:
             gc.collect()
         assert payloads(quick, 2) == ["1", "2"]
 
-    def test_closing_does_not_wait_for_one_that_blocks(
+    def test_close_does_not_wait_for_a_subscription_that_blocks(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         slow = broadcaster.subscribe("a", queue_size=1, overflow="block")
@@ -85,9 +85,9 @@ class TestSlowOnes:
 
 
 class TestDelivering:
-    """What happens to those who are still to get a notification that is being handed out."""
+    """Changes of the subscriptions while a notification is handed out."""
 
-    def test_one_who_drops_the_channel_meanwhile_does_not_get_it(
+    def test_a_subscription_that_unlistens_meanwhile_does_not_get_the_notification(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         made = [broadcaster.subscribe("a") for _ in range(fanout.PORTION + 1)]
@@ -101,11 +101,11 @@ class TestDelivering:
         server.notify("a", "1")
         dropping.get(timeout=TIMEOUT)
         server.notify("a", "2")
-        assert payloads(made[-2], 2) == ["1", "2"]  # So the other is handed out.
+        assert payloads(made[-2], 2) == ["1", "2"]  # So the first one is handed out.
         with pytest.raises(pglisten.OperationTimeout):
             made[-1].get(0)
 
-    def test_all_go_on_when_the_one_that_blocks_drops_the_channel(
+    def test_all_continue_when_the_subscription_that_blocks_unlistens(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         slow = broadcaster.subscribe("a", queue_size=1, overflow="block")
@@ -121,7 +121,7 @@ class TestDelivering:
             slow.get(0)
 
     @pytest.mark.parametrize("queue_size", [1, 256])
-    def test_a_burst_does_not_outrun_one_who_does_nothing_but_take(
+    def test_a_burst_does_not_outrun_a_consumer_that_only_takes(
         self, broadcaster: Broadcaster, queue_size: int
     ) -> None:
         subscription = broadcaster.subscribe("a", queue_size=queue_size)
@@ -131,7 +131,7 @@ class TestDelivering:
         assert taking.get(timeout=TIMEOUT) == [str(number) for number in range(1000)]
         assert subscription.dropped == 0
 
-    def test_others_have_their_turn_within_a_burst(self, broadcaster: Broadcaster) -> None:
+    def test_other_greenlets_run_within_a_burst(self, broadcaster: Broadcaster) -> None:
         made = [broadcaster.subscribe("a", queue_size=1000) for _ in range(100)]
         counts = [0]
 
@@ -148,9 +148,9 @@ class TestDelivering:
 
 
 class TestGaps:
-    """``None``, and what a subscriber has called for it."""
+    """``None``, and ``on_gap``."""
 
-    def test_after_a_loss_everybody_gets_one_marker(
+    def test_after_a_loss_each_subscription_gets_one_marker(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         made = [broadcaster.subscribe("a"), broadcaster.subscribe("b"), broadcaster.subscribe()]
@@ -208,7 +208,7 @@ class TestGaps:
         assert payloads(subscription, 1) == [None]
         assert failures == []
 
-    def test_a_channel_that_is_refused_on_the_way_back_ends_those_who_have_it(
+    def test_a_channel_refused_after_a_reconnection_ends_its_subscriptions(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         lost, other = broadcaster.subscribe("a", "b"), broadcaster.subscribe("b")
@@ -222,7 +222,7 @@ class TestGaps:
         server.notify("b", "1")
         assert payloads(other, 1) == ["1"]
 
-    def test_a_gap_whose_on_gap_failed_is_not_forgotten_over_one_that_began_before_it(
+    def test_a_gap_whose_on_gap_failed_stays_pending_beside_an_earlier_call(
         self, server: FakeServer, broadcaster: Broadcaster
     ) -> None:
         began, may_end, calls = Event(), Event(), list[str]()
@@ -257,7 +257,7 @@ class TestGaps:
         assert payloads(subscription, 1) == [None]
         assert calls[-1] == "fourth"
 
-    def test_on_gap_is_not_called_when_nothing_comes_any_more(self, broadcaster: Broadcaster) -> None:
+    def test_on_gap_is_not_called_when_the_stream_has_ended(self, broadcaster: Broadcaster) -> None:
         def fail() -> None:
             raise KeyError("the database is away")
 

@@ -1,4 +1,4 @@
-"""A subscriber's queue: what fits, what gives way, and who is woken."""
+"""The queue of a subscription: its room, what it drops, and which greenlets it wakes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def item(number: int) -> Notification:
 
 
 def put(queue: SubscriptionQueue, number: int) -> None:
-    """Put one in; it never has to wait here."""
+    """Put one notification in; it never has to wait here."""
     assert queue.put(item(number))
 
 
 def take(queue: SubscriptionQueue) -> Notification | None:
-    """Take one as a subscription does."""
+    """Take one item as a subscription does."""
     queue.wait(5)
     return queue.items.popleft()
 
@@ -34,7 +34,7 @@ def shown(queue: SubscriptionQueue) -> list[int | None]:
     return [each and int(each.payload) for each in queue.items]
 
 
-def test_what_has_no_room_lets_the_oldest_give_way_to_one_marker() -> None:
+def test_without_room_one_marker_replaces_the_oldest() -> None:
     queue = SubscriptionQueue(3, Overflow.DROP_OLDEST)
     for number in range(7):
         put(queue, number)
@@ -42,7 +42,7 @@ def test_what_has_no_room_lets_the_oldest_give_way_to_one_marker() -> None:
     assert queue.dropped == 4
 
 
-def test_a_marker_in_the_way_is_the_new_ones_own() -> None:
+def test_a_marker_among_the_dropped_stands_for_them() -> None:
     queue = SubscriptionQueue(3, Overflow.DROP_OLDEST)
     put(queue, 0)
     queue.mark_gap()
@@ -53,14 +53,14 @@ def test_a_marker_in_the_way_is_the_new_ones_own() -> None:
 
 
 @given(st.integers(1, 4), st.lists(st.sampled_from(["put", "gap", "take"]), max_size=60))
-def test_where_something_is_missing_there_is_a_marker(size: int, happenings: list[str]) -> None:
-    queue, number, last, taken = SubscriptionQueue(size, Overflow.DROP_OLDEST), 0, -1, 0
+def test_where_something_is_missing_there_is_a_marker(size: int, steps: list[str]) -> None:
+    queue, number, last, consumed = SubscriptionQueue(size, Overflow.DROP_OLDEST), 0, -1, 0
     gap_before = False
-    for happening in happenings:
-        if happening == "put":
+    for step in steps:
+        if step == "put":
             put(queue, number)
             number += 1
-        elif happening == "gap":
+        elif step == "gap":
             queue.mark_gap()
         elif queue.items:
             got = take(queue)
@@ -69,14 +69,14 @@ def test_where_something_is_missing_there_is_a_marker(size: int, happenings: lis
             else:
                 assert int(got.payload) == last + 1 or (gap_before and int(got.payload) > last)
                 last, gap_before = int(got.payload), False
-                taken += 1
+                consumed += 1
         assert sum(each is not None for each in queue.items) <= size
         assert all(a or b for a, b in pairwise(queue.items))
     waiting = sum(each is not None for each in queue.items)
-    assert taken + waiting + queue.dropped == number
+    assert consumed + waiting + queue.dropped == number
 
 
-def test_one_that_closes_has_what_was_queued_and_then_says_so() -> None:
+def test_a_queue_that_closes_delivers_what_was_queued_and_then_raises() -> None:
     queue = SubscriptionQueue(2, Overflow.CLOSE)
     for number in range(3):
         put(queue, number)
@@ -86,7 +86,7 @@ def test_one_that_closes_has_what_was_queued_and_then_says_so() -> None:
     assert queue.dropped == 1
 
 
-def test_one_that_blocks_takes_nothing_until_there_is_room() -> None:
+def test_a_queue_that_blocks_accepts_nothing_until_there_is_room() -> None:
     queue = SubscriptionQueue(1, Overflow.BLOCK)
     put(queue, 0)
     assert not queue.put(item(1))
@@ -95,30 +95,30 @@ def test_one_that_blocks_takes_nothing_until_there_is_room() -> None:
     assert shown(queue) == [1]
 
 
-def test_each_item_goes_to_one_of_those_who_wait() -> None:
+def test_each_item_goes_to_one_waiting_greenlet() -> None:
     queue = SubscriptionQueue(10, Overflow.BLOCK)
-    takers = [gevent.spawn(take, queue) for _ in range(3)]
+    consumers = [gevent.spawn(take, queue) for _ in range(3)]
     gevent.idle()
     for number in range(3):
         put(queue, number)
-    gevent.joinall(takers, raise_error=True)
-    assert [each.value for each in takers] == [item(0), item(1), item(2)]
+    gevent.joinall(consumers, raise_error=True)
+    assert [each.value for each in consumers] == [item(0), item(1), item(2)]
 
 
 @pytest.mark.parametrize("how", ["kill", "timeout"])
-def test_one_who_waits_no_more_takes_nothing_from_the_others(how: str) -> None:
+def test_a_greenlet_that_stopped_waiting_takes_no_item_from_others(how: str) -> None:
     queue = SubscriptionQueue(10, Overflow.BLOCK)
 
     def wait() -> None:
         with gevent.Timeout(0.001 if how == "timeout" else 5, False):  # type: ignore[arg-type]
             queue.wait(None)
 
-    given_up, other = gevent.spawn(wait), gevent.spawn(queue.wait, 5)
+    abandoned, other = gevent.spawn(wait), gevent.spawn(queue.wait, 5)
     gevent.idle()
     if how == "kill":
-        given_up.kill(block=False)
+        abandoned.kill(block=False)
         put(queue, 0)  # Both are to be switched to in the same turn.
-    given_up.join()
+    abandoned.join()
     if how == "timeout":
         put(queue, 0)
     other.get(timeout=5)
@@ -127,7 +127,7 @@ def test_one_who_waits_no_more_takes_nothing_from_the_others(how: str) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01])
-def test_waiting_in_vain_says_how_long(timeout: float) -> None:
+def test_a_timeout_says_how_long_it_was(timeout: float) -> None:
     queue = SubscriptionQueue(1, Overflow.BLOCK)
     with pytest.raises(OperationTimeout, match=f"no notification within {timeout:g} s"):
         queue.wait(timeout)
@@ -135,7 +135,7 @@ def test_waiting_in_vain_says_how_long(timeout: float) -> None:
 
 
 @pytest.mark.parametrize(("end", "raised"), [(ListenerClosed("gone"), "gone"), (Error("why"), "why")])
-def test_the_first_end_counts_and_wakes_those_who_wait(end: Error, raised: str) -> None:
+def test_the_first_end_counts_and_wakes_all_waiting_greenlets(end: Error, raised: str) -> None:
     queue = SubscriptionQueue(1, Overflow.DROP_OLDEST)
     waiting = [gevent.spawn(queue.wait, None) for _ in range(2)]
     gevent.idle()
@@ -148,7 +148,7 @@ def test_the_first_end_counts_and_wakes_those_who_wait(end: Error, raised: str) 
     assert shown(queue) == []
 
 
-def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
+def test_a_greenlet_killed_before_it_is_woken_is_not_switched_to_again() -> None:
     queue, went_on = SubscriptionQueue(10, Overflow.BLOCK), Event()
 
     def wait_and_go_on() -> bool:
@@ -169,7 +169,9 @@ def test_one_woken_too_late_goes_on_with_what_it_does_by_then() -> None:
     assert waiting.get(timeout=5)
 
 
-def test_what_one_dies_of_keeps_the_others_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_one_woken_greenlet_does_not_keep_others_asleep(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     queues = [SubscriptionQueue(10, Overflow.BLOCK) for _ in range(3)]
 
     def die(queue: SubscriptionQueue) -> None:
@@ -191,7 +193,7 @@ def test_what_one_dies_of_keeps_the_others_from_nothing(capsys: pytest.CaptureFi
     assert capsys.readouterr().err.count("KeyError: 'of this'") == 2
 
 
-def test_the_hub_itself_is_told_that_it_cannot_wait() -> None:
+def test_waiting_in_the_hub_raises() -> None:
     queue, told = SubscriptionQueue(10, Overflow.BLOCK), Event()
 
     def wait() -> None:
