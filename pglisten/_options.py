@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 
-from ._backends import load_backend
-from ._conninfo import ConnInfo
-from .backend import Backend
-from .errors import ConfigurationError, copy_for_raise
+from .errors import ConfigurationError
 
 
 def seconds(name: str, value: float | None, *, none_means: str | None = None) -> float | None:
@@ -70,31 +66,3 @@ def callback(value: Callable[..., object] | None) -> None:
         raise ConfigurationError(
             f"event_callback is a function of (event, error), not {value!r}", option="event_callback"
         )
-
-
-def target(dsn: str, backend: str | Backend | None) -> tuple[Backend, ConnInfo]:
-    """Return the backend and the parsed *dsn*, whose settings the backend supports."""
-    chosen = backend if isinstance(backend, Backend) else load_backend(backend)
-    conninfo = _parsed(dsn)
-    if isinstance(conninfo, ConfigurationError):
-        raise conninfo
-    for host in conninfo.targets():
-        chosen.check(host)
-    return chosen, conninfo
-
-
-def _parsed(dsn: str) -> ConnInfo | ConfigurationError:
-    """Return the error, not raise it.
-
-    The frames of its traceback and of its context hold the environment, and with it passwords.
-    """
-    try:
-        return ConnInfo.parse(dsn, os.environ)
-    except ConfigurationError as error:
-        return copy_for_raise(error)
-
-
-def connect_timeout(value: float | None, conninfo: ConnInfo) -> float | None:
-    """Return the seconds that one attempt may take: the connection string's, or else *value*."""
-    checked = seconds("connect_timeout", value, none_means="no limit")
-    return conninfo.connect_timeout if conninfo.has_connect_timeout else checked

@@ -20,6 +20,7 @@ from ._broadcast.fanout import FanOut
 from ._broadcast.subscription import Subscription
 from ._broadcast.upstream import UpstreamListener
 from ._completion import check_timeout
+from ._conninfo.urls import Dsn
 from ._listener import config as _config
 from ._listener.events import EventCallback
 from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
@@ -64,7 +65,7 @@ class Broadcaster:
 
     def __init__(
         self,
-        dsn: str = DEFAULTS.dsn,
+        dsn: Dsn = DEFAULTS.dsn,
         *,
         backend: str | Backend | None = DEFAULTS.backend,
         min_reconnect_interval: float = DEFAULTS.min_reconnect_interval,

@@ -11,6 +11,8 @@ from ._connection import calls
 from ._connection.channels import ChannelTable
 from ._connection.connect import dial
 from ._connection.live import LiveConnection
+from ._connection.target import Target
+from ._conninfo.urls import Dsn
 from ._may_wait import check_may_wait, close_or_begin_to
 from ._ownership import Owner
 from ._queues import ListenerQueue
@@ -31,22 +33,21 @@ class ListenerConnection:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: Dsn,
         *,
         backend: str | Backend | None = None,
         queue_size: int = 1024,
         connect_timeout: float | None = 10.0,
     ) -> None:
         check_may_wait()
-        chosen, conninfo = _options.target(dsn, backend)
+        target = Target(dsn, backend, connect_timeout)
         del dsn  # Error trackers record the variables of this frame if the connection fails.
         self._queue = ListenerQueue(_options.queue_size(queue_size))
         self._channels = ChannelTable()
-        limit = _options.connect_timeout(connect_timeout, conninfo)
-        self._backend = chosen.name
+        self._backend = target.backend.name
         self._owner = Owner()
         self._connection = LiveConnection(
-            dial(chosen, conninfo, limit, look_for_pooler=True),
+            dial(target.backend, *target.current(), look_for_pooler=True),
             queue=self._queue,
             channels=self._channels,
             on_ended=self._ended,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ._completion import check_timeout
 from ._connection import calls
+from ._conninfo.urls import Dsn
 from ._listener import config as _config
 from ._listener.events import EventCallback, ListenerEvent
 from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides, Settings
@@ -39,9 +40,10 @@ class Listener:
     in the server's order, and ``None`` where notifications may be missing: after a reconnection, in a forked
     child, and where a full queue dropped some. On ``None``, reload the state that they are about.
 
-    *dsn* is a libpq connection string, ``key=value`` or URI. Omitted settings come from the ``PG*`` variables
-    and libpq's defaults. *backend* is the driver's name or a `Backend` instance; ``None`` means
-    ``PGLISTEN_BACKEND``, then the first one installed. All times are seconds.
+    *dsn* is a libpq connection string (``key=value`` or URI), a URL object, or a function that returns one
+    and is called for each attempt. Omitted settings come from the ``PG*`` variables and libpq's defaults.
+    *backend* is the driver's name or a `Backend` instance; ``None`` means ``PGLISTEN_BACKEND``, then the
+    first one installed. All times are seconds.
 
     *min_reconnect_interval* is the delay after a first failed attempt. Each further failure doubles it, up to
     *max_reconnect_interval*. A connection that lived for the minimum is replaced at once. *jitter* is the
@@ -66,7 +68,7 @@ class Listener:
 
     def __init__(
         self,
-        dsn: str = DEFAULTS.dsn,
+        dsn: Dsn = DEFAULTS.dsn,
         *,
         backend: str | Backend | None = DEFAULTS.backend,
         min_reconnect_interval: float = DEFAULTS.min_reconnect_interval,
@@ -97,7 +99,7 @@ class Listener:
 
     def _supervise(self, settings: Settings) -> None:
         self._supervisor = Supervisor(settings)
-        self._backend = settings.backend.name
+        self._backend = settings.target.backend.name
 
     @classmethod
     def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
@@ -108,8 +110,6 @@ class Listener:
         ``PGLISTEN_`` key, and for a wrong value.
         """
         return _config.make(cls, config, overrides)
-
-    # The set of channels
 
     def listen(self, channel: str, timeout: float | None = None) -> None:
         """Listen to *channel*; return when the server has acknowledged it on the current connection.

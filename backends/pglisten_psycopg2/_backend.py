@@ -221,6 +221,8 @@ def _settings(conninfo: ConnInfo) -> dict[str, str]:
         "keepalives_count": str(conninfo.keepalives_count),
         "tcp_user_timeout": str(conninfo.tcp_user_timeout),
     }
+    # An explicit "" counts as a name: libpq would then look at no fallback.
+    settings["application_name"] = settings["application_name"] or settings["fallback_application_name"]
     if "sslpassword" in unset and not settings["sslpassword"]:
         settings["sslpassword"] = NO_PASSWORD
     # If PGSERVICE is set, libpq looks up that service and fails if it is not defined. So tell libpq the name

@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 
 from gevent.event import Event
 
-from .._conninfo import ConnInfo
+from .._connection.target import Target
 from .._demo.plan import plan
 from .._demo.screen import Screen
-from .._options import target
 from .._sql import MAX_PAYLOAD, check_channel, check_payload
 from .._text import one_line, visible
 from ..backend import Backend, Notification
@@ -77,18 +76,18 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _prepare_listen(arguments: argparse.Namespace) -> Work:
-    backend, conninfo = _target(arguments)
+    target = _target(arguments)
     channels = [check_channel(channel) for channel in dict.fromkeys(arguments.channels)]
     form = _as_json if arguments.json else _as_text
     dsn = _dsn(arguments)
 
     def work() -> int:
-        stdout, log = Output(sys.stdout), _ConnectionLog(Output(sys.stderr), conninfo)
+        stdout, log = Output(sys.stdout), _ConnectionLog(Output(sys.stderr), target.description)
 
         def show(notification: Notification) -> None:
             stdout.line(form(notification))
 
-        until_stopped(lambda: _listen(dsn, backend, channels, show, log), stdout)
+        until_stopped(lambda: _listen(dsn, target.backend, channels, show, log), stdout)
         return _exit_status(stdout)
 
     return work
@@ -114,9 +113,9 @@ def _listen(
 class _ConnectionLog:
     """Prints on standard error what happens to the connection."""
 
-    def __init__(self, stderr: Output, conninfo: ConnInfo) -> None:
+    def __init__(self, stderr: Output, where: str) -> None:
         self._stderr = stderr
-        self._where = conninfo.description
+        self._where = where
         self.connected = Event()
         """Set after the first connection has been printed."""
 
@@ -148,7 +147,7 @@ def _as_json(notification: Notification) -> str:
 
 
 def _prepare_notify(arguments: argparse.Namespace) -> Work:
-    backend, _ = _target(arguments)
+    backend = _target(arguments).backend
     channel = check_channel(arguments.channel)
     payload = check_payload(_standard_input() if arguments.payload == "-" else arguments.payload)
     dsn = _dsn(arguments)
@@ -243,8 +242,8 @@ def _dsn(arguments: argparse.Namespace) -> str:
     return os.environ.get(DSN_VARIABLE, "") if dsn is None else dsn
 
 
-def _target(arguments: argparse.Namespace) -> tuple[Backend, ConnInfo]:
-    return target(_dsn(arguments), arguments.backend)
+def _target(arguments: argparse.Namespace) -> Target:
+    return Target(_dsn(arguments), arguments.backend, None)
 
 
 def _exit_status(stdout: Output) -> int:

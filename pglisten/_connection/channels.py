@@ -31,8 +31,7 @@ _NOT_THE_CHANNEL = ("08", "25", "40", "53", "55", "57", "58", "XX")
 connection, transaction state, rollback, resources, prerequisites, intervention, system, internal."""
 
 BATCH = 1000
-"""Channels in one query. A thousand channels cost one round trip. A reply has a message for each channel, so
-a larger one would block the hub."""
+"""Channels in one query: one round trip. The reply has a message for each, and more would block the hub."""
 
 
 class Completable(Protocol):

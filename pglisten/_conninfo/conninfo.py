@@ -40,7 +40,8 @@ class ConnInfo:
     `values` show the password.
 
     A connection string may name several hosts. Each of the `targets` has one host, and backends get targets
-    only. Of several hosts, `host`, `hostaddr`, `port`, `is_unix` and `socket_path` describe the first.
+    only. Of several hosts, ``host``, ``hostaddr``, ``port``, ``is_unix`` and ``socket_path`` describe the
+    first.
     """
 
     __slots__ = ("_home_directory", "_password_source", "_places", "_values")
@@ -65,12 +66,12 @@ class ConnInfo:
         self._password_source = password_source
 
     @classmethod
-    def parse(cls, dsn: str, environ: Mapping[str, str]) -> ConnInfo:
+    def parse(cls, dsn: object, environ: Mapping[str, str]) -> ConnInfo:
         """Return the settings of *dsn*, of its service, and of the ``PG*`` variables in *environ*.
 
-        *dsn* is a list of key=value or a URI; ``""`` leaves all to the others. As in libpq, an empty value in
-        the DSN means the default and hides the variable, and is an error for a number or a choice. An empty
-        variable counts as unset.
+        *dsn* is a list of key=value, a URI or a URL object; ``""`` leaves all to the others. As in libpq, an
+        empty value in the DSN means the default and hides the variable, and is an error for a number or a
+        choice. An empty variable counts as unset.
 
         Raises `ConfigurationError` if the settings cannot lead to a connection, for example because a
         certificate or service file is missing. Its message is one line without the password. The password

@@ -11,7 +11,7 @@ repeats text of the DSN, except names that can only be keywords.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import unquote_to_bytes
 
 from ..errors import ConfigurationError
@@ -184,3 +184,14 @@ def _decode(text: str, part: str) -> str:
     except UnicodeDecodeError:
         # Drop the cause, because it quotes the bytes, which may be the password's.
         raise ConfigurationError(f"the {part} in the DSN's URI is not UTF-8 once decoded") from None
+
+
+def keyword_string(keywords: Mapping[str, object]) -> str:
+    """Return libpq's key=value form; keywords whose value is ``None`` are left out."""
+    return " ".join(f"{key}={_quoted(str(value))}" for key, value in keywords.items() if value is not None)
+
+
+def _quoted(value: str) -> str:
+    if value and not set(value) & set(" \t\n\r\f\v'\\"):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -45,6 +45,22 @@ ALIASES = {
 }
 """Names that other drivers use for a keyword and that difflib does not find."""
 
+OF_OTHER_DRIVERS = frozenset(
+    {
+        # asyncpg
+        "command_timeout", "max_cached_statement_lifetime", "max_cacheable_statement_size", "server_settings",
+        "prepared_statement_cache_size", "prepared_statement_name_func", "statement_cache_size",
+        "async_fallback",
+        # pg8000
+        "ssl_context", "tcp_keepalive", "timeout", "unix_sock",
+        # psycopg
+        "autocommit", "prepare_threshold",
+        # Prisma, node-postgres, and pools
+        "charset", "connection_limit", "pgbouncer", "pool_size", "pool_timeout", "statement_timeout",
+    }
+)  # fmt: skip
+"""Parameters that URLs of other drivers have, and libpq has not."""
+
 _INT32 = 2**31
 
 SHORT = 100_000
@@ -69,6 +85,8 @@ class Keyword(NamedTuple):
 
 def what_else(keyword: str) -> str:
     """Return a hint at the keyword that the unknown *keyword* may stand for."""
+    if keyword.lower() in OF_OTHER_DRIVERS:
+        return "only another driver knows it: give it to that driver's own call (SQLAlchemy: connect_args)"
     near = ALIASES.get(keyword.lower()) or next(iter(get_close_matches(keyword.lower(), KEYWORDS, 1)), None)
     return (
         f"did you mean {near}?"

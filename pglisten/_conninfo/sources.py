@@ -17,11 +17,15 @@ from .dsn import parse_dsn
 from .hosts import PLACE_KEYWORDS, Place, read_places
 from .keywords import KEYWORDS, TLS_VERSIONS, swallowed
 from .servicefile import read_service
+from .urls import as_libpq_has_it, rendered
 
 __all__ = ["DEFAULT_SSLMODE", "Effective", "effective"]
 
 DEFAULT_SSLMODE = "prefer"
 """libpq's default (DefaultSSLMode); with ``sslrootcert=system`` the default is ``verify-full``."""
+
+APPLICATION_NAME = "pglisten"
+"""What ``pg_stat_activity`` shows for a session if nothing else says what it is."""
 
 DEFAULT_TLS_MIN = "TLSv1.2"
 """libpq's default of ssl_min_protocol_version since version 13."""
@@ -57,7 +61,8 @@ def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
     Raises `ConfigurationError` if *dsn* is not a string, or if a setting that applies is wrong.
     """
     home_directory = _find_home_directory(environ)
-    sources = _sources(_checked_text("the DSN", dsn, "dsn"), environ, home_directory)
+    text = as_libpq_has_it(_checked_text("the DSN", rendered(dsn), "dsn"))
+    sources = _sources(text, environ, home_directory)
     values: dict[str, str] = {}
     password_source = ""
     for source in sources:
@@ -156,6 +161,9 @@ def _fill_in(values: dict[str, str]) -> None:
             )
         values["user"] = account.pw_name
     values["dbname"] = values.get("dbname") or values["user"]
+    names = ("application_name", "fallback_application_name")
+    if not any(map(values.get, names)) and "application_name" not in values.get("options", ""):
+        values["fallback_application_name"] = APPLICATION_NAME
 
 
 def _check_together(values: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .._backends import available_backends, load_backend
-from .._options import target
+from .._connection.target import Target
 from ..errors import ConfigurationError
 from . import terminal
 from .screen import Screen
@@ -39,7 +39,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
     dsn: str | None = arguments.dsn
     if dsn is not None:
         for name in names:
-            target(dsn, name)
+            Target(dsn, name, None)
     return Plan(names, (_in_terminal if arguments.terminal else _on_web)(arguments, names, dsn))
 
 

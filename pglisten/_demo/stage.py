@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import gevent
 
 from .._conninfo import ConnInfo
+from .._conninfo.dsn import keyword_string
 from ..connection import ListenerConnection
-from ..testing.postgres.server import PrivatePostgres, keyword_string
+from ..testing.postgres.server import PrivatePostgres
 from .screen import Look, Screen
 from .shop import Shop
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections.abc
 import difflib
 import pkgutil
+import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
@@ -27,6 +28,9 @@ NOT_OURS = "PGLISTEN_TEST_"
 
 _NO_CONFIG: tuple[type, ...] = (str, bytes, int, float, list, tuple, set)
 """Types whose objects have attributes but are no configuration."""
+
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*:[A-Za-z_][\w.]*")
+"""``package.module:function``. No connection string looks like it: each has a = or begins with a scheme."""
 
 _TYPES: Mapping[str, Any] = typing.get_type_hints(ListenerOptions)
 _KEYS = {option: f"{PREFIX}{option.upper()}" for option in _TYPES}
@@ -107,6 +111,8 @@ def _what_else(name: str, known: Collection[str]) -> str:
 def _converted(key: str, value: Any, kind: Any) -> Any:
     """Return *value*, converted to *kind* if it is a string; unchanged if that fails."""
     kinds = (kind, *typing.get_args(kind))
+    if key == _KEYS["dsn"] and isinstance(value, str) and _FUNCTION.fullmatch(value.strip()):
+        return _dsn_function(key, value.strip())
     if not isinstance(value, str) or str in kinds or typing.get_origin(kind) is typing.Literal:
         return value
     if type(None) in kinds and value.strip().lower() == "none":
@@ -118,6 +124,20 @@ def _converted(key: str, value: Any, kind: Any) -> Any:
         return number(value)
     except ValueError:
         return value
+
+
+def _dsn_function(key: str, path: str) -> object:
+    """Return the function that *path* names. No message repeats *path*: it may be a user and a password."""
+    try:
+        found: object = pkgutil.resolve_name(path)
+    except Exception as error:  # noqa: BLE001 - whatever the import raises
+        raise ConfigurationError(
+            f"{key} has the form package.module:function, and cannot be imported ({type(error).__name__}): "
+            "correct the name or the module, or write a connection string"
+        ) from None
+    if not callable(found):
+        raise ConfigurationError(f"{key} names a {type(found).__name__}, not a function: correct the name")
+    return found
 
 
 def _imported(key: str, path: str) -> object:

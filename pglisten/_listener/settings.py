@@ -12,7 +12,8 @@ import gevent
 
 from .. import _options
 from .._connection.heartbeat import Heartbeat
-from .._conninfo import ConnInfo
+from .._connection.target import Target
+from .._conninfo.urls import Dsn
 from ..backend import Backend
 from .events import EventCallback
 
@@ -41,7 +42,7 @@ class ListenerOptions:
     type checkers, and a test compares them.
     """
 
-    dsn: str = ""
+    dsn: Dsn = ""
     backend: str | Backend | None = None
     min_reconnect_interval: float = 1.0
     max_reconnect_interval: float = 60.0
@@ -62,7 +63,7 @@ class ListenerOptions:
 
         Raises `ConfigurationError` for a wrong option, DSN or backend name.
         """
-        backend, conninfo = _options.target(self.dsn, self.backend)
+        target = Target(self.dsn, self.backend, self.connect_timeout)
         low, high = _options.intervals(
             self.min_reconnect_interval,
             self.max_reconnect_interval,
@@ -72,15 +73,13 @@ class ListenerOptions:
         interval = _options.seconds("heartbeat_interval", self.heartbeat_interval, none_means="no heartbeat")
         answer = _options.seconds("heartbeat_timeout", self.heartbeat_timeout)
         return Settings(
-            backend=backend,
-            conninfo=conninfo,
+            target=target,
             min_reconnect_interval=low,
             max_reconnect_interval=high,
             jitter=_options.fraction("jitter", self.jitter),
             event_callback=self.event_callback,
             queue_size=_options.queue_size(self.queue_size),
             drop_oldest=_options.drops_oldest(self.overflow),
-            connect_timeout=_options.connect_timeout(self.connect_timeout, conninfo),
             heartbeat=None if interval is None or answer is None else Heartbeat(interval, answer),
         )
 
@@ -91,7 +90,7 @@ DEFAULTS = ListenerOptions()
 class OptionOverrides(TypedDict, total=False):
     """The same options as keyword arguments of ``from_config``; each may be omitted."""
 
-    dsn: str
+    dsn: Dsn
     backend: str | Backend | None
     min_reconnect_interval: float
     max_reconnect_interval: float
@@ -108,15 +107,13 @@ class OptionOverrides(TypedDict, total=False):
 class Settings:
     """A listener's options, checked. Times are seconds."""
 
-    backend: Backend
-    conninfo: ConnInfo
+    target: Target
     min_reconnect_interval: float
     max_reconnect_interval: float
     jitter: float
     event_callback: EventCallback | None
     queue_size: int
     drop_oldest: bool
-    connect_timeout: float | None
     heartbeat: Heartbeat | None
 
 

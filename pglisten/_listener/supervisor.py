@@ -25,6 +25,7 @@ from .._ownership import Owner, Replaced
 from .._queues import ListenerQueue
 from ..backend import Session
 from ..errors import (
+    ConnectionFailed,
     ConnectionLost,
     Error,
     ListenerClosed,
@@ -84,8 +85,6 @@ class Supervisor:
         if self._greenlet is None and self.state is not State.CLOSED:
             self._greenlet = spawn("pglisten-supervisor", self._run)
             self._greenlet.rawlink(self._ended)
-
-    # For the listener
 
     @property
     def connection(self) -> LiveConnection | None:
@@ -158,8 +157,6 @@ class Supervisor:
         self._announce()
         return successor
 
-    # The greenlet
-
     def _run(self) -> None:
         while True:
             failure = self._attempt()
@@ -180,9 +177,13 @@ class Supervisor:
         """Dial and listen, one host after the other. Return the failure, or ``None`` when connected."""
         self._connection = None
         settings, look = self._settings, self.connected_since is None
-        attempt = ConnectAttempt(
-            settings.backend, settings.conninfo, settings.connect_timeout, look_for_pooler=look
-        )
+        try:
+            conninfo, limit = settings.target.current()
+        except ConnectionFailed as error:
+            return error
+        finally:
+            self._check_running()
+        attempt = ConnectAttempt(settings.target.backend, conninfo, limit, look_for_pooler=look)
         while True:
             session, failure = self._dial(attempt)
             self._check_running(session)
@@ -214,7 +215,7 @@ class Supervisor:
         except Error as error:
             return None, error
         except Exception as error:  # noqa: BLE001 - one bad attempt must not end the listener
-            return None, as_bug(error, self._settings.backend)
+            return None, as_bug(error, self._settings.target.backend)
 
     def _caught_up(self) -> None:
         """Count the connection as made: the server has acknowledged every channel."""
@@ -227,12 +228,11 @@ class Supervisor:
         self.connected_since = time.time()
         self._backoff.connected(self._timing.now())
         event = ListenerEvent.RECONNECTED if returned else ListenerEvent.CONNECTED
-        gap = returned or self._resumes
         self.reconnects += returned
         logger.info("%s to server process %d", event.value, connection.pid)
 
         def open_stream() -> None:
-            if gap:
+            if returned or self._resumes:
                 self.queue.mark_gap()
             connection.open()
 

@@ -162,8 +162,7 @@ class EndContract(ContractFixtures):
         self, session: Session, other: Session, channel: str
     ) -> None:
         listen(session, channel)
-        # Few enough for one write by the server (8 kB): if some have arrived, all have.
-        notify(other, channel, *map(str, range(100)))
+        notify(other, channel, *map(str, range(100)))  # One write by the server (8 kB): all or none.
         wait_readable(session)
         assert at_server(other, session)
         self._terminate(other, session)

@@ -20,11 +20,12 @@ from typing import Any
 import gevent.lock
 import gevent.socket
 
+from ..._conninfo.dsn import keyword_string
 from .binaries import Kind, find_binaries
 from .cluster import ShutdownMode
 from .janitor import BOOTSTRAP
 
-__all__ = ["JanitorProcess", "PrivatePostgres", "PrivatePostgresError", "keyword_string"]
+__all__ = ["JanitorProcess", "PrivatePostgres", "PrivatePostgresError"]
 
 _REQUEST_TIMEOUT = 120.0
 """Seconds for the janitor to answer; longer than any of its own steps may take."""
@@ -259,14 +260,3 @@ class PrivatePostgres:
         if self._janitor is None or self._server is None:
             raise PrivatePostgresError("the server was never started, or is closed")
         return self._janitor.ask(action, server=self._server, **arguments)
-
-
-def keyword_string(keywords: Mapping[str, object]) -> str:
-    """Return libpq's key=value form, without the keywords whose value is ``None``."""
-    return " ".join(f"{key}={_quoted(str(value))}" for key, value in keywords.items() if value is not None)
-
-
-def _quoted(value: str) -> str:
-    if value and not set(value) & set(" \t\n\r\f\v'\\"):
-        return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -40,10 +40,11 @@ else:
 REPLACED = """
 import os, sys
 from pglisten._connection.connect import dial
-from pglisten._options import target
+from pglisten._connection.target import Target
 from pglisten.errors import ConnectionFailed
 name, dsn, key, encrypted = sys.argv[1:]
-backend, conninfo = target(dsn, name)
+target = Target(dsn, name, None)
+backend, (conninfo, _) = target.backend, target.current()
 os.replace(encrypted, key)
 for attempt in (dial, lambda backend, conninfo, timeout: backend.connect(conninfo, timeout)):
     try:

@@ -19,7 +19,7 @@ from gevent.socket import wait_read
 
 from pglisten import Listener
 from pglisten._connection.connect import dial
-from pglisten._options import target
+from pglisten._connection.target import Target
 from support.fixtures.listeners import MakeListener, fence
 from support.fixtures.servers import Server
 
@@ -71,7 +71,8 @@ def _take(listener: Listener, count: int) -> None:
 
 
 def test_what_a_session_does_for_a_burst(server: Server, backend_name: str) -> None:
-    backend, conninfo = target(server.dsn(), backend_name)
+    target = Target(server.dsn(), backend_name, None)
+    backend, (conninfo, _) = target.backend, target.current()
     session = dial(backend, conninfo, 20, look_for_pooler=False)
     session.execute('LISTEN "burst"', 20)
     server.query(BURST, COUNT)

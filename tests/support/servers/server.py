@@ -7,7 +7,8 @@ import shlex
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pglisten.testing.postgres.server import PrivatePostgres, keyword_string
+from pglisten._conninfo.dsn import keyword_string
+from pglisten.testing.postgres.server import PrivatePostgres
 from support.servers.control import APPLICATION, Control
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pglisten import Listener, ListenerConnection, ServerError
 from pglisten._cli.doctor import delivery
-from pglisten._options import target
+from pglisten._connection.target import Target
 from pglisten._sql import TRIM_QUEUE
 from pglisten.testing import FakeBackend, FakeServer
 from pglisten.testing._fake_process import FakeProcess
@@ -155,8 +155,8 @@ def test_no_other_refusal_is_taken_for_it(make: Make, caplog: pytest.LogCaptureF
 @pytest.mark.parametrize("incurable", [False, True])
 def test_the_doctor_repairs_by_the_same_rule_and_says_how_to_get_rid_of_it(incurable: bool) -> None:
     server = Forgetful("orders", incurable=incurable)
-    backend, conninfo = target("host=127.0.0.1", FakeBackend(server))
-    session = backend.connect(conninfo, 5)
+    conninfo, _ = Target("host=127.0.0.1", FakeBackend(server), None).current()
+    session = FakeBackend(server).connect(conninfo, 5)
     try:
         verdict = delivery.listen(session, "orders", 5)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pglisten import _options
+from pglisten._connection.target import Target
 from pglisten._conninfo import ConnInfo
 from pglisten._conninfo import hosts as _hosts
 from pglisten.backend import Backend, Session
@@ -147,5 +147,5 @@ def test_a_backend_is_asked_about_each_host() -> None:
         def connect(self, conninfo: ConnInfo, timeout: float | None) -> Session:
             raise NotImplementedError
 
-    _options.target("host=a,b", Asked())
+    Target("host=a,b", Asked(), None)
     assert asked == ["a", "b"]

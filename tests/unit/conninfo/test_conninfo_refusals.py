@@ -14,7 +14,7 @@ from pglisten.errors import ConfigurationError
 
 def refusal(dsn: object, /, **environ: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        ConnInfo.parse(dsn, environ)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        ConnInfo.parse(dsn, environ)
     message = str(caught.value)
     assert "\n" not in message
     return message

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 
 from pglisten._conninfo import ConnInfo
+from pglisten._conninfo.dsn import keyword_string
 from pglisten.errors import ConfigurationError
-from pglisten.testing.postgres.server import keyword_string
 from support.fixtures.secrets import MARK, PASSWORDS
 
 SETTINGS = {"host": "db", "port": "5432", "user": "app", "dbname": "shop"}

@@ -13,10 +13,10 @@ import pglisten
 from pglisten import Listener, ListenerEvent
 from pglisten._connection.channels import BATCH
 from pglisten._connection.heartbeat import Heartbeat
+from pglisten._connection.target import Target
 from pglisten._listener.settings import Settings, Timing
 from pglisten._listener.states import State
 from pglisten._listener.supervisor import Supervisor
-from pglisten._options import target
 from pglisten.errors import ConnectionFailed, ServerError
 from pglisten.testing import FakeBackend, FakeServer
 
@@ -40,17 +40,14 @@ class Sleeps(list[float]):
 
 
 def _supervisor(server: FakeServer, sleeps: Sleeps, events: list[str], **changes: object) -> Supervisor:
-    backend, conninfo = target("host=127.0.0.1", FakeBackend(server))
     options: dict[str, object] = {
-        "backend": backend,
-        "conninfo": conninfo,
+        "target": Target("host=127.0.0.1", FakeBackend(server), 1.0),
         "min_reconnect_interval": 80.0,
         "max_reconnect_interval": 300.0,
         "jitter": 0.0,
         "event_callback": lambda event, error: events.append(event.name),
         "queue_size": 10,
         "drop_oldest": False,
-        "connect_timeout": 1.0,
         "heartbeat": Heartbeat(30.0, 10.0),
         **changes,
     }

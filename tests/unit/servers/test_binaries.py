@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pglisten._conninfo.dsn import keyword_string
 from pglisten.testing.postgres import binaries as module
 from pglisten.testing.postgres.binaries import find_binaries
-from pglisten.testing.postgres.server import keyword_string
 
 
 def programs(directory: Path, *names: str, content: bytes = b"\x7fELF") -> Path:

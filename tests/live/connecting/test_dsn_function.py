@@ -1,0 +1,56 @@
+"""A function in place of a connection string, with a server on which passwords and users change."""
+
+from __future__ import annotations
+
+import itertools
+
+from pglisten.errors import ConnectionFailed
+from support.fixtures.listeners import Events, MakeListener, fence
+from support.fixtures.tls import LOGINS, TlsServer
+from support.servers.server import Server
+from support.timeouts import TIMEOUT
+
+
+def test_a_password_that_changes_while_the_listener_is_away_counts_at_the_next_attempt(
+    make_listener: MakeListener, auth_server: TlsServer
+) -> None:
+    given = auth_server.login("scram-sha-256"), auth_server.login("scram-sha-256", password="expired")
+    answers = iter([given[0], given[1], given[0]])
+    events = Events()
+    listener = make_listener(lambda: next(answers), event_callback=events)
+    listener.listen("orders", timeout=TIMEOUT)
+    assert auth_server.terminate(listener.stats().server_pid or 0)
+    assert listener.get(timeout=TIMEOUT) is None
+    assert events.names == ["CONNECTED", "DISCONNECTED", "CONNECTION_ATTEMPT_FAILED", "RECONNECTED"]
+    error = events[2][1]
+    assert isinstance(error, ConnectionFailed)
+    assert error.sqlstate == "28P01"
+    fence(listener, "orders")
+
+
+def test_the_user_may_change_with_each_attempt(make_listener: MakeListener, auth_server: TlsServer) -> None:
+    methods = itertools.cycle(["scram-sha-256", "md5", "password"])
+    listener = make_listener(lambda: auth_server.login(next(methods)))
+    for method in ("scram-sha-256", "md5", "password"):
+        listener.wait_connected(TIMEOUT)
+        pid = listener.stats().server_pid or 0
+        query = "SELECT usename::text FROM pg_stat_activity WHERE pid = %s"
+        assert auth_server.query(query, pid) == [(LOGINS[method],)]
+        assert auth_server.terminate(pid)
+        assert listener.get(timeout=TIMEOUT) is None
+    listener.close()
+
+
+def test_a_session_is_called_pglisten_unless_something_else_says_what_it_is(
+    make_listener: MakeListener, server: Server
+) -> None:
+    names = {
+        server.dsn(): "pglisten",
+        server.dsn(application_name="shop"): "shop",
+        server.dsn(fallback_application_name="shop"): "shop",
+        server.dsn(options="-c application_name=shop"): "shop",
+    }
+    for dsn, name in names.items():
+        listener = make_listener(dsn)
+        listener.wait_connected(TIMEOUT)
+        assert listener.stats().server_pid in server.pids(name), dsn
