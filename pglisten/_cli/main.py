@@ -219,7 +219,8 @@ def _prepare_demo(arguments: argparse.Namespace) -> Work:
     def work() -> int:
         stdout = Output(sys.stdout)
         screen = Screen(stdout, coloured=_wants_colour(), names=planned.backends)
-        until_stopped(lambda: planned.perform(screen), stdout)
+        # Processes and files would be left. Each step of the end has a limit of its own.
+        until_stopped(lambda: planned.perform(screen), stdout, cleanup_timeout=None)
         return _exit_status(stdout)
 
     return work

@@ -19,9 +19,15 @@ CLEANUP_TIMEOUT = 0.8
 The end of the process ends the rest."""
 
 
-def until_stopped(command: Callable[[], None], stdout: Output | None = None) -> int | None:
+def until_stopped(
+    command: Callable[[], None],
+    stdout: Output | None = None,
+    *,
+    cleanup_timeout: float | None = CLEANUP_TIMEOUT,
+) -> int | None:
     """Run *command* in a greenlet and wait for its end; Ctrl-C, SIGTERM and *stdout*'s closing kill it.
 
+    *cleanup_timeout* is for a command whose own end takes longer; ``None`` waits for it however long.
     Returns the number of the signal that killed it, else ``None``. Raises what *command* raises.
     """
     failures: list[Exception] = []
@@ -56,7 +62,7 @@ def until_stopped(command: Callable[[], None], stdout: Output | None = None) -> 
             watcher.rawlink(stdout_closed)
             stack.callback(watcher.kill)
         stopped.wait()
-        worker.join(CLEANUP_TIMEOUT)
+        worker.join(cleanup_timeout)
     for failure in failures:
         raise failure
     return reasons[0] if reasons else None
