@@ -7,21 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pglisten
+from pglisten._completion import Completion
 from pglisten._connection.channels import BATCH, ChannelTable, Plan
 from pglisten.errors import ServerError
 
 
-class Waiter:
-    def __init__(self) -> None:
-        self.done = False
-        self.error: Exception | None = None
-
-    def resolve(self, error: Exception | None = None) -> None:
-        if not self.done:
-            self.done, self.error = True, error
-
-    def finished_within(self, timeout: float | None) -> bool:
-        raise AssertionError
+class Waiter(Completion):
+    @property
+    def error(self) -> Exception | None:
+        return self._error  # The same object, where callers get a copy.
 
     @property
     def well(self) -> bool:
