@@ -115,7 +115,7 @@ def main(name: str, moment: str, *arguments: str) -> int:
     logging.getLogger("pglisten").setLevel(logging.DEBUG)
     watch.listen_in()
     options = ["-q", "-p", "no:cacheprovider", "--tb=short", "-p", "no:ddtrace", "-W", f"ignore:{TOO_LATE}"]
-    return pytest.main([*options, "-m", "not slow", *arguments], plugins=[watch])
+    return pytest.main([*options, "-m", "not slow and not sweep", *arguments], plugins=[watch])
 
 
 if __name__ == "__main__":

@@ -209,6 +209,7 @@ _others = st.sampled_from(
 )
 
 
+@pytest.mark.sweep
 @COMPARE
 @given(
     st.lists(st.sampled_from(_NAMES), max_size=2),

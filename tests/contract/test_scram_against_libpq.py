@@ -162,6 +162,7 @@ def check_log_in(
                 cursor.execute(sql.SQL("DROP ROLE {}").format(name))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("password", ODD.values(), ids=ODD)
 def test_odd_passwords_log_in_where_libpq_does(
@@ -170,6 +171,7 @@ def test_odd_passwords_log_in_where_libpq_does(
     check_log_in(connection, passwords, method, f"r{secrets.token_hex(4)}", password)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("role", [name for name in ODD if name != "long"])
 def test_odd_roles_log_in_where_libpq_does(
@@ -178,6 +180,7 @@ def test_odd_roles_log_in_where_libpq_does(
     check_log_in(connection, passwords, method, ODD[role], "s3cret")
 
 
+@pytest.mark.sweep
 @CONNECT
 @given(st.sampled_from(METHODS), texts, texts)
 @example("scram-sha-256", "n=,r=x", "=2C,")

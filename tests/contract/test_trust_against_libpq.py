@@ -70,6 +70,7 @@ def pem(pair: Pair) -> str:
     return pair.certificate_pem + pair.key_pem()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("sslmode", ["require", "verify-ca", "verify-full"])
 @pytest.mark.parametrize("revoked", ["", "empty.crl", "revoking.crl", "other.crl"])
 @pytest.mark.parametrize("root", [name for name in FILES if name.endswith(".crt")])

@@ -191,6 +191,7 @@ CASES = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_backend_connects_as_whom_libpq_does(
     auth_server: TlsServer, backend_name: str, ask: Ask, tmp_path: Path, case: Case

@@ -121,6 +121,7 @@ def in_a_service(server: TlsServer, key: str, home: Path) -> tuple[dict[str, str
 Where = Callable[[TlsServer, str, Path], tuple[dict[str, str], dict[str, str]]]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("where", [in_the_dsn, in_the_environment, at_home, in_a_service])
 @pytest.mark.parametrize("sslmode", ["verify-full", "prefer"])
 def test_an_encrypted_key_without_sslpassword_is_refused_at_once(

@@ -88,6 +88,7 @@ def _dsn(server: TlsServer, way: str) -> str:
     return server.login("scram-sha-256", **settings)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("way", WAYS)
 def test_a_connection_says_so_until_there_is_enough(
     tls_server: TlsServer, backend_name: str, way: str
@@ -99,6 +100,7 @@ def test_so_it_does_where_the_backend_has_to_be_looked_for(tls_server: TlsServer
     succeeds(CONNECTION, backend_name, _dsn(tls_server, "plain"), TEXT, "by name")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("way", WAYS)
 def test_a_listener_comes_back_once_there_is_enough(
     tls_server: TlsServer, backend_name: str, way: str

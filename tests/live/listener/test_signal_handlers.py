@@ -116,6 +116,7 @@ def test_close_in_a_handler_ends_everything(server: Server, backend_name: str, w
     succeeds(BEGINNING + where + END, how, backend_name, server.dsn(), "1")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("how", ["plain", "patched"])
 def test_close_in_a_handler_ends_everything_wherever_it_comes(
     server: Server, backend_name: str, how: str

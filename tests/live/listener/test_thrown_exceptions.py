@@ -125,11 +125,13 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield f"{dsn} user=app dbname=app password=s3cret", reached
 
 
+@pytest.mark.sweep
 def test_it_comes_out_of_a_connect(backend_name: str, place: Place, thrown: BaseException) -> None:
     dsn, reached = place
     throw_into(lambda: ListenerConnection(dsn, backend=backend_name), thrown, reached)
 
 
+@pytest.mark.sweep
 def test_it_comes_out_of_a_backend_itself(backend_name: str, place: Place, thrown: BaseException) -> None:
     dsn, reached = place
     backend, conninfo = load_backend(backend_name), ConnInfo.parse(dsn, {}).targets()[0]
@@ -172,6 +174,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("call", set(CALLS) - {"wait_connected"})
 def test_it_comes_out_of_every_call_of_a_connection(
     make_connection: MakeConnection, proxy: MakeProxy, server: Server, call: str, thrown: BaseException
@@ -187,6 +190,7 @@ def test_it_comes_out_of_every_call_of_a_connection(
     assert connection.connected
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("call", set(CALLS) - {"execute"})
 def test_it_comes_out_of_every_call_of_a_listener(
     make_listener: MakeListener, proxy: MakeProxy, server: Server, call: str, thrown: BaseException
@@ -218,6 +222,7 @@ def test_it_comes_out_of_a_close_that_waits_for_a_callback(
     listener.close()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("call", ["subscribe", "get", "iteration"])
 def test_it_comes_out_of_a_subscription(
     proxy: MakeProxy, server: Server, backend_name: str, call: str, thrown: BaseException

@@ -9,6 +9,7 @@ from support.programs.zero_timeout import CALLS, END, NO_TIME
 from support.servers.server import Server
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("how", ["plain", "patched"])
 @pytest.mark.parametrize("calls", CALLS)
 def test_a_call_without_time_lets_others_run(server: Server, backend_name: str, calls: str, how: str) -> None:

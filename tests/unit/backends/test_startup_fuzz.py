@@ -179,6 +179,7 @@ def _endless(piece: bytes) -> Iterator[bytes]:
         yield piece
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("before", [b"", SASL])
 @pytest.mark.parametrize(
     "piece",

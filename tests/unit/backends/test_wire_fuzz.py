@@ -212,6 +212,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("flood", FLOODS)
 def test_memory_stays_bounded_in_any_flood(flood: str, wanted: bool) -> None:

@@ -13,6 +13,7 @@ FEW = 53
 MANY = 18
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("how", ["plain", "patched"])
 def test_a_handler_closes_wherever_it_comes(how: str, scenario: str) -> None:
