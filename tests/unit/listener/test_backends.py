@@ -61,9 +61,9 @@ def test_the_variable_names_the_backend(distribution: Path, monkeypatch: pytest.
 
 def test_an_unknown_name_lists_the_known(distribution: Path) -> None:
     with pytest.raises(
-        pglisten.BackendNotFound, match=r"no backend 'psycopg'; known are: .*pg8000.*psycopg2"
+        pglisten.BackendNotFound, match=r"no backend 'psycopg3'; known are: .*pg8000.*psycopg2"
     ):
-        pglisten.load_backend("psycopg")
+        pglisten.load_backend("psycopg3")
 
 
 def test_a_missing_driver_prints_the_pip_line_with_the_extra(distribution: Path) -> None:
