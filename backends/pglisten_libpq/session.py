@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from pglisten.backend import MAX_RESULT, Notification, OwnedDescriptor, Session
+from pglisten.backend import MAX_RESULT, Deadline, DeadlinePassed, Notification, OwnedDescriptor, Session
 from pglisten.errors import ConnectionLost, copy_for_raise
 
 from .reasons import ServerMessage, explain
+from .waiting import DriverError, Step, drive
 
 __all__ = ["LibpqSession", "Unreadable", "leak"]
 
@@ -126,6 +127,26 @@ class LibpqSession(Session):
         """Raise the loss if there was one."""
         if self._lost is not None:
             raise copy_for_raise(self._lost)
+
+    def _complete(
+        self,
+        send: Callable[[], DriverError | None],
+        step: Callable[[], Step | DriverError],
+        timeout: float | None,
+    ) -> DriverError | None:
+        """Call *send*, which sends a query, and *step* until the reply is complete.
+
+        Returns the driver's error that one of them has returned, if any.
+        """
+        try:
+            return send() or drive(step, self.fileno, Deadline(timeout))
+        except DeadlinePassed:
+            pass
+        except BaseException:
+            self._mark_lost("a query was interrupted, and its reply is still to come")
+            raise
+        # Outside of the handler: the frames of a context would hold the statement, and so a payload.
+        raise self._mark_lost(f"the server did not answer a query within {timeout:g} s")
 
     def _mark_lost(self, text: str, cause: Exception | None = None) -> ConnectionLost:
         """Mark the connection as lost: for the server's reason if it gave one, else for *text*.

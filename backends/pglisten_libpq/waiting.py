@@ -5,10 +5,13 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable
+from typing import TypeVar
 
 from pglisten.backend import Deadline, DeadlinePassed, OwnedDescriptor, wait_ready
 
 __all__ = ["Forked", "Step", "descriptor_error", "drive"]
+
+DriverError = TypeVar("DriverError", bound=Exception)
 
 GRACE_SECONDS = 5.0
 """How long, in seconds, `drive` still reads for an answer after the deadline while data arrives without a
@@ -44,16 +47,25 @@ def descriptor_error() -> OSError | None:
 
 
 def drive(
-    step: Callable[[], Step], fileno: Callable[[], int], deadline: Deadline, *, owner: int | None = None
-) -> None:
+    step: Callable[[], Step | DriverError],
+    fileno: Callable[[], int],
+    deadline: Deadline,
+    *,
+    owner: int | None = None,
+) -> DriverError | None:
     """Call *step* until it returns ``NOTHING``; in between, wait until the descriptor is ready.
 
-    Raises `DeadlinePassed` after *deadline*, and what *step* raises. If *owner* is given, it is the id of
-    this process. A forked child's copy of the waiting greenlet then diverts the descriptor and raises
-    `Forked`, because it would read data of the parent.
+    A step returns the driver's error, and this function returns it too. An error of the same class may be
+    thrown in from outside during a wait, and only that one is raised. Also raises `DeadlinePassed` after
+    *deadline*. If *owner* is given, it is the id of this process. A forked child's copy of the waiting
+    greenlet then diverts the descriptor and raises `Forked`, because it would read data of the parent.
+
+    Each wait gives the event loop one turn, even if data has arrived already.
     """
     late = False
     while (needed := step()) is not Step.NOTHING:
+        if isinstance(needed, Exception):
+            return needed
         # The overrun is for a server that never stops sending: the wait below then never times out.
         if late or deadline.overrun() > GRACE_SECONDS:
             raise DeadlinePassed
@@ -70,3 +82,4 @@ def drive(
                 descriptor.divert()
         if forked:
             raise Forked
+    return None

@@ -9,11 +9,11 @@ import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-from pglisten.backend import Deadline, DeadlinePassed, Notification, make_notifications, server_text
+from pglisten.backend import Notification, make_notifications, server_text
 from pglisten.errors import ServerError
 from pglisten_libpq.reasons import ServerMessage, one_line
 from pglisten_libpq.session import LibpqSession, Unreadable
-from pglisten_libpq.waiting import Step, drive
+from pglisten_libpq.waiting import Step
 
 __all__ = ["Notices", "PsycopgSession"]
 
@@ -72,32 +72,26 @@ class PsycopgSession(LibpqSession):
         """Run one query; return its last statement's result, ``None`` if there is none."""
         self._check_usable()
         results: list[PGresult] = []
-        try:
-            self._ask(sql)
-            drive(lambda: self._step(results), lambda: self._pgconn.socket, Deadline(timeout))
-        except Unreadable as error:
-            raise self._mark_lost(error.text, error.cause) from None
-        except DeadlinePassed:
-            raise self._mark_lost(f"the server did not answer a query within {timeout:g} s") from None
-        except BaseException:
-            self._mark_lost("a query was interrupted, and its reply is still to come")
-            raise
+        error = self._complete(lambda: self._send(sql), lambda: self._step(results), timeout)
+        if error is not None:
+            raise self._mark_lost(self._text(), error)
         return self._examined(results)
 
-    def _ask(self, sql: str) -> None:
-        """Send *sql*, or a part of it."""
+    def _send(self, sql: str) -> psycopg.Error | None:
+        """Send *sql* or a part of it; return psycopg's error, if any."""
         try:
-            # What comes before the question is no answer to it: libpq drops it now.
+            # libpq drops what came before the query, which is no reply to it.
             self._pgconn.consume_input()
             self._pgconn.is_busy()
             self._pgconn.send_query(sql.encode())
         except psycopg.Error as error:
-            raise self._unreadable(error) from None
+            return error
+        return None
 
-    def _step(self, results: list[PGresult]) -> Step:
-        """Send what is left of the question, and read of its answer what there is.
+    def _step(self, results: list[PGresult]) -> Step | psycopg.Error:
+        """Send the rest of the query, and read what has arrived of the reply; return psycopg's error, if any.
 
-        Afterwards *results* has the last statement's result or the error; what came before is discarded.
+        When the reply is complete, *results* has the last statement's result, or the error.
         """
         pgconn = self._pgconn
         try:
@@ -110,9 +104,9 @@ class PsycopgSession(LibpqSession):
                     return Step.NOTHING
                 results[:] = [result]
                 if result.status in _COPY:
-                    return Step.NOTHING  # libpq would return the same again and again.
+                    return Step.NOTHING  # libpq would return the same result again and again.
         except psycopg.Error as error:
-            raise self._unreadable(error) from None
+            return error
         return Step.READ
 
     def _examined(self, results: list[PGresult]) -> PGresult | None:
@@ -139,7 +133,7 @@ class PsycopgSession(LibpqSession):
         try:
             self._pgconn.consume_input()
         except psycopg.Error as error:
-            raise self._unreadable(error) from None
+            raise Unreadable(self._text(), error) from None
         return self._unread()
 
     def _unread(self) -> list[Notification]:
@@ -153,9 +147,6 @@ class PsycopgSession(LibpqSession):
 
     def _log(self, message: str, *values: object) -> None:
         logger.debug(message, *values)
-
-    def _unreadable(self, error: psycopg.Error) -> Unreadable:
-        return Unreadable(self._text(), error)
 
     def _text(self) -> str:
         """Return what libpq says of the last query, or of the loss."""

@@ -16,13 +16,13 @@ from psycopg2.extensions import (
     register_type,
 )
 
-from pglisten.backend import Deadline, DeadlinePassed, Notification, make_notifications
+from pglisten.backend import Notification, make_notifications
 from pglisten.errors import ServerError
 from pglisten_libpq.reasons import ServerMessage
 from pglisten_libpq.session import LibpqSession, Unreadable
 
 from ._libpq import LibpqAccess
-from ._wait import poll, wait
+from ._wait import poll, step
 
 __all__ = ["Psycopg2Session"]
 
@@ -57,18 +57,11 @@ class Psycopg2Session(LibpqSession):
         """Run one query; return the cursor that has its last statement's result."""
         self._check_usable()
         conn = self._connection
-        deadline = Deadline(timeout)
         # Keep this reference to the end: without the cursor, psycopg2 blocks until the reply arrives.
         cursor = conn.cursor()
         # Overrides the types that the application has registered.
         register_type(BYTES, cursor)
-        try:
-            error = self._send(cursor, sql) or wait(conn, deadline)
-        except DeadlinePassed:
-            raise self._mark_lost(f"the server did not answer a query within {timeout:g} s") from None
-        except BaseException:
-            self._mark_lost("a query was interrupted, and its reply is still to come")
-            raise
+        error = self._complete(lambda: self._send(cursor, sql), lambda: step(conn), timeout)
         if error is not None:
             self._raise_if_refused(error)
         return cursor

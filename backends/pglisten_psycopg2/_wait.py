@@ -8,7 +8,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_
 from pglisten.backend import Deadline, server_text
 from pglisten_libpq.waiting import Step, drive
 
-__all__ = ["make_green", "poll", "wait"]
+__all__ = ["make_green", "poll", "step", "wait"]
 
 STEPS = {POLL_READ: Step.READ, POLL_WRITE: Step.WRITE, POLL_OK: Step.NOTHING}
 
@@ -29,27 +29,23 @@ def poll(conn: connection) -> int:
         raise psycopg2.OperationalError(server_text(error.object)) from None
 
 
+def step(conn: connection) -> Step | psycopg2.Error:
+    """Take one step of *conn*'s connection attempt or query; return psycopg2's error if it failed."""
+    try:
+        state = poll(conn)
+    except psycopg2.Error as error:
+        return error
+    return STEPS.get(state) or psycopg2.OperationalError(
+        f"poll() returned {state}, and libpq does not say why"
+    )
+
+
 def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = None) -> psycopg2.Error | None:
-    """Drive *conn* until its connection attempt or its query is done.
+    """Drive *conn* until its connection attempt or its query is done; see `pglisten_libpq.waiting.drive`.
 
-    Returns psycopg2's error if the operation failed, and ``None`` if not. Errors are returned because an
-    error of the same class may be thrown in from outside, and only that one is raised. Raises what
-    `pglisten_libpq.waiting.drive` raises.
+    Returns psycopg2's error if the operation failed, and ``None`` if not.
     """
-    failure: list[psycopg2.Error] = []
-
-    def step() -> Step:
-        try:
-            state = poll(conn)
-        except psycopg2.Error as error:
-            failure.append(error)
-            return Step.NOTHING
-        if state not in STEPS:
-            failure.append(psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why"))
-        return STEPS.get(state, Step.NOTHING)
-
-    drive(step, conn.fileno, deadline, owner=owner)
-    return failure.pop() if failure else None
+    return drive(lambda: step(conn), conn.fileno, deadline, owner=owner)
 
 
 def make_green() -> None:
