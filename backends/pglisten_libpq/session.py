@@ -138,8 +138,15 @@ class LibpqSession(Session):
 
         Returns the driver's error that one of them has returned, if any.
         """
+
+        def step_and_collect() -> Step | DriverError:
+            needed = step()
+            # Take them now, not at the end: a server that floods the session would block the hub then.
+            self._received += self._unread()
+            return needed
+
         try:
-            return send() or drive(step, self.fileno, Deadline(timeout))
+            return send() or drive(step_and_collect, self.fileno, Deadline(timeout))
         except DeadlinePassed:
             pass
         except BaseException:
