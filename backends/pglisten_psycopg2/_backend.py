@@ -30,7 +30,7 @@ class Psycopg2Backend(Backend):
     """Opens sessions with psycopg2, which uses libpq."""
 
     name: ClassVar[str] = "psycopg2"
-    rank: ClassVar[int] = 10  # Before pg8000: psycopg2 is more widely used, and is libpq itself.
+    rank: ClassVar[int] = 10  # First: the most widely used, and libpq itself.
 
     def description(self) -> str:
         major, minor = divmod(libpq_version(), 10000)

@@ -10,6 +10,7 @@ import pytest
 
 import pglisten
 from pglisten import _backends as _plugins
+from support.fixtures.environment import BACKENDS, installed_backends
 
 BACKEND = """
 from pglisten.testing import FakeBackend
@@ -40,6 +41,11 @@ def test_a_third_partys_backend_is_found_by_its_name(distribution: Path) -> None
     _install(distribution, "third", BACKEND.format(name="third", rank=1000))
     assert pglisten.load_backend("third").name == "third"
     assert "third" in pglisten.available_backends()
+
+
+def test_the_bundled_backends_come_in_the_order_that_the_readme_names() -> None:
+    bundled = [name for name in pglisten.available_backends() if name in BACKENDS]
+    assert bundled == installed_backends()
 
 
 def test_the_lowest_rank_is_taken_where_none_is_named(
