@@ -19,12 +19,15 @@ from bench.cases import (
     GEVENT,
     LIB_PQ,
     OURS_2,
+    OURS_3,
     OURS_8,
     PG8000,
     PGNOTIFY,
+    PQ,
     PSYCOPG2,
     PSYCOPG3,
     TAKING_2,
+    TAKING_3,
     TAKING_8,
     Case,
 )
@@ -32,8 +35,8 @@ from bench.process import ROOT, Process, environment
 from bench.results import Metric, Run
 
 CASES = (
-    COUNTING, PSYCOPG2, GEVENT, PG8000, PSYCOPG3, ASYNCPG, PGNOTIFY, LIB_PQ,
-    OURS_2, TAKING_2, OURS_8, TAKING_8,
+    COUNTING, PSYCOPG2, GEVENT, PG8000, PQ, PSYCOPG3, ASYNCPG, PGNOTIFY, LIB_PQ,
+    OURS_2, TAKING_2, OURS_3, TAKING_3, OURS_8, TAKING_8,
 )  # fmt: skip
 METRICS = (
     Metric("rate", "thousands a second", 1e-3),

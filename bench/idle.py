@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench.benchmark import Benchmark, Stage, one_by_one
-from bench.cases import LIB_PQ, MUTE_2, MUTE_8, OURS_2, OURS_8, Case
+from bench.cases import LIB_PQ, MUTE_2, MUTE_3, MUTE_8, OURS_2, OURS_3, OURS_8, Case
 from bench.results import Metric, Run
 
 LISTENERS = 100
@@ -59,6 +59,6 @@ def _benchmark(name: str, title: str, cases: tuple[Case, ...], reference: Case, 
 
 
 BENCHMARKS = (
-    _benchmark("idle", "", (LIB_PQ, MUTE_2, MUTE_8), LIB_PQ, 1),
-    _benchmark("heartbeat", ", with heartbeats", (OURS_2, OURS_8), OURS_2, PERIOD),
+    _benchmark("idle", "", (LIB_PQ, MUTE_2, MUTE_3, MUTE_8), LIB_PQ, 1),
+    _benchmark("heartbeat", ", with heartbeats", (OURS_2, OURS_3, OURS_8), OURS_2, PERIOD),
 )

@@ -22,11 +22,24 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 from bench.benchmark import Benchmark, Stage, one_by_one
-from bench.cases import ASYNCPG, GEVENT, LIB_PQ, OURS_2, OURS_8, PG8000, PGNOTIFY, PSYCOPG2, PSYCOPG3, Case
+from bench.cases import (
+    ASYNCPG,
+    GEVENT,
+    LIB_PQ,
+    OURS_2,
+    OURS_3,
+    OURS_8,
+    PG8000,
+    PGNOTIFY,
+    PQ,
+    PSYCOPG2,
+    PSYCOPG3,
+    Case,
+)
 from bench.peers.script import CHANNEL
 from bench.results import Metric, Run
 
-CASES = (PSYCOPG2, GEVENT, PG8000, PSYCOPG3, ASYNCPG, PGNOTIFY, LIB_PQ, OURS_2, OURS_8)
+CASES = (PSYCOPG2, GEVENT, PG8000, PQ, PSYCOPG3, ASYNCPG, PGNOTIFY, LIB_PQ, OURS_2, OURS_3, OURS_8)
 METRICS = tuple(Metric(f"p{percent}", f"p{percent}, µs", 1e6) for percent in (50, 90, 99))
 TURN = 50
 """Notifications in a turn; the first turn is not counted."""
@@ -102,7 +115,7 @@ BENCHMARKS = (
     _latency(
         "latency-busy",
         f"age of a notification when it is received, one at a time, beside {BUSY} busy greenlets",
-        (GEVENT, OURS_2, OURS_8),
+        (GEVENT, OURS_2, OURS_3, OURS_8),
         busy=BUSY,
     ),
 )

@@ -10,7 +10,7 @@ import statistics
 import time
 
 from bench.benchmark import Benchmark, Stage, one_by_one
-from bench.cases import LIB_PQ, OURS_2, OURS_8, Case
+from bench.cases import LIB_PQ, OURS_2, OURS_3, OURS_8, Case
 from bench.process import Process
 from bench.results import Metric, Run
 from bench.server import APPLICATION
@@ -72,7 +72,7 @@ def _channels(stage: Stage, case: Case) -> Run:
     }
 
 
-CASES = (LIB_PQ, OURS_2, OURS_8)
+CASES = (LIB_PQ, OURS_2, OURS_3, OURS_8)
 BENCHMARKS = (
     Benchmark(
         "reconnect",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bench import burst
 from bench.benchmark import Benchmark, Stage, one_by_one
-from bench.cases import GEVENT, OURS_2, OURS_8, Case
+from bench.cases import GEVENT, OURS_2, OURS_3, OURS_8, Case
 from bench.losses import listen_and_lose, lose
 from bench.results import Metric, Run
 
@@ -50,7 +50,7 @@ BENCHMARKS = (
     Benchmark(
         "stalls",
         "the longest wait of other greenlets, in ms",
-        (GEVENT, OURS_2, OURS_8),
+        (GEVENT, OURS_2, OURS_3, OURS_8),
         tuple(
             Metric(name + suffix, title + unit, 1e3, 1)
             for name, title in (

@@ -12,10 +12,13 @@ from bench.cases import (
     COUNTING,
     LIB_PQ,
     MUTE_2,
+    MUTE_3,
     MUTE_8,
     OURS_2,
+    OURS_3,
     OURS_8,
     PG8000,
+    PQ,
     PSYCOPG2,
     PSYCOPG3,
     Case,
@@ -64,18 +67,19 @@ TARGETS = (
     Target("burst", "rate", OURS_2, ASYNCPG, ">=", 1.8),
     Target("burst", "rate", OURS_2, LIB_PQ, ">=", 0.9),
     Target("burst", "cpu", OURS_2, COUNTING, "<=", 1.5),
+    Target("burst", "cpu", OURS_3, PQ, "<=", 1.3),
     Target("burst", "rate", OURS_8, COUNTING, ">=", 0.75),
     Target("burst", "rate", OURS_8, ASYNCPG, ">=", 1.7),
     Target("burst", "rate", OURS_8, PG8000, ">=", 1.5),
     Target("burst", "rate", OURS_8, LIB_PQ, ">=", 0.9),
     *(
         Target("latency", metric, ours, PSYCOPG2, "<=", limit)
-        for ours in (OURS_2, OURS_8)
+        for ours in (OURS_2, OURS_3, OURS_8)
         for metric, limit in (("p50", 1.1), ("p99", 1.5))
     ),
     *(
         target
-        for ours in (OURS_2, OURS_8)
+        for ours in (OURS_2, OURS_3, OURS_8)
         for target in (
             Target("reconnect", "median", ours, LIB_PQ, "<=", 1.0),
             Target("channels", "again", ours, LIB_PQ, "<=", 0.4),
@@ -86,7 +90,7 @@ TARGETS = (
     ),
     *(
         target
-        for mute in (MUTE_2, MUTE_8)
+        for mute in (MUTE_2, MUTE_3, MUTE_8)
         for target in (
             Target("idle", "cpu", mute, None, "<=", 0.1, 100, " % of a core"),
             Target("idle", "waits", mute, None, "<=", 0, 1, " a second"),

@@ -45,7 +45,7 @@ class Pg8000Backend(Backend):
     """Opens sessions in pure Python: pg8000 does the start-up, this package receives and parses the rest."""
 
     name: ClassVar[str] = "pg8000"
-    rank: ClassVar[int] = 20  # After psycopg2: most applications that have both use it for other queries.
+    rank: ClassVar[int] = 30  # Last: an application that has another driver uses that one for other queries.
 
     def description(self) -> str:
         """Return the driver and its version for people."""

@@ -27,8 +27,7 @@ from psycopg2 import _psycopg  # pyright: ignore[reportPrivateUsage]
 from psycopg2.extensions import connection
 
 from pglisten.backend import Notification, server_text
-
-from ._reasons import ServerMessage, one_line, server_messages
+from pglisten_libpq.reasons import ServerMessage, one_line, server_messages
 
 __all__ = ["LibpqAccess"]
 

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 import psycopg2
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, connection, set_wait_callback
 
-from pglisten.backend import Deadline, DeadlinePassed, OwnedDescriptor, server_text, wait_ready
+from pglisten.backend import Deadline, server_text
+from pglisten_libpq.waiting import Step, drive
 
-__all__ = ["Forked", "leak", "make_green", "poll", "wait"]
+__all__ = ["make_green", "poll", "step", "wait"]
+
+STEPS = {POLL_READ: Step.READ, POLL_WRITE: Step.WRITE, POLL_OK: Step.NOTHING}
 
 NEVER = Deadline(None)
 """For the application's own connections, which have no timeouts."""
-
-_leaked: list[connection] = []
-"""Connections that libpq must never finish: see `leak`."""
-
-GRACE_SECONDS = 5.0
-"""How long, in seconds, `wait` still reads for an answer after the deadline while data arrives without a
-pause. If the hub was blocked, the answer may stand behind all that the socket's buffer holds."""
-
-
-class Forked(Exception):
-    """A forked child's copy of the waiting greenlet has run. The answer belongs to the parent process."""
-
-    def __init__(self) -> None:
-        super().__init__("this process was forked: the connection is its parent's")
 
 
 def poll(conn: connection) -> int:
@@ -42,50 +29,23 @@ def poll(conn: connection) -> int:
         raise psycopg2.OperationalError(server_text(error.object)) from None
 
 
+def step(conn: connection) -> Step | psycopg2.Error:
+    """Take one step of *conn*'s connection attempt or query; return psycopg2's error if it failed."""
+    try:
+        state = poll(conn)
+    except psycopg2.Error as error:
+        return error
+    return STEPS.get(state) or psycopg2.OperationalError(
+        f"poll() returned {state}, and libpq does not say why"
+    )
+
+
 def wait(conn: connection, deadline: Deadline = NEVER, *, owner: int | None = None) -> psycopg2.Error | None:
-    """Drive *conn* until its connection attempt or its query is done.
+    """Drive *conn* until its connection attempt or its query is done; see `pglisten_libpq.waiting.drive`.
 
-    Returns psycopg2's error if the operation failed, and ``None`` if not. Errors are returned because an
-    error of the same class may be thrown in from outside, and only that one is raised. Raises
-    `DeadlinePassed` after *deadline*. If *owner* is given, it is the id of this process. A forked child's
-    copy of the waiting greenlet then diverts the descriptor and raises `Forked`, because it would read data
-    of the parent.
+    Returns psycopg2's error if the operation failed, and ``None`` if not.
     """
-    late = False
-    while True:
-        try:
-            state = poll(conn)
-        except psycopg2.Error as error:
-            return error
-        if state == POLL_OK:
-            return None
-        if state not in {POLL_READ, POLL_WRITE}:
-            return psycopg2.OperationalError(f"poll() returned {state}, and libpq does not say why")
-        # The overrun is for a server that never stops sending: the wait below then never times out.
-        if late or deadline.overrun() > GRACE_SECONDS:
-            raise DeadlinePassed
-        # Ask for the descriptor each time: while connecting, libpq makes a new socket for each try.
-        # With data to write, wait for reading as well: a server that is blocked because it sends to us
-        # reads nothing before we do (PostgreSQL docs, PQflush).
-        descriptor = None if owner is None else OwnedDescriptor(conn.fileno())
-        try:
-            # If late, poll once more: the answer may have arrived while the hub was blocked.
-            late = not wait_ready(conn.fileno(), deadline.remaining(), writable=state == POLL_WRITE)
-        finally:
-            forked = descriptor is not None and os.getpid() != owner
-            if forked and descriptor is not None:
-                descriptor.divert()
-        if forked:
-            raise Forked
-
-
-def leak(conn: connection) -> None:
-    """Keep *conn* until the process ends, so that libpq never finishes it.
-
-    To finish it, libpq would send in the parent's TLS session and close a number that may belong to another
-    file by now.
-    """
-    _leaked.append(conn)
+    return drive(lambda: step(conn), conn.fileno, deadline, owner=owner)
 
 
 def make_green() -> None:

@@ -180,7 +180,7 @@ def _add_demo(commands: Any) -> argparse.ArgumentParser:
     demo.add_argument(
         "--workers",
         type=partial(_number, most=MOST_WORKERS),
-        help=f"worker processes of gunicorn, at most {MOST_WORKERS} (default: 2)",
+        help=f"worker processes of gunicorn, at most {MOST_WORKERS} (default: one per backend, at least 2)",
     )
     return demo
 
@@ -200,7 +200,8 @@ def _add(make: Any, *args: str, **keywords: str) -> argparse.ArgumentParser:
 def _add_connection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dsn", help=_PASSWORDS)
     command.add_argument(
-        "--backend", help="driver to use: psycopg2, pg8000 or another installed one (default: the first)"
+        "--backend",
+        help="driver to use: psycopg2, psycopg, pg8000 or another installed one (default: the first)",
     )
 
 

@@ -57,8 +57,10 @@ class Watch:
         from support.servers.control import Control
 
         available_backends()  # Import them all.
-        for session in Session.__subclasses__():
-            for name in ("execute", "fetch"):
+        sessions: list[type] = [Session]
+        for session in sessions:
+            sessions += session.__subclasses__()
+            for name in {"execute", "fetch"} & vars(session).keys():
                 setattr(session, name, self._noting(getattr(session, name), self.ours))
         Control.query = self._noting(Control.query, self.applications)  # type: ignore[method-assign]
 

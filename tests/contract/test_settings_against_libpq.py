@@ -21,7 +21,9 @@ from psycopg2.extensions import libpq_version, make_dsn
 from pglisten._conninfo import ConnInfo
 from pglisten._conninfo.keywords import KEYWORDS
 from pglisten.errors import ConfigurationError
-from pglisten_psycopg2._backend import EXPLICIT_DEFAULTS, _settings
+from pglisten_libpq import settings as _settings
+from pglisten_libpq.settings import EXPLICIT_DEFAULTS
+from pglisten_psycopg2._backend import _is_known
 from support.libpq import Libpq, environment
 
 COMPARE = settings(max_examples=300, deadline=None)
@@ -228,7 +230,7 @@ HOSTILE = {
 
 def test_libpq_adds_nothing_of_its_own_to_what_psycopg2_gets(libpq: Libpq, folder: Path) -> None:
     conninfo = ConnInfo.parse(f"host={NOWHERE} user=app", {})
-    dsn = make_dsn(**_settings(conninfo))
+    dsn = make_dsn(**_settings.settings(conninfo, _is_known))
     with environment({"HOME": NOWHERE}):
         alone = libpq.read(dsn)
     file = folder / "hostile_service.conf"
@@ -246,6 +248,6 @@ def test_a_service_is_handed_on_only_where_libpq_would_look_for_another(folder: 
     environ = {"PGSERVICEFILE": str(file), "HOME": NOWHERE}
     conninfo = ConnInfo.parse(f"service=shop host={NOWHERE}", environ)
     with environment(environ):
-        assert "service" not in _settings(conninfo)
+        assert "service" not in _settings.settings(conninfo, _is_known)
     with environment({**environ, "PGSERVICE": "other"}):
-        assert _settings(conninfo)["service"] == "shop"
+        assert _settings.settings(conninfo, _is_known)["service"] == "shop"

@@ -12,7 +12,7 @@ import pytest
 import pglisten
 
 pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(driver) for driver in ("psycopg2", "pg8000")),
+    any(importlib.util.find_spec(driver) for driver in ("psycopg2", "psycopg", "pg8000")),
     reason="a driver is installed here; tox -e nodriver runs these",
 )
 
@@ -25,7 +25,7 @@ def test_the_error_names_the_extras_to_install() -> None:
     assert isinstance(caught.value, pglisten.ConfigurationError)
 
 
-@pytest.mark.parametrize("name", ["psycopg2", "pg8000"])
+@pytest.mark.parametrize("name", ["psycopg2", "psycopg", "pg8000"])
 def test_a_backend_asked_for_by_name_names_its_extra(name: str) -> None:
     with pytest.raises(pglisten.BackendNotFound, match=rf"pip install 'pglisten\[{name}\]'") as caught:
         pglisten.Listener("host=db", backend=name)

@@ -58,7 +58,7 @@ def test_the_wheel_built_from_the_sdist_equals_the_one_built_from_the_tree(
 
 def test_all_three_packages_are_in_it_typed(wheel: Path) -> None:
     names = _contents(wheel).keys()
-    for package in ("pglisten", "pglisten_psycopg2", "pglisten_pg8000"):
+    for package in ("pglisten", "pglisten_libpq", "pglisten_psycopg2", "pglisten_psycopg", "pglisten_pg8000"):
         assert f"{package}/__init__.py" in names
         assert f"{package}/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "bench/", "docs/", "backends/"))]
@@ -79,7 +79,7 @@ def test_it_has_its_licence_entry_points_and_extras(wheel: Path) -> None:
         assert "MIT License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert "[pglisten.backends]" in entry_points
     assert "pglisten = pglisten.__main__:run" in entry_points
-    for extra in ("psycopg2", "pg8000", "demo"):
+    for extra in ("psycopg2", "psycopg", "pg8000", "demo"):
         assert f"Provides-Extra: {extra}" in metadata
     assert [
         line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line

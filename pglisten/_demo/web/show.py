@@ -27,6 +27,9 @@ WARNING = (
     "break the connections. Do not leave it running."
 )
 
+FEWEST_WORKERS = 2
+"""So that a notification comes from another worker than the page's."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -35,7 +38,8 @@ class Place:
     host: str = "127.0.0.1"
     port: int = 0
     """0: any free port."""
-    workers: int = 2
+    workers: int | None = None
+    """``None``: one for each backend, and at least `FEWEST_WORKERS`."""
 
 
 def perform(
@@ -51,7 +55,8 @@ def perform(
             # First, so that a port in use is reported at once.
             listener = stack.enter_context(listen(place.host, place.port))
             stage = stack.enter_context(open_stage(screen, dsn, names[0]))
-            server = stack.enter_context(_serve(stage, listener, names, place.workers))
+            workers = place.workers or max(FEWEST_WORKERS, len(names))
+            server = stack.enter_context(_serve(stage, listener, names, workers))
             address = url(listener)
             if not is_loopback(listener):
                 screen.title(WARNING)

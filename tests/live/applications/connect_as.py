@@ -46,7 +46,12 @@ def backend(name: str) -> Callable[[str], str]:
 def main() -> None:
     # Else logging writes warnings to stderr, where only what libpq writes is wanted.
     logging.getLogger().addHandler(logging.NullHandler())
-    ways = {"libpq": libpq, "psycopg2": backend("psycopg2"), "pg8000": backend("pg8000")}
+    ways = {
+        "libpq": libpq,
+        "psycopg2": backend("psycopg2"),
+        "psycopg": backend("psycopg"),
+        "pg8000": backend("pg8000"),
+    }
     stderr = os.dup(2)
     for line in sys.stdin:
         request = json.loads(line)

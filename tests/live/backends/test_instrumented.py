@@ -10,7 +10,7 @@ from support.fixtures.servers import Server
 
 PROGRAM = """
 import sys
-import pg8000, pg8000.dbapi, pg8000.native, psycopg2
+import pg8000, pg8000.dbapi, pg8000.native, psycopg, psycopg2
 import pglisten
 
 def replace():
@@ -19,6 +19,8 @@ def replace():
 
     for module, names in {
         psycopg2: ["connect"],
+        psycopg: ["connect", "Connection", "Cursor"],
+        psycopg.Connection: ["connect"],
         pg8000: ["connect"],
         pg8000.dbapi: ["connect", "Connection"],
         pg8000.native: ["Connection"],

@@ -39,6 +39,16 @@ def _registries(backend_name: str) -> dict[str, Any]:
             "adapters": dict(extensions.adapters),
             "wait callback": extensions.get_wait_callback(),
         }
+    elif backend_name == "psycopg":
+        import psycopg
+
+        adapters: Any = psycopg.adapters
+        of_the_driver = {
+            "types": list(adapters.types),
+            "dumpers": {key: dict(found) for key, found in adapters._dumpers.items()},
+            "loaders": [dict(found) for found in adapters._loaders],
+        }
+        assert all(of_the_driver.values())
     else:
         from pg8000 import converters
 

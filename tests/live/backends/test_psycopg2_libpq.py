@@ -20,8 +20,9 @@ from pglisten._connection.resolve import resolve
 from pglisten._conninfo import ConnInfo
 from pglisten.backend import Notification
 from pglisten.errors import ConfigurationError, ConnectionFailed, ConnectionLost
+from pglisten_libpq.reasons import explain
+from pglisten_libpq.settings import settings as libpq_settings
 from pglisten_psycopg2 import Psycopg2Backend, _backend, _libpq
-from pglisten_psycopg2._reasons import explain
 from pglisten_psycopg2._session import Psycopg2Session
 from pglisten_psycopg2._wait import wait
 from support.fixtures.psycopg2_sessions import (
@@ -199,7 +200,7 @@ class TestSettings(Psycopg2Fixtures):
 
     def test_resolving_leaves_libpq_nothing_to_look_up(self, server: Any) -> None:
         for target in resolve(ConnInfo.parse(server.dsn(host="localhost"), os.environ), TIMEOUT):
-            settings = _backend._settings(target)
+            settings = libpq_settings(target, _backend._is_known)
             assert settings["host"] == "localhost"
             assert settings["hostaddr"] in {"127.0.0.1", "::1"}
             assert settings["gssencmode"] == "disable"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from gevent.server import StreamServer
 from gevent.ssl import SSLContext
-from psycopg2.extensions import libpq_version
 
+from pglisten import load_backend
 from pglisten.errors import ConfigurationError, ConnectionFailed
 from support.fixtures.environment import leave_out
 from support.fixtures.listeners import MakeConnection
@@ -28,8 +28,9 @@ def major(server: Server) -> int:
 
 @pytest.fixture(autouse=True)
 def able(backend_name: str) -> None:
-    if backend_name == "psycopg2" and libpq_version() < 170000:
-        leave_out("direct", f"psycopg2 has libpq {libpq_version() // 10000} here: direct TLS came with 17")
+    description = load_backend(backend_name).description()
+    if backend_name != "pg8000" and int(description.rpartition("libpq ")[2].partition(".")[0]) < 17:
+        leave_out("direct", f"{description} here: direct TLS came with 17")
 
 
 @pytest.fixture(scope="module")

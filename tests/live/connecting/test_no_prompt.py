@@ -159,7 +159,7 @@ def test_a_wrong_sslpassword_is_a_failed_attempt(
     assert said.startswith("ConnectionFailed ")
     assert encrypted in said
     assert "a guess" not in said
-    if backend_name == "psycopg2":
+    if backend_name != "pg8000":
         _, _, of_libpq = python(LIBPQ, dsn).strip().partition(" failed: ")
         assert of_libpq
         assert said.endswith(f": {of_libpq} (remedy: correct sslpassword: it does not open sslkey)")

@@ -11,8 +11,8 @@ import pytest
 
 from pglisten import ConnectionFailed, ConnectionLost, ListenerConnection, ServerError
 from pglisten.backend import server_text
+from pglisten_libpq.reasons import explain
 from pglisten_psycopg2._libpq import LibpqAccess
-from pglisten_psycopg2._reasons import explain
 from pglisten_psycopg2._wait import wait
 from support.fixtures.listeners import MakeConnection
 from support.fixtures.servers import Server

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from support.fixtures.demo import Remains, Start, the_rest, up_to
-from support.fixtures.environment import chosen_backends
+from support.fixtures.environment import installed_backends
 from support.servers.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Processes of its own for each test: on one Python.
@@ -23,14 +23,14 @@ sys.exit(main(["demo", "--terminal"]))
 
 WITHOUT_DRIVERS = """\
 import sys
-sys.modules["psycopg2"] = sys.modules["pg8000"] = None
+sys.modules["psycopg2"] = sys.modules["psycopg"] = sys.modules["pg8000"] = None
 from pglisten._cli.main import main
 sys.exit(main(["demo", "--terminal"]))
 """
 
 
 def assert_whole_story(lines: list[str]) -> None:
-    for name in chosen_backends():
+    for name in installed_backends():
         told = [line for line in lines if name in line]
         steps = [
             "received: Order 1",
@@ -83,7 +83,7 @@ def test_a_signal_ends_it_in_order(start: Start, number: signal.Signals, moment:
     demo.send_signal(number)
     rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
-    for name in chosen_backends():
+    for name in installed_backends():
         assert re.search(rf"^{name} +\d+ received, 0 missed,", rest, re.MULTILINE)
     remains.assert_gone()
 
@@ -114,7 +114,7 @@ def test_with_a_dsn_it_ends_only_its_own_sessions_there(start: Start, server: Se
     )
     lines = up_to(demo, "received")
     [prefix] = set(re.findall(r"NOTIFY (pglisten_demo_[0-9a-f]{8})_orders", "".join(lines)))
-    assert server.sessions(prefix) == len(chosen_backends())
+    assert server.sessions(prefix) == len(installed_backends())
     rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
     assert_whole_story(lines + rest.splitlines())

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.fixtures.environment import BACKENDS
+
 pytestmark = [pytest.mark.slow, pytest.mark.programs]
 
 ROOT = Path(__file__).parents[3]
@@ -36,15 +38,15 @@ def test_a_benchmark_measures_pglisten_and_writes_every_round(tmp_path: Path) ->
     written = json.loads((tmp_path / "burst.json").read_text())
     assert len(written["rounds"]) == 2
     for runs in written["rounds"]:
-        for backend in ("psycopg2", "pg8000"):
+        for backend in BACKENDS:
             figures = runs[f"pglisten, {backend}"]
             assert figures["rate"] > 0
             assert 0 < figures["cpu"] < 1
     judged = json.loads((tmp_path / "targets.json").read_text())
-    assert {f"burst, rate: pglisten, {backend}" for backend in ("psycopg2", "pg8000")} <= {
+    assert {f"burst, rate: pglisten, {backend}" for backend in BACKENDS} <= {
         each["target"].partition(" / ")[0] for each in judged
     }
-    for backend in ("psycopg2", "pg8000"):
+    for backend in BACKENDS:
         assert f"| pglisten, {backend} " in done.stdout
 
 
@@ -56,7 +58,7 @@ def test_the_others_measure_something_of_everything(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for name in names:
         (runs,) = json.loads((tmp_path / f"{name}.json").read_text())["rounds"]
-        for backend in ("psycopg2", "pg8000"):
+        for backend in BACKENDS:
             figures = runs[f"pglisten, {backend}"]
             assert figures
             assert all(0 < figure < LIMITS.get(metric, 30) for metric, figure in figures.items()), figures
@@ -66,7 +68,7 @@ def test_idle_listeners_wake_up_for_nothing(tmp_path: Path) -> None:
     done = _bench("--quick", "--only", "idle", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (runs,) = json.loads((tmp_path / "idle.json").read_text())["rounds"]
-    for backend in ("psycopg2", "pg8000"):
+    for backend in BACKENDS:
         figures = runs[f"pglisten, {backend}, no heartbeat"]
         assert figures["waits"] == 0
         assert figures["cpu"] < 0.01

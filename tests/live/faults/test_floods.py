@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from support.servers.wrong_server import (
     error,
     message,
     notice,
+    notification,
 )
 from support.timeouts import TIMEOUT
 
@@ -99,6 +101,22 @@ def test_an_answer_without_end_ends_the_connection(backend_name: str, flood: str
                 connection.ping(timeout=SHORT)
             with pytest.raises(ConnectionLost):
                 connection.get(timeout=TIMEOUT)
+        finally:
+            connection.close()
+
+
+def test_a_call_ends_at_once_amid_notifications_without_end(backend_name: str) -> None:
+    flood = Endless(notification(b"x"))
+    with elsewhere(Script(answers=((DONE,), (flood,)))) as dsn:
+        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=TIMEOUT)
+        try:
+            connection.execute("SELECT 1", timeout=TIMEOUT)
+            asking = gevent.spawn(connection.execute, "SELECT 1")
+            gevent.sleep(SHORT)  # The flood's.
+            started = time.monotonic()
+            connection.close(timeout=TIMEOUT)
+            asking.join()
+            assert time.monotonic() - started < SHORT
         finally:
             connection.close()
 

@@ -54,7 +54,7 @@ def test_a_copied_consumer_does_not_take_what_its_parent_has_queued(
 
 WHILE_DIALLING = """
 import os, sys, gevent, pglisten
-import pglisten_psycopg2._wait as psycopg2_waits, pglisten_pg8000._transport as pg8000_waits
+import pglisten_libpq.waiting as libpq_waits, pglisten_pg8000._transport as pg8000_waits
 dsn, backend = sys.argv[1:]
 waits, fork_at, children, failures = 0, 0, [], []
 
@@ -85,7 +85,7 @@ def counting(module, name):
         return original(*arguments, **keywords)
     setattr(module, name, waiting)
 
-for module in psycopg2_waits, pg8000_waits:
+for module in libpq_waits, pg8000_waits:
     counting(module, "wait_ready")
 while not waits:  # On a busy machine every answer may be there before a greenlet waits for it.
     pglisten.ListenerConnection(dsn, backend=backend).close()

@@ -142,7 +142,7 @@ def test_it_comes_out_of_a_backend_itself(backend_name: str, place: Place, throw
 
 
 def test_it_comes_out_of_a_drivers_own_error(backend_name: str) -> None:
-    driver: Any = pytest.importorskip("psycopg2" if backend_name == "psycopg2" else "pg8000")
+    driver: Any = pytest.importorskip(backend_name)
     error: BaseException = driver.OperationalError("the application's own")
     with ExitStack() as stack:
         dsn, reached = _silent()(stack)

@@ -16,10 +16,11 @@ import pytest
 import pglisten
 from pglisten import Broadcaster, Listener, ListenerConnection, ListenerEvent, load_backend
 from pglisten._conninfo import ConnInfo
+from pglisten.backend import Session
 from pglisten.testing import DOWN, Proxy
 from support.fixtures.listeners import Events, MakeConnection, MakeListener
 from support.fixtures.proxy import MakeProxy
-from support.fixtures.secrets import MARK, PAYLOAD, Searched
+from support.fixtures.secrets import MARK, PAYLOAD, PAYLOAD_MARK, Searched
 from support.fixtures.vault import METHODS, STRANGER, Reach, raised
 from support.servers.server import PrivateServer
 from support.servers.wrong_server import Script, Then, authentication, error, wrong_server
@@ -99,6 +100,38 @@ def test_a_single_connection_shows_none_by_whatever_method_it_logs_in(
         assert isinstance(lost, pglisten.ConnectionLost)
         searched.error(lost)
         searched.show(connection, connection.error)
+
+
+def _late(session: Session, _: Proxy) -> None:
+    session.execute(f"SELECT '{PAYLOAD_MARK}'", 0.1)
+
+
+def _cut(session: Session, between: Proxy) -> None:
+    gevent.spawn(between.cut)
+    session.execute(f"SELECT '{PAYLOAD_MARK}'", 20)
+
+
+@pytest.mark.parametrize("password_name", ["odd"], indirect=True)
+@pytest.mark.parametrize("call", [_late, _cut], ids=["late", "cut"])
+def test_what_led_to_the_loss_of_a_session_does_not_hold_the_statement(
+    searched: Searched,
+    proxy: MakeProxy,
+    vault: PrivateServer,
+    reach: Reach,
+    backend_name: str,
+    call: Callable[[Session, Proxy], None],
+) -> None:
+    between = proxy(vault)
+    target = ConnInfo.parse(reach(port=between.port), os.environ).with_password().targets()[0]
+    session = load_backend(backend_name).connect(target.at("127.0.0.1"), 20)
+    try:
+        between.drop()
+        lost = raised(call, session, between)
+        assert isinstance(lost, pglisten.ConnectionLost)
+        searched.error(lost)
+        searched.show(session)
+    finally:
+        session.close()
 
 
 @pytest.mark.parametrize("password_name", ["odd"], indirect=True)

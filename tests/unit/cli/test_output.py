@@ -139,9 +139,8 @@ def test_a_stream_that_was_closed_from_the_start_takes_lines_and_drops_them() ->
 
 def _screen(pipe: Pipe, *, coloured: bool) -> Screen:
     times = iter([10.0, 12.5])
-    return Screen(
-        Output(pipe.writing), coloured=coloured, names=["psycopg2", "pg8000"], clock=lambda: next(times)
-    )
+    names = ["psycopg2", "psycopg", "pg8000"]
+    return Screen(Output(pipe.writing), coloured=coloured, names=names, clock=lambda: next(times))
 
 
 def test_a_line_of_the_demo_has_three_columns(pipe: Pipe) -> None:

@@ -13,7 +13,7 @@ from pglisten._cli.arguments import parser
 from pglisten._cli.main import main
 from pglisten._demo.plan import plan
 from pglisten._demo.web.address import is_loopback, listen, url
-from support.fixtures.environment import chosen_backends
+from support.fixtures.environment import installed_backends
 
 
 def read(*arguments: str) -> argparse.Namespace:
@@ -43,14 +43,14 @@ def test_what_is_no_port_or_number_of_workers_shows_the_usage(
     assert capfd.readouterr().err.startswith("usage: pglisten demo ")
 
 
-@pytest.mark.skipif(not chosen_backends(), reason="no driver is installed")
+@pytest.mark.skipif(not installed_backends(), reason="no driver is installed")
 @pytest.mark.parametrize("option", ["host", "port", "workers"])
 def test_what_is_for_the_page_is_refused_in_the_terminal(option: str) -> None:
     with pytest.raises(ConfigurationError, match=f"--{option} is for the web page"):
         plan(read("--terminal", f"--{option}", "1"))
 
 
-@pytest.mark.skipif(not chosen_backends(), reason="no driver is installed")
+@pytest.mark.skipif(not installed_backends(), reason="no driver is installed")
 def test_the_terminal_needs_no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(

@@ -10,6 +10,7 @@ import pytest
 
 import pglisten
 from pglisten import _backends as _plugins
+from support.fixtures.environment import BACKENDS, installed_backends
 
 BACKEND = """
 from pglisten.testing import FakeBackend
@@ -42,6 +43,11 @@ def test_a_third_partys_backend_is_found_by_its_name(distribution: Path) -> None
     assert "third" in pglisten.available_backends()
 
 
+def test_the_bundled_backends_come_in_the_order_that_the_readme_names() -> None:
+    bundled = [name for name in pglisten.available_backends() if name in BACKENDS]
+    assert bundled == installed_backends()
+
+
 def test_the_lowest_rank_is_taken_where_none_is_named(
     distribution: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,9 +67,9 @@ def test_the_variable_names_the_backend(distribution: Path, monkeypatch: pytest.
 
 def test_an_unknown_name_lists_the_known(distribution: Path) -> None:
     with pytest.raises(
-        pglisten.BackendNotFound, match=r"no backend 'psycopg'; known are: .*pg8000.*psycopg2"
+        pglisten.BackendNotFound, match=r"no backend 'psycopg3'; known are: .*pg8000.*psycopg2"
     ):
-        pglisten.load_backend("psycopg")
+        pglisten.load_backend("psycopg3")
 
 
 def test_a_missing_driver_prints_the_pip_line_with_the_extra(distribution: Path) -> None:

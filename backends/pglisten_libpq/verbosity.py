@@ -1,0 +1,42 @@
+"""The one setting of libpq that drivers do not offer: messages with their SQLSTATE.
+
+libpq has the SQLSTATE of a refused attempt to connect in its text alone, and only if it is told to put it
+there. The function is libpq's public one, in the library that the driver itself is linked to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+
+__all__ = ["show_sqlstates"]
+
+logger = logging.getLogger("pglisten.libpq")
+
+PQERRORS_VERBOSE = 2
+"""The third of ``PGVerbosity`` in libpq-fe.h: terse, default, verbose."""
+
+
+def show_sqlstates(pgconn: int, library: str) -> None:
+    """Have libpq write codes into what it says of *pgconn*, the address of a ``PGconn``.
+
+    *library* is the path of libpq or of an extension module that is linked to it. If the function cannot be
+    reached there (a libpq linked in statically, its symbols hidden), texts stay without codes.
+    """
+    set_verbosity = _bind(library)
+    if set_verbosity is not None:
+        set_verbosity(pgconn, PQERRORS_VERBOSE)
+
+
+@functools.cache
+def _bind(library: str) -> ctypes._NamedFuncPointer | None:  # pyright: ignore[reportPrivateUsage]
+    try:
+        # PyDLL keeps the GIL: the function does not wait. Looking a symbol up in an extension module also
+        # searches the libraries that it depends on (dlsym(3)).
+        found = ctypes.PyDLL(library).PQsetErrorVerbosity
+    except (AttributeError, OSError) as error:
+        logger.info("libpq's functions cannot be reached, failed attempts have no SQLSTATE: %s", error)
+        return None
+    found.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    return found
