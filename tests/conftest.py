@@ -5,6 +5,7 @@ pytest_plugins = [
     "support.fixtures.servers",
     "support.fixtures.tls",
     "support.fixtures.standby",
+    "support.fixtures.odyssey",
     "support.fixtures.pgbouncer",
     "support.fixtures.namespace",
     "support.fixtures.proxy",
