@@ -7,6 +7,7 @@ pytest_plugins = [
     "support.fixtures.standby",
     "support.fixtures.odyssey",
     "support.fixtures.pgbouncer",
+    "support.fixtures.poolers",
     "support.fixtures.namespace",
     "support.fixtures.proxy",
     "support.fixtures.gunicorn",
