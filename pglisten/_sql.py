@@ -34,6 +34,22 @@ TRIM_QUEUE = READ_COMMITTED + "SELECT pg_catalog.pg_notification_queue_usage()"
 
 ENCODING_QUERY = "SHOW server_encoding"
 
+LISTENING_QUERY = (
+    READ_COMMITTED + "SELECT pg_catalog.pg_backend_pid()::pg_catalog.text, "  # noqa: S608 - constants
+    "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_listening_channels())::pg_catalog.text"
+)
+"""Asks which server process answers, and to how many channels it listens.
+
+The server counts 100,000 channels in about 20 milliseconds, 1,000 in 0.3.
+"""
+
+_LAST = ";" + ENCODING_QUERY
+"""Last statement of each query that listens or unlistens. Its row proves that the server ran all of them.
+
+A pooler that looks only at the first statement (PgDog) acknowledges that one, drops the rest, and sends no
+row. SHOW needs no snapshot, and no other statement in the query returns rows.
+"""
+
 
 def _encoded(text: str) -> bytes | None:
     """Return *text* in UTF-8, or ``None`` if it cannot be sent: a NUL, or half of a surrogate pair."""
@@ -116,10 +132,13 @@ def names_query(channels: Iterable[str]) -> str:
 
 
 def sync_statement(listen: Iterable[str], unlisten: Iterable[str]) -> str:
-    """Return one query that unlistens and listens to the given channels, all or nothing."""
+    """Return one query that unlistens and listens to the given channels, all or nothing.
+
+    It returns one row, which proves that the server ran all of its statements.
+    """
     statements = [f"UNLISTEN {quote_identifier(channel)}" for channel in unlisten]
     statements += [f"LISTEN {quote_identifier(channel)}" for channel in listen]
-    return ";".join(statements)
+    return ";".join(statements) + _LAST
 
 
-UNLISTEN_ALL = "UNLISTEN *"
+UNLISTEN_ALL = "UNLISTEN *" + _LAST

@@ -19,19 +19,16 @@ A channel of the plan in flight is judged when the reply has arrived.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from .._sql import UNLISTEN_ALL, sync_statement
 from ..errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ServerError
+from .plan import BATCH, Plan
 
 _NOT_THE_CHANNEL = ("08", "25", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE (PostgreSQL docs, appendix A) of errors that the channel's name did not cause:
 connection, transaction state, rollback, resources, prerequisites, intervention, system, internal."""
-
-BATCH = 1000
-"""Channels in one query: one round trip. The reply has a message for each, and more would block the hub."""
 
 
 class Completable(Protocol):
@@ -41,33 +38,6 @@ class Completable(Protocol):
     def done(self) -> bool: ...
     def resolve(self, error: Exception | None = None) -> None: ...
     def finished_within(self, timeout: float | None) -> bool: ...
-
-
-class Plan(NamedTuple):
-    """One query: the channels that it unlistens and listens to."""
-
-    listen: tuple[str, ...]
-    unlisten: tuple[str, ...]
-    everything: bool = False
-    """Whether to unlisten all channels; ``unlisten`` names them."""
-
-    @property
-    def sql(self) -> str:
-        """The query's text."""
-        return UNLISTEN_ALL if self.everything else sync_statement(self.listen, self.unlisten)
-
-    def without(self, channels: Container[str]) -> Plan:
-        """Return the plan without listening to *channels*."""
-        return self._replace(listen=tuple(channel for channel in self.listen if channel not in channels))
-
-    def halves(self) -> tuple[Plan, Plan]:
-        """Return two smaller plans that together do the same."""
-        middle = (len(self.unlisten) + len(self.listen)) // 2
-        rest = max(0, middle - len(self.unlisten))
-        return (
-            Plan(self.listen[:rest], self.unlisten[:middle]),
-            Plan(self.listen[rest:], self.unlisten[middle:]),
-        )
 
 
 class _Countdown:
@@ -124,6 +94,11 @@ class ChannelTable:
     def names(self) -> frozenset[str]:
         """The wanted channels, acknowledged or not."""
         return frozenset(self._wanted)
+
+    @property
+    def held(self) -> int:
+        """How many channels the server has acknowledged on this connection and not unlistened since."""
+        return len(self._held)
 
     @property
     def waiting(self) -> list[Completable]:

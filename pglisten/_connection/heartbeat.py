@@ -14,7 +14,7 @@ class Heartbeat(NamedTuple):
     """The two settings of a heartbeat, in seconds above 0."""
 
     interval: float
-    """Seconds without a reply after which the server is pinged."""
+    """Seconds between the reply to a heartbeat and the next heartbeat."""
     timeout: float
     """Seconds without a reply to the ping after which the connection counts as lost."""
 
@@ -26,14 +26,14 @@ class Liveness:
     the consumer is slow, what is read now may have arrived long before the connection died.
     """
 
-    __slots__ = ("_heartbeat", "last_received", "last_reply")
+    __slots__ = ("_heartbeat", "_last_beat", "last_received")
 
     def __init__(self, heartbeat: Heartbeat | None, now: float) -> None:
         self._heartbeat = heartbeat
+        self._last_beat = now
+        """When the server last replied to a heartbeat: both directions were alive, and it still listened."""
         self.last_received = now
         """When the server last sent anything: a reply or a notification."""
-        self.last_reply = now
-        """When the server last replied: both directions of the connection were alive."""
 
     @property
     def query_timeout(self) -> float | None:
@@ -45,11 +45,18 @@ class Liveness:
 
     def replied(self, now: float) -> None:
         """Note that the server has replied at *now*."""
-        self.last_received = self.last_reply = now
+        self.last_received = now
+
+    def beaten(self, now: float) -> None:
+        """Note that the server has replied to a heartbeat at *now*."""
+        self._last_beat = now
 
     def ping_due_in(self, now: float) -> float | None:
-        """Return the seconds until the next ping; it is due from 0 down. ``None`` without a heartbeat."""
-        return None if self._heartbeat is None else self.last_reply + self._heartbeat.interval - now
+        """Return the seconds until the next ping; it is due from 0 down. ``None`` without a heartbeat.
+
+        A reply to a command does not put it off: it proves that the server lives, not that it still listens.
+        """
+        return None if self._heartbeat is None else self._last_beat + self._heartbeat.interval - now
 
     def ping_timeout(self, now: float) -> float | None:
         """Return the seconds that the reply to a ping sent at *now* may take; ``None`` without a heartbeat.

@@ -69,7 +69,7 @@ class LiveConnection:
 
     def channels_changed(self) -> None:
         """Have the loop send what the channel table plans. Never switches greenlets."""
-        self._loop.channels_changed()
+        self._loop.wake()
 
     def open(self) -> None:
         """Let notifications through to the queue."""

@@ -20,15 +20,17 @@ from gevent.hub import Waiter
 from greenlet import getcurrent
 
 from .._ownership import Owner
-from .._sql import PING
+from .._sql import LISTENING_QUERY, PING
 from ..backend import Session
 from ..errors import ConnectionLost, Error, ServerError
-from .channels import ChannelTable, Plan
+from .channels import ChannelTable
 from .commands import Command, CommandQueue
 from .gate import DeliveryGate
 from .heartbeat import Heartbeat, Liveness
+from .plan import Plan
 from .queue_repair import listen_with_repair
 from .server_names import ServerNames
+from .still_listening import StillListening, problem_of_reply
 
 logger = logging.getLogger("pglisten.connection")
 
@@ -74,6 +76,8 @@ class ConnectionLoop:
         self._query_timeout = self._liveness.query_timeout
         self._reconnects = reconnects
         self._on_caught_up = on_caught_up
+        self._still_listening = StillListening(session.pid)
+        self._confirmed = False  # Whether the new session was asked if it listens.
         self._names = ServerNames(lambda sql: self._ask(session.fetch, sql, self._query_timeout))
         self._owner = Owner()
         self._drained = False
@@ -89,15 +93,11 @@ class ConnectionLoop:
         """What the loop waits for in a pause."""
 
     def wake(self) -> None:
-        """End the loop's pause: there is a command, or room. Never switches greenlets."""
+        """End the loop's pause: there is a command, a changed channel, or room. Never switches greenlets."""
         self._called = True
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._hub.loop.run_callback(waiter.switch, False)
-
-    def channels_changed(self) -> None:
-        """Have the loop send what the channel table plans. Never switches greenlets."""
-        self.wake()
 
     def pinged(self, started: float) -> float:
         """Note the end of a round trip that began at *started*; return its seconds."""
@@ -123,8 +123,7 @@ class ConnectionLoop:
                     self._read()
                     self._gate.wake()
             elif not self._channels.caught_up:
-                self._channels.catch_up()
-                self._on_caught_up()
+                self._catch_up()
             elif self._commands:
                 self._run_command(self._commands.next())
             # Ping before reading: in a burst there is always more to read.
@@ -133,6 +132,14 @@ class ConnectionLoop:
             elif (self._gate.request_room(self.wake) and not self._drained) or self._pause(beat_in):
                 self._read_and_give_way()
 
+    def _catch_up(self) -> None:
+        if self._channels.held and not self._confirmed:
+            self._confirmed = True
+            self._confirm_listening(self._query_timeout)
+        else:  # `plan` had nothing to send, and nothing has waited since.
+            self._channels.catch_up()
+            self._on_caught_up()
+
     def _synchronise(self, plan: Plan) -> None:
         try:
             # Check before LISTEN: an altered name would bring notifications that no caller asked for.
@@ -140,15 +147,29 @@ class ConnectionLoop:
                 self._refuse(Plan((channel,), ()), refusal)
             plan = plan.without(altered)
             if plan.listen or plan.unlisten:
-                listen_with_repair(
-                    lambda sql: self._query(sql, self._query_timeout), plan.sql, on_repair=_log_repair
-                )
+                listen_with_repair(self._run_whole, plan.sql, on_repair=_log_repair)
         except ServerError as error:
             if self._reconnects and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
                 raise ConnectionLost(str(error), sqlstate=error.sqlstate) from error
             self._refuse(plan, error)
         else:
             self._channels.applied(plan)
+
+    def _run_whole(self, sql: str) -> None:
+        """Run a query that returns one row. Without the row, the connection is lost."""
+        if problem := problem_of_reply(self._ask(self._session.fetch, sql, self._query_timeout)):
+            raise problem.lost()
+
+    def _confirm_listening(self, timeout: float | None) -> None:
+        """Ask the server whether it listens to what it has acknowledged; a refusal is a reply too."""
+        with contextlib.suppress(ServerError):
+            if not self._channels.held:
+                self._query(PING, timeout)
+            # Only this greenlet changes `held`: it stays the same meanwhile.
+            elif problem := self._still_listening.problem(
+                self._ask(self._session.fetch, LISTENING_QUERY, timeout), self._channels.held
+            ):
+                raise problem.lost()
 
     def _refuse(self, plan: Plan, error: Error) -> None:
         for channel in self._channels.refused(plan, error):
@@ -242,11 +263,10 @@ class ConnectionLoop:
     def _beat(self) -> None:
         started = time.monotonic()
         try:
-            self._query(PING, self._liveness.ping_timeout(started))
-        except ServerError:
-            pass
+            self._confirm_listening(self._liveness.ping_timeout(started))
         except ConnectionLost as error:
             raise ConnectionLost(f"heartbeat failed: {error}", sqlstate=error.sqlstate) from error
+        self._liveness.beaten(time.monotonic())
         self.pinged(started)
 
     def _check_process(self) -> None:

@@ -137,6 +137,10 @@ class ConnInfo:
         password, source = look_up(path, fields, content)
         return self._with(password=password, password_source=source)
 
+    def replaced(self, **values: str) -> ConnInfo:
+        """Return a copy of a target with other *values*, which are not checked."""
+        return ConnInfo({**self._values, **values}, places=self._places, home_directory=self._home_directory)
+
     def _with(
         self, *, places: tuple[Place, ...] | None = None, password: str = "", password_source: str = ""
     ) -> ConnInfo:

@@ -9,7 +9,8 @@
     value      := (string | number | NULL | TRUE | FALSE | call | count) ["::" qualified]
     call       := qualified "(" [value ("," value)*] ")"
     qualified  := ["pg_catalog" "."] word
-    count      := "(" SELECT COUNT "(" "*" ")" FROM pg_stat_activity WHERE pid "=" number ")"
+    count      := "(" SELECT qualified "(" "*" ")" FROM relation ")"
+    relation   := qualified "(" ")" | pg_stat_activity WHERE pid "=" number
 
 A query is parsed whole before any of it runs: a syntax error in its last statement undoes the first.
 """
@@ -75,7 +76,7 @@ class Notify:
 
 @dataclass(frozen=True)
 class Call:
-    """A function and its arguments; the count of sessions is the function ``count``."""
+    """A function and its arguments; the count of a relation's rows is the function ``count``."""
 
     function: str
     arguments: tuple[Value, ...]
@@ -250,11 +251,22 @@ class _Parser:
         return self._take("word")
 
     def _count(self) -> Call:
-        for expected in ("select", "count", "(", "*", ")", "from", "pg_stat_activity", "where", "pid", "="):
+        self._expect("select")
+        if self._qualified() != "count":
+            raise self._syntax_error()
+        for expected in ("(", "*", ")", "from"):
             self._expect(expected)
-        pid = self._number()
+        relation = self._qualified()
+        arguments: tuple[Value, ...] = (relation,)
+        if relation == "pg_stat_activity":
+            for expected in ("where", "pid", "="):
+                self._expect(expected)
+            arguments = (relation, self._number())
+        else:
+            self._expect("(")
+            self._expect(")")
         self._expect(")")
-        return Call("count", (pid,))
+        return Call("count", arguments)
 
     def _number(self) -> int | float:
         text = self._take("number")

@@ -103,8 +103,9 @@ class FakeTransaction:
             case "pg_terminate_backend", [int() as pid]:
                 result = "true" if self._terminate(pid) else "false"
                 self._process.check()  # it may have been this session
-            case "count", [int() as pid]:
-                result = int(pid in self._sessions())
+            case "count", [_, *pid]:
+                # LISTEN takes effect with the commit.
+                result = int(pid[0] in self._sessions()) if pid else len(self._process.channels)
             case "pg_backend_pid", []:
                 result = self._process.pid
             case "pg_is_in_recovery", []:

@@ -24,6 +24,7 @@ from . import verdicts
 from .delivery import check_delivery, listen, unlisten
 from .hosts import Chosen, choose, is_local, look_up
 from .limits import fetch
+from .poolers import name_of_pooler
 from .verdicts import Status, Verdict, failed, ok, warning
 
 __all__ = ["CHECKS", "Diagnosis"]
@@ -39,7 +40,9 @@ class Diagnosis:
         self._dsn = dsn
         self._wanted_backend = backend
         self._timeout = timeout
-        self._channel = f"pglisten_doctor_{secrets.token_hex(8)}"
+        name = f"pglisten_doctor_{secrets.token_hex(8)}"
+        # Two: a pooler may listen to the first channel of a query, and acknowledge both.
+        self._channels = (f"{name}_1", f"{name}_2")
         self._conninfo: ConnInfo | None = None
         self._backend: Backend | None = None
         self._addresses: list[ConnInfo] = []
@@ -164,20 +167,22 @@ class Diagnosis:
         chosen = self._chosen
         if not chosen.pooled:
             return ok(f"none: server process {chosen.state.pid} answers itself")
+        name = name_of_pooler(self._driver, chosen.address, self._timeout, self._keep)
         return warning(
-            f"one is in between: server process {chosen.state.pid} answers, but the session has another ID",
+            f"{name or 'one'} is in between: server process {chosen.state.pid} answers, but the session has "
+            "another ID",
             "connect to PostgreSQL itself: notifications pass a pooler only in session mode",
         )
 
     def listen(self) -> Verdict:
-        """LISTEN on a channel of its own."""
+        """LISTEN on two channels of its own, in one query."""
         # UNLISTEN before the session closes: the pooler's server session lives on and would keep listening.
-        self._sessions.callback(unlisten, self._chosen.session, self._channel, self._timeout)
-        return listen(self._chosen.session, self._channel, self._timeout)
+        self._sessions.callback(unlisten, self._chosen.session, self._channels, self._timeout)
+        return listen(self._chosen.session, self._channels, self._timeout)
 
     def delivery(self) -> Verdict:
         """Send notifications from a second session."""
-        return check_delivery(self._driver, self._chosen, self._channel, self._timeout, self._keep)
+        return check_delivery(self._driver, self._chosen, self._channels, self._timeout, self._keep)
 
     def queue(self) -> Verdict:
         """Check the notification queue, and look for the session that fills it."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gevent.socket import wait_read
 
 from ..._connection.hints import remedy
 from ..._connection.queue_repair import listen_with_repair
+from ..._connection.still_listening import CONNECT_DIRECTLY, StillListening, problem_of_reply
 from ..._greenlet import let_others_run
-from ..._sql import notify_statement, sync_statement
+from ..._sql import LISTENING_QUERY, notify_statement, sync_statement
 from ...backend import Backend, Session
 from ...errors import ConnectionFailed, ConnectionLost, Error, ServerError
 from . import verdicts
 from .hosts import Chosen
-from .limits import connect, execute
+from .limits import connect, execute, fetch
 from .verdicts import Verdict, milliseconds
 
 __all__ = ["check_delivery", "listen", "unlisten"]
@@ -29,38 +30,50 @@ UNLISTEN_TIMEOUT = 0.1
 """Most seconds for the last UNLISTEN: Ctrl-C ends the command in a second, even if the server hangs."""
 
 
-def listen(session: Session, channel: str, timeout: float) -> Verdict:
-    """LISTEN on *channel*; heal the server's queue if need be, as a listener does."""
+def listen(session: Session, channels: Sequence[str], timeout: float) -> Verdict:
+    """LISTEN on *channels* in one query; repair the server's queue if need be, as a listener does."""
     repaired: list[ServerError] = []
+    replies: list[list[tuple[str | None, ...]]] = []
     started = time.monotonic()
     try:
         listen_with_repair(
-            lambda sql: execute(session, sql, timeout),
-            sync_statement([channel], []),
+            lambda sql: replies.append(fetch(session, sql, timeout)),
+            sync_statement(channels, []),
             on_repair=repaired.append,
         )
+        elapsed = time.monotonic() - started
+        problem = problem_of_reply(replies[-1])
+        if problem is None:
+            rows = fetch(session, LISTENING_QUERY, timeout)
+            problem = StillListening(session.pid).problem(rows, len(channels))
     except ServerError as error:
         advice = remedy(error.sqlstate, str(error), "")
         return verdicts.failed(f"the server refuses LISTEN: {error}", advice)
+    if problem is not None:
+        return verdicts.failed(*problem)
     for refusal in repaired:
         advice = remedy(refusal.sqlstate, str(refusal), "")
         return verdicts.warning(f"LISTEN succeeded, after the queue was trimmed: {refusal}", advice)
-    return verdicts.ok(f"LISTEN succeeded in {milliseconds(time.monotonic() - started)}")
+    return verdicts.ok(f"LISTEN succeeded in {milliseconds(elapsed)}")
 
 
-def unlisten(session: Session, channel: str, timeout: float) -> None:
-    """Send UNLISTEN for *channel*; ignore a failure.
+def unlisten(session: Session, channels: Sequence[str], timeout: float) -> None:
+    """Send UNLISTEN for *channels*; ignore a failure.
 
     A busy pool in transaction mode may send it to another server session than LISTEN.
     """
     with contextlib.suppress(Error):
-        execute(session, sync_statement([], [channel]), min(timeout, UNLISTEN_TIMEOUT))
+        execute(session, sync_statement([], channels), min(timeout, UNLISTEN_TIMEOUT))
 
 
 def check_delivery(
-    backend: Backend, chosen: Chosen, channel: str, timeout: float, keep: Callable[[Session], object]
+    backend: Backend,
+    chosen: Chosen,
+    channels: Sequence[str],
+    timeout: float,
+    keep: Callable[[Session], object],
 ) -> Verdict:
-    """Send notifications on *channel* from a second session to the chosen session, which listens to it.
+    """Send notifications on *channels* in turn from a second session to the chosen session, which listens.
 
     *keep* is called with the second session, and its caller closes it. Behind a pooler only this test is
     proof: in PgBouncer's transaction mode LISTEN succeeds, and notifications of a session to itself arrive.
@@ -76,6 +89,7 @@ def check_delivery(
     try:
         for number in range(ROUNDS):
             started = time.monotonic()
+            channel = channels[number % len(channels)]
             try:
                 execute(sender, notify_statement(channel, str(number)), timeout)
             except ConnectionLost as error:
@@ -108,8 +122,8 @@ def _missing(latencies: list[float], timeout: float, *, pooled: bool) -> Verdict
     found = f"LISTEN succeeded, but {what} from a second session did not arrive within {timeout:g} s"
     if pooled:
         return verdicts.failed(
-            f"{found}: a pooler in transaction mode drops them",
-            "connect to PostgreSQL itself (usually port 5432), or through a pool in session mode",
+            f"{found}: the pooler acknowledged LISTEN and drops notifications, as in transaction mode",
+            f"{CONNECT_DIRECTLY} (usually port 5432)",
         )
     return verdicts.failed(found, "look for a proxy or a pooler in between, and read the server's log")
 

@@ -16,8 +16,8 @@ from pglisten._cli.doctor.verdicts import Status
 from pglisten._connection import connect as _dial
 from pglisten._conninfo import ConnInfo
 from support.doctor import Examine
-from support.fixtures import pgbouncer as pooler
 from support.fixtures.leaks import settle
+from support.fixtures.odyssey import StartOdyssey
 from support.fixtures.pgbouncer import PgBouncer, StartPgBouncer
 from support.fixtures.programs import LIMIT, Program, StartProgram
 from support.fixtures.proxy import MakeProxy
@@ -51,7 +51,7 @@ class TestPgBouncer:
         findings = examine(pgbouncer("session").dsn())
         assert findings.exit_status == 0
         assert findings.bad == {"pooler": "warning"}
-        assert findings.says("pooler", "one is in between", "connect to PostgreSQL itself")
+        assert findings.says("pooler", "PgBouncer is in between", "connect to PostgreSQL itself")
         assert findings.says("tls", "hidden by a pooler")
         assert findings.says("delivery", "7 notifications from a second session arrived")
 
@@ -63,6 +63,13 @@ class TestPgBouncer:
         assert findings["listen"].status == "ok"
         assert findings.says("delivery", "did not arrive within 1 s.*transaction mode", "port 5432")
         assert listening(pooler) == {"proof"}
+
+    def test_with_a_reset_after_each_transaction_listen_is_the_failure(
+        self, examine: Examine, pgbouncer: StartPgBouncer
+    ) -> None:
+        findings = examine(pgbouncer("transaction", more="server_reset_query_always = 1\n").dsn())
+        assert findings.bad == {"pooler": "warning", "listen": "failed"}
+        assert findings.says("listen", "listens to 0 of 2 acknowledged channels", "session mode")
 
     def test_without_a_second_connection_it_does_not_go_on_listening(
         self, pgbouncer: StartPgBouncer, proxy: MakeProxy, backend_name: str
@@ -78,12 +85,8 @@ class TestPgBouncer:
         assert "not proven" in found["delivery"].found
         assert listening(pooler) == {"proof"}
 
-    def test_a_pool_of_one_proves_nothing(
-        self, examine: Examine, pgbouncer: StartPgBouncer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        small = f"{pooler.CONFIGURATION}default_pool_size = 1\n"
-        monkeypatch.setattr(pooler, "CONFIGURATION", small)
-        findings = examine(pgbouncer("session").dsn(), timeout=1.0)
+    def test_a_pool_of_one_proves_nothing(self, examine: Examine, pgbouncer: StartPgBouncer) -> None:
+        findings = examine(pgbouncer("session", more="default_pool_size = 1\n").dsn(), timeout=1.0)
         assert findings.bad == {"pooler": "warning", "delivery": "warning"}
         assert findings.says("delivery", "^not proven", "give the pool more connections")
         assert findings["capacity"].status == "ok"
@@ -94,6 +97,28 @@ class TestPgBouncer:
         assert findings.says(
             "connection", "unsupported startup parameter", "the pooler in between refuses it"
         )
+
+
+class TestOdyssey:
+    """It is named by its refusal of a database that does not exist."""
+
+    def test_in_session_mode_it_is_a_warning(self, examine: Examine, odyssey: StartOdyssey) -> None:
+        findings = examine(odyssey("session").dsn())
+        assert findings.bad == {"pooler": "warning"}
+        assert findings.says("pooler", "Odyssey is in between")
+        assert findings.says("delivery", "7 notifications from a second session arrived")
+
+    def test_in_transaction_mode_it_ends_listen(self, examine: Examine, odyssey: StartOdyssey) -> None:
+        findings = examine(odyssey("transaction").dsn())
+        assert findings.bad == {"pooler": "warning", "listen": "failed"}
+        assert findings.says("listen", "listens to 0 of 2 acknowledged channels: a connection pooler")
+
+    def test_in_transaction_mode_it_may_keep_listen_and_deliver_late(
+        self, examine: Examine, odyssey: StartOdyssey
+    ) -> None:
+        more = "pool_discard no\npool_smart_discard no"
+        findings = examine(odyssey("transaction", more=more).dsn(), timeout=1.0)
+        assert findings.bad == {"pooler": "warning", "delivery": "failed"}
 
 
 class TestStandby:

@@ -83,6 +83,8 @@ STATE = message(b"T", b"\0\3" + 3 * (b"t\0" + bytes(18))) + message(
     b"D", b"\0\3" + b"".join(len(text).to_bytes(4, "big") + text for text in (b"false", b"off", b"4711"))
 )
 """A primary's answer to who it is, which a connection may begin with."""
+ONE_VALUE = message(b"T", b"\0\1" + b"t\0" + bytes(18)) + message(b"D", b"\0\1\0\0\0\4UTF8")
+"""The answer that proves that a query with LISTEN was run to its end."""
 STATUS = b"".join(
     status(name, value)
     for name, value in {
@@ -185,7 +187,8 @@ class WrongServer:
                     continue
                 self.queries.append(body[:-1])
                 self._changed.set()
-                _say(client, next(answers, (DONE,)))
+                well = ONE_VALUE + DONE if b"LISTEN" in body else DONE
+                _say(client, next(answers, (well,)))
             elif kind == b"X":
                 return
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pglisten._completion import Completion
-from pglisten._connection.channels import ChannelTable, Plan
+from pglisten._connection.channels import ChannelTable
+from pglisten._connection.plan import Plan
 
 
 def _carry_out(table: ChannelTable) -> Plan:

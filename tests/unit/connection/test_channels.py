@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 import pglisten
 from pglisten._completion import Completion
-from pglisten._connection.channels import BATCH, ChannelTable, Plan
+from pglisten._connection.channels import ChannelTable
+from pglisten._connection.plan import BATCH, Plan
+from pglisten._sql import UNLISTEN_ALL
 from pglisten.errors import ServerError
 
 
@@ -111,7 +113,7 @@ def test_emptying_the_set_is_one_query_whatever_its_size() -> None:
     table.unlisten_all(departure := Waiter())
     plan = table.plan()
     assert plan is not None
-    assert plan.sql == "UNLISTEN *"
+    assert plan.sql == UNLISTEN_ALL
     assert not departure.done
     table.applied(plan)
     assert departure.well

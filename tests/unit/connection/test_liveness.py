@@ -21,9 +21,14 @@ def test_the_first_ping_is_due_an_interval_after_the_connection_was_made(livenes
     assert liveness.ping_due_in(START + INTERVAL + 5) == -5
 
 
-def test_a_reply_puts_the_next_ping_off(liveness: Liveness) -> None:
-    liveness.replied(START + 29)
+def test_the_reply_to_a_heartbeat_puts_the_next_one_off(liveness: Liveness) -> None:
+    liveness.beaten(START + 29)
     assert liveness.ping_due_in(START + 29) == INTERVAL
+
+
+def test_the_reply_to_a_command_does_not_because_it_proves_less(liveness: Liveness) -> None:
+    liveness.replied(START + 29)
+    assert liveness.ping_due_in(START + 29) == 1
 
 
 def test_a_notification_does_not_put_the_next_ping_off(liveness: Liveness) -> None:
@@ -50,7 +55,7 @@ def test_the_reply_to_a_ping_never_has_less_than_the_timeout(liveness: Liveness)
 
 def test_a_reply_is_an_arrival_too(liveness: Liveness) -> None:
     liveness.replied(START + 7)
-    assert liveness.last_received == liveness.last_reply == START + 7
+    assert liveness.last_received == START + 7
 
 
 def test_a_query_has_the_interval_and_the_timeout(liveness: Liveness) -> None:
@@ -63,4 +68,4 @@ def test_without_a_heartbeat_no_ping_is_due_and_nothing_has_a_limit() -> None:
     assert liveness.ping_timeout(START + 1e9) is None
     assert liveness.query_timeout is None
     liveness.replied(START + 7)
-    assert liveness.last_reply == START + 7
+    assert liveness.last_received == START + 7

@@ -14,8 +14,9 @@ from pglisten._broadcast.fanout import FanOut
 from pglisten._broadcast.shared_channel import SharedChannel
 from pglisten._broadcast.upstream import UpstreamListener
 from pglisten._completion import Completion
-from pglisten._connection.channels import BATCH, ChannelTable
+from pglisten._connection.channels import ChannelTable
 from pglisten._connection.commands import CommandQueue
+from pglisten._connection.plan import BATCH
 from pglisten._listener.settings import ListenerOptions
 from pglisten.testing import FakeBackend, FakeServer
 

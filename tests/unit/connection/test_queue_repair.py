@@ -158,7 +158,7 @@ def test_the_doctor_repairs_by_the_same_rule_and_says_how_to_get_rid_of_it(incur
     conninfo, _ = Target("host=127.0.0.1", FakeBackend(server), None).current()
     session = FakeBackend(server).connect(conninfo, 5)
     try:
-        verdict = delivery.listen(session, "orders", 5)
+        verdict = delivery.listen(session, ["orders"], 5)
     finally:
         session.close()
     assert server.steps == ["LISTEN", "trim", "LISTEN"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pglisten import ConnectionLost, InvalidChannelName, Listener, ListenerConnection, ServerError
-from pglisten._connection.channels import BATCH
+from pglisten._connection.plan import BATCH
 from pglisten._connection.server_names import REMEMBERED, ServerNames
 from pglisten._sql import ENCODING_QUERY, READ_COMMITTED, names_query
 from pglisten.testing import FakeBackend, FakeServer
