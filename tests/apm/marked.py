@@ -16,6 +16,7 @@ from pglisten._sql import PING
 from support.agents import Agent
 from support.fixtures.listeners import Events, MakeConnection, MakeListener
 from support.fixtures.servers import Server
+from support.timing import wait_for_a_failed_attempt
 
 CHANNEL = f"channel {MARK}"
 PAYLOAD = f"payload {MARK}"
@@ -86,8 +87,9 @@ def test_a_failed_attempt_that_is_captured_shows_no_password(agent: Agent, backe
 @pytest.mark.usefixtures("nowhere")
 def test_a_listener_that_does_not_connect_shows_no_password(agent: Agent, backend_name: str) -> None:
     with pglisten.Listener(os.environ["MARKED_DSN"], backend=backend_name) as listener:
+        wait_for_a_failed_attempt(listener)
         try:
-            listener.wait_connected(0.2)
+            listener.wait_connected(0)
         except pglisten.OperationTimeout:
             agent.capture()
         else:

@@ -8,8 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import gevent
+
+from pglisten import Listener
 from pglisten.testing import Proxy
 from pglisten.testing._proxy import UP
+
+from .timeouts import TIMEOUT
+
+
+def wait_for_a_failed_attempt(listener: Listener) -> None:
+    """Poll until an attempt of *listener* to connect has failed, however busy the machine is."""
+    with gevent.Timeout(TIMEOUT):
+        while not listener.stats().failed_attempts:
+            gevent.sleep(0.001)
 
 
 def hold_before(between: Proxy, text: bytes) -> None:

@@ -12,6 +12,7 @@ from pglisten._connection.gate import DeliveryGate
 from pglisten.backend import ConnInfo, Session
 from pglisten.errors import without_frames
 from pglisten.testing import FakeBackend
+from support.timing import wait_for_a_failed_attempt
 
 
 def links(error: BaseException) -> Iterator[BaseException]:
@@ -42,8 +43,9 @@ def test_a_backends_bug(caplog: pytest.LogCaptureFixture) -> None:
                 raise ZeroDivisionError("the bug") from error
 
     with Listener("", backend=Broken(), min_reconnect_interval=60) as listener:
+        wait_for_a_failed_attempt(listener)
         with pytest.raises(OperationTimeout) as caught:
-            listener.wait_connected(0.01)
+            listener.wait_connected(0)
         failed = caught.value.__cause__
         assert isinstance(failed, ConnectionFailed)
         holds_no_frames(caplog, failed, "the bug")

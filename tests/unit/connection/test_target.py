@@ -13,6 +13,7 @@ from pglisten import ConfigurationError, ConnectionFailed, Listener, ListenerCon
 from pglisten._connection.target import Target
 from pglisten.testing import FakeBackend, FakeServer
 from support.timeouts import TIMEOUT
+from support.timing import wait_for_a_failed_attempt
 
 
 def _target(function: Any, timeout: float | None = TIMEOUT) -> Target:
@@ -104,8 +105,9 @@ def test_a_listener_goes_on_after_its_failures(caplog: pytest.LogCaptureFixture)
 
 def test_close_ends_it_and_a_wait_says_why() -> None:
     with Listener(lambda: 1 / 0, backend=FakeBackend(FakeServer())) as listener:  # type: ignore[arg-type,return-value]
+        wait_for_a_failed_attempt(listener)
         with pytest.raises(OperationTimeout) as caught:
-            listener.wait_connected(timeout=0.05)
+            listener.wait_connected(timeout=0)
         assert isinstance(caught.value.__cause__, ConnectionFailed)
         assert isinstance(caught.value.__cause__.__cause__, ZeroDivisionError)
 
