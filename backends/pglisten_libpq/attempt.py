@@ -16,6 +16,8 @@ from .waiting import Forked
 
 __all__ = ["Refused", "attempt"]
 
+logger = logging.getLogger("pglisten.libpq")
+
 Made = TypeVar("Made", bound=LibpqSession)
 
 
@@ -30,7 +32,6 @@ def attempt(
     conninfo: ConnInfo,
     timeout: float | None,
     establish: Callable[[Deadline], Made | Refused | OSError],
-    logger: logging.Logger,
 ) -> Made:
     """Return the session that *establish* makes within *timeout* seconds (``None``: no limit).
 

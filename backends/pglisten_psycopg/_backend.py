@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 from typing import Any, ClassVar, cast
@@ -21,8 +20,6 @@ from pglisten_libpq.waiting import Step, descriptor_error, drive
 from ._session import Notices, PsycopgSession
 
 __all__ = ["PsycopgBackend"]
-
-logger = logging.getLogger("pglisten.psycopg")
 
 STEPS: dict[int, Step] = {
     PollingStatus.READING: Step.READ,
@@ -46,7 +43,7 @@ class PsycopgBackend(Backend):
         check(conninfo, pq.version(), _is_known, "psycopg")
 
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> PsycopgSession:
-        return attempt(conninfo, timeout, lambda deadline: _establish(conninfo, deadline), logger)
+        return attempt(conninfo, timeout, lambda deadline: _establish(conninfo, deadline))
 
 
 def _establish(conninfo: ConnInfo, deadline: Deadline) -> PsycopgSession | Refused | OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from typing import ClassVar
 
@@ -22,8 +21,6 @@ from ._wait import wait
 
 __all__ = ["Psycopg2Backend"]
 
-logger = logging.getLogger("pglisten.psycopg2")
-
 
 class Psycopg2Backend(Backend):
     """Opens sessions with psycopg2, which uses libpq."""
@@ -40,7 +37,7 @@ class Psycopg2Backend(Backend):
         check(conninfo, libpq_version(), _is_known, "psycopg2")
 
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> Psycopg2Session:
-        return attempt(conninfo, timeout, lambda deadline: _establish(conninfo, deadline), logger)
+        return attempt(conninfo, timeout, lambda deadline: _establish(conninfo, deadline))
 
 
 class _Connection(connection):
