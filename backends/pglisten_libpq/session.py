@@ -46,6 +46,9 @@ class Unreadable(Exception):
 class LibpqSession(Session):
     """A session over the driver's *connection*, whose descriptor is *libpqs*."""
 
+    server_encoding: str | None
+    """The database's encoding, as the server names it."""
+
     def __init__(self, connection: object, libpqs: int) -> None:
         self._connection_to_leak = connection
         self._libpq_descriptor = OwnedDescriptor(libpqs)

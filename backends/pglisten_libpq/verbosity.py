@@ -1,7 +1,9 @@
-"""The one setting of libpq that drivers do not offer: messages with their SQLSTATE.
+"""The one setting of libpq that neither psycopg2 nor psycopg offers: messages with their SQLSTATE.
 
-libpq has the SQLSTATE of a refused attempt to connect in its text alone, and only if it is told to put it
-there. The function is libpq's public one, in the library that the driver itself is linked to.
+Both drivers need it. For a query or a notice, libpq gives the SQLSTATE as a field. A refused attempt to
+connect has no result, and so no fields: libpq has the code in the attempt's text alone, and only with this
+verbosity. Callers tell a wrong password (28P01) from a missing database (3D000) by it, in any language.
+The function is libpq's public one, in the library that the driver itself is linked to.
 """
 
 from __future__ import annotations

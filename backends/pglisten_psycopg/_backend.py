@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 from typing import Any, ClassVar, cast
@@ -12,18 +11,15 @@ import psycopg
 from psycopg import pq
 from psycopg.pq import ConnStatus, PollingStatus
 
-from pglisten.backend import Backend, ConnInfo, Deadline, DeadlinePassed, server_text
-from pglisten.errors import ConnectionFailed
-from pglisten_libpq.reasons import explain
-from pglisten_libpq.settings import check, hint, settings
+from pglisten.backend import Backend, ConnInfo, Deadline, server_text
+from pglisten_libpq.attempt import Refused, attempt
+from pglisten_libpq.settings import check, settings
 from pglisten_libpq.verbosity import show_sqlstates
-from pglisten_libpq.waiting import Forked, Step, descriptor_error, drive
+from pglisten_libpq.waiting import Step, descriptor_error, drive
 
 from ._session import Notices, PsycopgSession
 
 __all__ = ["PsycopgBackend"]
-
-logger = logging.getLogger("pglisten.psycopg")
 
 STEPS: dict[int, Step] = {
     PollingStatus.READING: Step.READ,
@@ -47,32 +43,11 @@ class PsycopgBackend(Backend):
         check(conninfo, pq.version(), _is_known, "psycopg")
 
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> PsycopgSession:
-        place = conninfo.description
-        try:
-            made = _establish(conninfo, Deadline(timeout))
-        except DeadlinePassed:
-            raise ConnectionFailed(f"{place}: no answer within {timeout:g} s") from None
-        except Forked as error:
-            raise ConnectionFailed(f"{place}: {error}") from None
-        if isinstance(made, OSError):
-            raise ConnectionFailed(f"{place}: {made.strerror or made}") from made
-        if isinstance(made, str):
-            message, sqlstate = explain(made)
-            raise ConnectionFailed(f"{place}: {message}{hint(message, conninfo)}", sqlstate=sqlstate)
-        if made.server_encoding == "SQL_ASCII":
-            logger.warning(
-                "%s: the database has no encoding (SQL_ASCII): the server ends a listener's session for "
-                "each payload that is not UTF-8",
-                place,
-            )
-        return made
+        return attempt(conninfo, timeout, lambda deadline: _establish(conninfo, deadline))
 
 
-def _establish(conninfo: ConnInfo, deadline: Deadline) -> PsycopgSession | str | OSError:
-    """Return the session, or why there is none: libpq's text, or the system's error.
-
-    An error that is raised was thrown in from outside, while this waited.
-    """
+def _establish(conninfo: ConnInfo, deadline: Deadline) -> PsycopgSession | Refused | OSError:
+    """Return the session, or why there is none."""
     owner = os.getpid()
     # The settings are in no variable: frames that an error keeps alive would hold them.
     pgconn = pq.PGconn.connect_start(_conninfo(settings(conninfo, _is_known)))
@@ -85,7 +60,8 @@ def _establish(conninfo: ConnInfo, deadline: Deadline) -> PsycopgSession | str |
             show_sqlstates(cast("Any", pgconn).pgconn_ptr, _library())
             drive(lambda: STEPS[pgconn.connect_poll()], lambda: pgconn.socket, deadline, owner=owner)
         if pgconn.status != ConnStatus.OK:
-            return server_text(pgconn.error_message) or descriptor_error() or "libpq does not say why"
+            text = server_text(pgconn.error_message)
+            return (not text and descriptor_error()) or Refused(text or "libpq does not say why")
         try:
             session = PsycopgSession(pgconn, notices)
         except OSError as error:  # No descriptor is left for its own.

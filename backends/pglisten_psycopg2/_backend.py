@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from typing import ClassVar
 
 import psycopg2
 from psycopg2.extensions import connection, libpq_version, make_dsn, parse_dsn
 
-from pglisten.backend import Backend, ConnInfo, Deadline, DeadlinePassed
-from pglisten.errors import ConnectionFailed
-from pglisten_libpq.reasons import explain
+from pglisten.backend import Backend, ConnInfo, Deadline
+from pglisten_libpq.attempt import Refused, attempt
 from pglisten_libpq.session import leak
-from pglisten_libpq.settings import check, hint, settings
-from pglisten_libpq.waiting import Forked, descriptor_error
+from pglisten_libpq.settings import check, settings
+from pglisten_libpq.waiting import descriptor_error
 
 from ._libpq import LibpqAccess
 from ._session import Psycopg2Session
 from ._wait import wait
 
 __all__ = ["Psycopg2Backend"]
-
-logger = logging.getLogger("pglisten.psycopg2")
 
 
 class Psycopg2Backend(Backend):
@@ -41,28 +37,7 @@ class Psycopg2Backend(Backend):
         check(conninfo, libpq_version(), _is_known, "psycopg2")
 
     def connect(self, conninfo: ConnInfo, timeout: float | None) -> Psycopg2Session:
-        place = conninfo.description
-        try:
-            session = _establish(conninfo, Deadline(timeout))
-        except DeadlinePassed:
-            raise ConnectionFailed(f"{place}: no answer within {timeout:g} s") from None
-        except Forked as error:
-            raise ConnectionFailed(f"{place}: {error}") from None
-        if isinstance(session, psycopg2.Error):
-            message, sqlstate = explain(str(session))
-            message += hint(message, conninfo)
-            # Without its traceback: psycopg2's frames hold the password.
-            cause = session.with_traceback(None)
-            raise ConnectionFailed(f"{place}: {message}", sqlstate=sqlstate) from cause
-        if isinstance(session, OSError):
-            raise ConnectionFailed(f"{place}: {session.strerror or session}") from session
-        if session.server_encoding == "SQL_ASCII":
-            logger.warning(
-                "%s: the database has no encoding (SQL_ASCII): the server ends a listener's session for "
-                "each payload that is not UTF-8",
-                place,
-            )
-        return session
+        return attempt(conninfo, timeout, lambda deadline: _establish(conninfo, deadline))
 
 
 class _Connection(connection):
@@ -76,22 +51,19 @@ class _Connection(connection):
         return f"<psycopg2 connection at {id(self):#x}, closed: {self.closed}>"
 
 
-def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | psycopg2.Error | OSError:
-    """Return the session, or the error of the attempt.
-
-    If an error of these classes is raised instead, it was thrown in from outside during a wait.
-    """
+def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | Refused | OSError:
+    """Return the session, or why there is none."""
     owner = os.getpid()
     try:
         # Keep the settings out of variables: the frames of an error hold them.
         conn = _Connection(make_dsn(**settings(conninfo, _is_known)), async_=True)
     except psycopg2.Error as error:
-        return error if str(error) else descriptor_error() or error
+        return (not str(error) and descriptor_error()) or Refused(str(error), error)
     try:
         libpq = LibpqAccess(conn)  # Before the first poll, so that refusals have their SQLSTATE.
         failure = wait(conn, deadline, owner=owner)
-        made = _session(conn, libpq) if failure is None else _with_text(failure, libpq)
-        if isinstance(made, Exception):
+        made = _session(conn, libpq) if failure is None else Refused(libpq.reason(failure), failure)
+        if not isinstance(made, Psycopg2Session):
             conn.close()
         return made
     except BaseException:
@@ -102,17 +74,13 @@ def _establish(conninfo: ConnInfo, deadline: Deadline) -> Psycopg2Session | psyc
         raise
 
 
-def _with_text(error: psycopg2.Error, libpq: LibpqAccess) -> psycopg2.Error:
-    """Return *error* with libpq's own text, if *error* came from libpq."""
-    error.args = (libpq.reason(error),)
-    return error
-
-
-def _session(conn: connection, libpq: LibpqAccess) -> Psycopg2Session | psycopg2.Error | OSError:
+def _session(conn: connection, libpq: LibpqAccess) -> Psycopg2Session | Refused | OSError:
     try:
         return Psycopg2Session(conn, libpq)
-    except (psycopg2.Error, OSError) as error:  # For example, no descriptor was left.
+    except OSError as error:  # No descriptor was left.
         return error
+    except psycopg2.Error as error:
+        return Refused(str(error), error)
 
 
 @functools.cache

@@ -28,13 +28,11 @@ from psycopg2.extensions import connection
 
 from pglisten.backend import Notification, server_text
 from pglisten_libpq.reasons import ServerMessage, one_line, server_messages
+from pglisten_libpq.verbosity import show_sqlstates
 
 __all__ = ["LibpqAccess"]
 
 logger = logging.getLogger("pglisten.psycopg2")
-
-PQERRORS_VERBOSE = 2
-"""The third value of ``PGVerbosity`` in libpq-fe.h: terse, default, verbose."""
 
 NOTICES_KEPT = 50
 """The same number that psycopg2 keeps (CONN_NOTICES_LIMIT), because one query can raise millions."""
@@ -42,8 +40,6 @@ NOTICES_KEPT = 50
 
 class _Libpq(Protocol):
     """All functions of libpq that are used here."""
-
-    def set_error_verbosity(self, pgconn: int, verbosity: int, /) -> int: ...
 
     def set_notice_receiver(self, pgconn: int, receiver: object, arg: int, /) -> int | None: ...
 
@@ -75,8 +71,6 @@ class _Bound:
         # PyDLL keeps the GIL, because none of these functions waits; psycopg2's poll keeps it, too. A lookup
         # in an extension module also searches the libraries that it depends on (dlsym(3)).
         library = ctypes.PyDLL(path)
-        self.set_error_verbosity = library.PQsetErrorVerbosity
-        self.set_error_verbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
         self.set_notice_receiver = library.PQsetNoticeReceiver
         self.set_notice_receiver.argtypes = [ctypes.c_void_p, _NoticeReceiver, ctypes.c_void_p]
         self.set_notice_receiver.restype = ctypes.c_void_p
@@ -121,7 +115,7 @@ class LibpqAccess:
         if _libpq is not None and (pgconn := conn.pgconn_ptr):
             self._pgconn = pgconn
             _by_pgconn[pgconn] = self
-            _libpq.set_error_verbosity(pgconn, PQERRORS_VERBOSE)
+            show_sqlstates(pgconn, _psycopg.__file__)
             _libpq.set_notice_receiver(pgconn, _notice_receiver, pgconn)
 
     def notices(self) -> list[ServerMessage]:

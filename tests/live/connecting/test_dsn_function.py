@@ -40,7 +40,7 @@ def test_a_password_that_changes_while_the_listener_is_away_counts_at_the_next_a
     answers = iter([given[0], given[1], given[0]])
     events = Events()
     options: dict[str, Any] = {"event_callback": events}
-    listener = make_listener(lambda: next(answers), **options)  # type: ignore[arg-type]
+    listener = make_listener(lambda: next(answers), **options)
     listener.listen("orders", timeout=TIMEOUT)
     assert auth_server.terminate(listener.stats().server_pid or 0)
     assert listener.get(timeout=TIMEOUT) is None
@@ -61,7 +61,7 @@ def test_the_user_may_change_with_each_attempt(
         users.append(user)
         return auth_server.login("trust", user=user, password=password)
 
-    listener = make_listener(dsn)  # type: ignore[arg-type]
+    listener = make_listener(dsn)
     for _ in range(2):
         listener.wait_connected(TIMEOUT)
         pid = listener.stats().server_pid or 0

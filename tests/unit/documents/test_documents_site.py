@@ -24,6 +24,7 @@ MODULES = [
     "pglisten.sse",
     "pglisten.testing",
     "pglisten.testing.contract",
+    "pglisten_psycopg",
     "pglisten_psycopg2",
 ]
 
