@@ -23,7 +23,7 @@ def with_heartbeats(make_listener: MakeListener, dsn: str | None = None) -> tupl
 
 
 def wait_for_heartbeats(listener: Listener, count: int) -> None:
-    seen = set()
+    seen: set[float | None] = set()
     with gevent.Timeout(TIMEOUT):
         while len(seen) <= count:
             seen.add(listener.stats().last_ping)
