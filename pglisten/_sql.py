@@ -40,7 +40,7 @@ LISTENING_QUERY = (
 )
 """Asks which server process answers, and to how many channels it listens.
 
-The server counts 100,000 channels in about 20 milliseconds, 1,000 in 0.3.
+The server counts 1,000 channels in 0.1 milliseconds and 100,000 in 10 (PostgreSQL 18).
 """
 
 _LAST = ";" + ENCODING_QUERY

@@ -202,8 +202,8 @@ class ConnectAttempt:
             if state.pid != session.pid:
                 logger.warning(
                     "%s: a connection pooler is in between (to it the session is %d, the server process is "
-                    "%d). In PgBouncer's transaction mode LISTEN succeeds, but nothing arrives: connect "
-                    "to PostgreSQL itself, or see what `pglisten doctor` finds",
+                    "%d). In transaction mode LISTEN succeeds, but nothing arrives: connect to PostgreSQL "
+                    "itself, or see what `pglisten doctor` finds",
                     self._at.description,
                     session.pid,
                     state.pid,

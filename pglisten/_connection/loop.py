@@ -124,11 +124,11 @@ class ConnectionLoop:
                     self._gate.wake()
             elif not self._channels.caught_up:
                 self._catch_up()
-            elif self._commands:
-                self._run_command(self._commands.next())
-            # Ping before reading: in a burst there is always more to read.
+            # Ping before the rest: there may always be another command, and in a burst always more to read.
             elif (beat_in := self._liveness.ping_due_in(time.monotonic())) is not None and beat_in <= 0:
                 self._beat()
+            elif self._commands:
+                self._run_command(self._commands.next())
             elif (self._gate.request_room(self.wake) and not self._drained) or self._pause(beat_in):
                 self._read_and_give_way()
 

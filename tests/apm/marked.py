@@ -12,7 +12,7 @@ from watched import MARK, Watch
 import pglisten
 from pglisten import Broadcaster, ListenerConnection
 from pglisten._connection.gate import DeliveryGate
-from pglisten._sql import PING
+from pglisten._sql import LISTENING_QUERY
 from support.agents import Agent
 from support.fixtures.listeners import Events, MakeConnection, MakeListener
 from support.fixtures.servers import Server
@@ -38,7 +38,7 @@ def test_a_listener_works_and_its_heartbeats_come(
     events = Events()
     listener = make_listener(heartbeat_interval=0.05, event_callback=events)
     listener.listen(CHANNEL, timeout=20)
-    watch.wait_for(PING)
+    watch.wait_for(LISTENING_QUERY)
     for _ in range(2):
         listener.notify(CHANNEL, PAYLOAD, timeout=20)
         item = listener.get(timeout=20)

@@ -11,7 +11,7 @@ from gevent.socket import wait_read
 
 from ..._connection.hints import remedy
 from ..._connection.queue_repair import listen_with_repair
-from ..._connection.still_listening import CONNECT_DIRECTLY, StillListening, problem_of_reply
+from ..._connection.still_listening import StillListening, problem_of_reply
 from ..._greenlet import let_others_run
 from ..._sql import LISTENING_QUERY, notify_statement, sync_statement
 from ...backend import Backend, Session
@@ -123,7 +123,7 @@ def _missing(latencies: list[float], timeout: float, *, pooled: bool) -> Verdict
     if pooled:
         return verdicts.failed(
             f"{found}: the pooler acknowledged LISTEN and drops notifications, as in transaction mode",
-            f"{CONNECT_DIRECTLY} (usually port 5432)",
+            "connect to PostgreSQL itself (usually port 5432), or through a pool in session mode",
         )
     return verdicts.failed(found, "look for a proxy or a pooler in between, and read the server's log")
 

@@ -36,15 +36,17 @@ def name_of_pooler(
     """Return the name of the pooler at *target*; ``None`` if it cannot be told.
 
     A pooler that hides behind PostgreSQL's answers is told by its own: it is asked for a database that does
-    not exist, with a setting that PostgreSQL accepts. *keep* is called with a session if there is one
-    after all.
+    not exist, with a setting that PostgreSQL accepts. *keep* is called with the session if the pooler accepts
+    that, and must close it too.
     """
     for pattern, name in _HOSTS:
         if re.search(pattern, target.host, re.IGNORECASE):
             return name
     asked = target.with_password().replaced(dbname="pglisten_doctor", options="-c pglisten.doctor=on")
     try:
-        keep(connect(backend, asked, target.connect_timeout or timeout))
+        session = connect(backend, asked, target.connect_timeout or timeout)
+        keep(session)
+        session.close()
     except ConnectionFailed as refusal:
         return name_told_by(str(refusal))
     return None

@@ -7,6 +7,7 @@ import time
 import gevent
 import pytest
 
+from ..._sql import LISTENING_QUERY, UNLISTEN_ALL, sync_statement
 from ...backend import MAX_RESULT, Notification, Session
 from ...errors import ConnectionLost, ServerError
 from ._fixtures import Connect, ContractFixtures
@@ -55,6 +56,12 @@ class FetchContract(ContractFixtures):
         ]
         assert session.fetch(f"SELECT 'first'; LISTEN {channel}; SELECT 'last';", PATIENCE) == [("last",)]
         assert session.fetch(f"SELECT 'first'; UNLISTEN {channel}", PATIENCE) == []
+
+    def test_the_channels_of_the_session_can_be_counted(self, session: Session, channel: str) -> None:
+        assert len(session.fetch(sync_statement([channel, f"{channel}_2"], []), PATIENCE)) == 1
+        assert session.fetch(LISTENING_QUERY, PATIENCE)[0][1] == "2"
+        assert len(session.fetch(UNLISTEN_ALL, PATIENCE)) == 1
+        assert session.fetch(LISTENING_QUERY, PATIENCE)[0][1] == "0"
 
     def test_a_result_without_rows_is_empty(self, session: Session) -> None:
         assert session.fetch("SELECT 'x' WHERE false", PATIENCE) == []

@@ -23,7 +23,7 @@ def with_heartbeats(make_listener: MakeListener, dsn: str | None = None) -> tupl
 
 
 def wait_for_heartbeats(listener: Listener, count: int) -> None:
-    seen = set()
+    seen: set[float | None] = set()
     with gevent.Timeout(TIMEOUT):
         while len(seen) <= count:
             seen.add(listener.stats().last_ping)
@@ -64,12 +64,12 @@ def test_a_session_that_sends_all_the_time_is_asked_too(make_listener: MakeListe
     def send() -> None:
         for number in itertools.count():
             listener.notify("other", str(number), timeout=TIMEOUT)
-            gevent.sleep(0.001)
 
-    sender = gevent.spawn(send)
+    # There is always a command that waits.
+    senders = [gevent.spawn(send) for _ in range(4)]
     run_in_its_session(listener, "UNLISTEN *")
     events.wait_for("CONNECTED", "DISCONNECTED")
-    sender.kill()
+    gevent.killall(senders)
 
 
 def test_channels_that_change_during_heartbeats_are_no_loss(make_listener: MakeListener) -> None:

@@ -79,12 +79,23 @@ def status(name: str, value: str) -> bytes:
 
 READY = message(b"Z", b"I")
 DONE = message(b"C", b"SELECT 1\0") + READY
-STATE = message(b"T", b"\0\3" + 3 * (b"t\0" + bytes(18))) + message(
-    b"D", b"\0\3" + b"".join(len(text).to_bytes(4, "big") + text for text in (b"false", b"off", b"4711"))
-)
+
+
+def row(*values: bytes) -> bytes:
+    """One row of text, without its end."""
+    count = len(values).to_bytes(2, "big")
+    columns = message(b"T", count + len(values) * (b"t\0" + bytes(18)))
+    return columns + message(
+        b"D", count + b"".join(len(value).to_bytes(4, "big") + value for value in values)
+    )
+
+
+STATE = row(b"false", b"off", b"4711")
 """A primary's answer to who it is, which a connection may begin with."""
-ONE_VALUE = message(b"T", b"\0\1" + b"t\0" + bytes(18)) + message(b"D", b"\0\1\0\0\0\4UTF8")
+ONE_VALUE = row(b"UTF8")
 """The answer that proves that a query with LISTEN was run to its end."""
+LISTENS = row(b"4711", b"1000000")
+"""The answer to how many channels the session listens to: enough."""
 STATUS = b"".join(
     status(name, value)
     for name, value in {
@@ -182,8 +193,9 @@ class WrongServer:
             kind, length = struct.unpack("!cI", _read(client, 5))
             body = _read(client, length - 4)
             if kind == b"Q":
-                if b"pg_is_in_recovery" in body:
-                    _say(client, (STATE + DONE,))
+                questions = {b"pg_is_in_recovery": STATE, b"pg_listening_channels": LISTENS}
+                if reply := next((reply for asked, reply in questions.items() if asked in body), None):
+                    _say(client, (reply + DONE,))
                     continue
                 self.queries.append(body[:-1])
                 self._changed.set()
