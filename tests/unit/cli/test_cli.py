@@ -6,7 +6,8 @@ import pytest
 
 from pglisten import Notification
 from pglisten._cli.arguments import parser
-from pglisten._cli.main import _as_json, _as_text, main
+from pglisten._cli.listen import _as_json, _as_text
+from pglisten._cli.main import main
 from pglisten._demo.watcher import Tally
 from pglisten._text import one_line, visible
 
