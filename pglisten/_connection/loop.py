@@ -241,12 +241,15 @@ class ConnectionLoop:
 
     def _beat(self) -> None:
         started = time.monotonic()
+        limit = self._liveness.ping_timeout(started)
         try:
-            self._query(PING, self._liveness.ping_timeout(started))
+            self._query(PING, limit)
         except ServerError:
             pass
         except ConnectionLost as error:
-            raise ConnectionLost(f"heartbeat failed: {error}", sqlstate=error.sqlstate) from error
+            late = limit is not None and time.monotonic() - started >= limit
+            why = self._liveness.unanswered if late else error
+            raise ConnectionLost(f"heartbeat failed: {why}", sqlstate=error.sqlstate) from error
         self.pinged(started)
 
     def _check_process(self) -> None:
