@@ -10,11 +10,14 @@ from .._demo.screen import Screen
 from .ending import Work, exit_status
 from .output import Output, wants_colour
 from .stopping import until_stopped
+from .target import fixed_dsn
 
 __all__ = ["prepare"]
 
 
 def prepare(arguments: argparse.Namespace) -> Work:
+    """Check *arguments*, and return what shows the demo."""
+    arguments.dsn = fixed_dsn(arguments)
     planned = plan(arguments)
 
     def work() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+import sys
 from collections.abc import Sequence
 
 from ..errors import Error
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     read = parser(listen=listen.prepare, notify=notify.prepare, doctor=doctor.prepare, demo=demo.prepare)
+    if not (sys.argv[1:] if argv is None else argv):
+        read.exit(2, read.format_help())  # On standard error: a script that forgot the command has failed.
     arguments: argparse.Namespace = read.parse_args(argv)
     # The listener logs failed attempts as warnings; this command line prints them itself.
     logging.getLogger("pglisten.listener").setLevel(logging.ERROR)

@@ -21,10 +21,12 @@ __all__ = ["DsnFunction", "Target"]
 class DsnFunction:
     """A function that returns a connection string for each attempt to connect.
 
-    *check* is called with the settings, and raises `ConfigurationError` for what cannot work.
+    *check* is called with the settings, and raises `ConfigurationError` for those that cannot work.
     """
 
-    def __init__(self, function: Callable[[], object], check: Callable[[ConnInfo], None]) -> None:
+    def __init__(
+        self, function: Callable[[], object], check: Callable[[ConnInfo], None] = lambda _: None
+    ) -> None:
         self._function = function
         self._check = check
 

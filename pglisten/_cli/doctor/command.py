@@ -6,6 +6,8 @@ import argparse
 import logging
 import sys
 
+from ..._conninfo.urls import Dsn
+from ...errors import ConfigurationError
 from ..ending import Work, exit_status
 from ..output import Output, is_terminal, wants_colour
 from ..stopping import until_stopped
@@ -17,10 +19,16 @@ __all__ = ["prepare"]
 
 
 def prepare(arguments: argparse.Namespace) -> Work:
+    """Return what runs the checks. They report a bad connection string too."""
     # Check and log nothing here: the doctor reports errors of the DSN and the backend, and what backends and
     # the password file warn of.
     logging.getLogger("pglisten").setLevel(logging.ERROR)
-    diagnosis = Diagnosis(dsn(arguments), arguments.backend, arguments.timeout)
+    source: Dsn | ConfigurationError
+    try:
+        source = dsn(arguments)
+    except ConfigurationError as error:
+        source = error
+    diagnosis = Diagnosis(source, arguments.backend, arguments.timeout)
 
     def work() -> int:
         stdout = Output(sys.stdout)
