@@ -79,8 +79,8 @@ Each check prints a line: ok, warning or failed, the finding, and a remedy. A
 check that needs a failed one is left out. The doctor uses its own channel.
 
 exit status: 0 if no check failed (warnings are possible), 1 if a check failed,
-130 after Ctrl-C. A function that --dsn names is called for each session; what
-it returns is not printed, except the names of host, database and user.
+130 after Ctrl-C. A function that --dsn names is called for the first session
+and for the second; of its result, only host, database and user are printed.
 """
 
 DEMO = """\
