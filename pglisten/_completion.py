@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from gevent.event import Event
 
+from ._text import one_line
 from .errors import OperationTimeout, copy_for_raise
 
 
@@ -42,10 +44,21 @@ class Completion:
         # It may end in the same turn of the event loop in which the time runs out.
         return self._event.wait(timeout) or self._event.is_set()
 
-    def wait(self, timeout: float | None, what: str) -> None:
-        """Wait *timeout* seconds (``None``: forever); raise its error or `OperationTimeout` naming *what*."""
+    def wait(
+        self,
+        timeout: float | None,
+        what: str,
+        *,
+        outage: Callable[[], Exception | None] = lambda: None,
+        stated: float | None = None,
+    ) -> None:
+        """Wait *timeout* seconds (``None``: forever); raise its error or `OperationTimeout` naming *what*.
+
+        The latter has what *outage* returns as its cause. *stated* is the time in its text, if that is not
+        *timeout*.
+        """
         if not self.finished_within(timeout):
-            raise OperationTimeout(f"{what}: not done within {timeout:g} s")
+            raise timed_out(f"{what}: not done", timeout if stated is None else stated, outage())
         if (error := self.error) is not None:
             raise error
 
@@ -53,6 +66,17 @@ class Completion:
     def error(self) -> Exception | None:
         """The error with which it ended, as a copy for each caller to raise; ``None`` if there is none."""
         return None if self._error is None else copy_for_raise(self._error)
+
+
+def timed_out(what: str, timeout: float | None, cause: Exception | None = None) -> OperationTimeout:
+    """Return the error to raise because *what* has not happened within the caller's *timeout* seconds.
+
+    *cause* says why it has not, if that is known.
+    """
+    why = "" if cause is None else f": {one_line(cause)}"
+    error = OperationTimeout(f"{what} within {timeout:g} s{why}")
+    error.__cause__ = cause
+    return error
 
 
 def check_timeout(timeout: float | None) -> float | None:

@@ -24,10 +24,11 @@ import gevent
 from gevent.hub import Waiter
 from greenlet import getcurrent, greenlet
 
+from ._completion import timed_out
 from ._may_wait import cannot_wait
 from ._ownership import abandon_after_fork
 from .backend import Notification
-from .errors import Error, OperationTimeout, SubscriptionOverflow, copy_for_raise
+from .errors import Error, SubscriptionOverflow, copy_for_raise
 
 __all__ = ["ListenerQueue", "Overflow", "Queue", "SubscriptionQueue", "wake"]
 
@@ -67,18 +68,18 @@ class Queue:
 
     def next_consumer(self) -> greenlet | None:
         """Return a waiting greenlet if there is an item. The caller must switch to it at once."""
-        if not self.items or not self.waiting:
+        if not (self.items and self.waiting):
             return None
         consumer = self.waiting.pop(0)
         if self.waiting:
             self.wake()
         return consumer
 
-    def wait(self, timeout: float | None) -> None:
+    def wait(self, timeout: float | None, stated: float | None = None) -> None:
         """Wait for an item. Raises `OperationTimeout` after *timeout* seconds (``None``: never), or ``end``.
 
         0 waits for one turn of the event loop, because a consumer that polls must let others run. In the
-        event loop itself no call can wait: 0 only looks, and any other *timeout* raises `Error`.
+        event loop no call can wait: 0 only looks, any other *timeout* raises `Error`. *stated*: for the text.
         """
         if self.items:
             return
@@ -96,7 +97,7 @@ class Queue:
                 if self.end is not None:
                     raise copy_for_raise(self.end)
                 if late:
-                    raise OperationTimeout(f"no notification within {timeout:g} s")
+                    raise timed_out("no notification", stated or timeout)
                 waiting.append(me)
                 late = hub.switch() is LATE
         finally:
@@ -160,10 +161,10 @@ class ListenerQueue(Queue):
 
         Only the last request counts. *on_room* must not switch greenlets.
         """
-        if self._drops_oldest or len(self.items) < self.size:
-            return True
-        self.on_room = on_room
-        return False
+        granted = self._drops_oldest or len(self.items) < self.size
+        if not granted:
+            self.on_room = on_room
+        return granted
 
     def deliver(self, batch: Sequence[Notification]) -> None:
         """Append *batch*, of any length, and wake consumers."""
@@ -189,10 +190,10 @@ class ListenerQueue(Queue):
             self._markers += 1
             self.wake()
 
-    def get(self, timeout: float | None) -> Notification | None:
+    def get(self, timeout: float | None, stated: float | None = None) -> Notification | None:
         """Return the next item; raises what `wait` raises."""
         if not self.items:
-            self.wait(timeout)
+            self.wait(timeout, stated)
         item = self.items.popleft()
         if item is None or self.on_room:
             self.consumed(item)

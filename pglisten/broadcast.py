@@ -8,7 +8,6 @@ per process serves thousands of them.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,7 +19,9 @@ from ._broadcast.fanout import FanOut
 from ._broadcast.subscription import Subscription
 from ._broadcast.upstream import UpstreamListener
 from ._completion import check_timeout
+from ._connection.live import LiveConnection
 from ._conninfo.urls import Dsn
+from ._deadline import Deadline
 from ._listener import config as _config
 from ._listener.events import EventCallback
 from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
@@ -28,7 +29,7 @@ from ._listener.stats import Stats
 from ._may_wait import check_may_wait, close_or_begin_to
 from ._options import queue_size as check_queue_size
 from ._queues import Overflow, SubscriptionQueue
-from ._sql import check_channel
+from ._sql import check_channel, notify_statement
 from .backend import Backend
 from .errors import ConfigurationError, ListenerClosed
 from .listener import CLOSE_GRACE
@@ -142,13 +143,17 @@ class Broadcaster:
 
         If this is the first use, it first waits until an attempt to connect has succeeded or failed.
         """
-        upstream, remaining = self._after_first_attempt(timeout)
-        upstream.notify(channel, payload, remaining)
+        statement = notify_statement(channel, payload)
+        timeout = check_timeout(timeout)
+        deadline = Deadline(timeout)
+        connection = self._connection_by(deadline)
+        connection.notify(statement, channel, deadline.remaining(), stated=timeout)
 
     def ping(self, timeout: float | None = None) -> float:
         """Make a round trip and return its seconds; see `Listener.ping`."""
-        upstream, remaining = self._after_first_attempt(timeout)
-        return upstream.ping(remaining)
+        timeout = check_timeout(timeout)
+        deadline = Deadline(timeout)
+        return self._connection_by(deadline).ping(deadline.remaining(), stated=timeout)
 
     def wait_connected(self, timeout: float | None = None) -> None:
         """Wait until connected and all channels are listened to; see `Listener.wait_connected`."""
@@ -232,14 +237,12 @@ class Broadcaster:
             raise _closed()
         return fan_out
 
-    def _after_first_attempt(self, timeout: float | None) -> tuple[UpstreamListener, float | None]:
-        """Return the listener after its first attempt to connect, and what remains of *timeout*."""
-        timeout, began = check_timeout(timeout), time.monotonic()
+    def _connection_by(self, deadline: Deadline) -> LiveConnection:
+        """Return the connection, after the first attempt to connect; wait for it until *deadline*."""
         fan_out = self._require_open()
         fan_out.start()
         check_may_wait()
-        fan_out.upstream.wait_attempted(timeout)
-        return fan_out.upstream, None if timeout is None else max(0.0, began + timeout - time.monotonic())
+        return fan_out.upstream.connection_by(deadline)
 
 
 def _overflow(overflow: str) -> Overflow:

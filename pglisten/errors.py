@@ -107,7 +107,11 @@ class NotConnected(Error):
 
 
 class OperationTimeout(Error, TimeoutError):
-    """The call's own ``timeout`` passed."""
+    """The call's own ``timeout`` passed.
+
+    If a call waited for a connection, the ``__cause__`` is the error of the last failed attempt, or the loss
+    of the connection before the first one. ``None`` if there was no error, or the connection is back.
+    """
 
 
 class _ConnectionTrouble(Error, ConnectionError):

@@ -121,7 +121,8 @@ class Listener:
         * `InvalidChannelName`: the name is empty, holds a NUL, has over 63 bytes of UTF-8, or cannot be
           encoded. After the server was asked: the database's encoding would cut or change the name;
         * `ChannelAlreadyOpen`: *channel* is in the set, acknowledged or not. After any other error it is not;
-        * `ServerError`: the server refuses; `OperationTimeout`: no acknowledgement in time;
+        * `ServerError`: the server refuses; `OperationTimeout`: no acknowledgement in time. During an outage,
+          the ``__cause__`` is the error of the last failed attempt, or the loss;
         * `ChannelNotOpen`: ``unlisten`` was called for *channel* meanwhile; `ListenerClosed`.
         """
         calls.listen(self._require_open, channel, timeout)
@@ -170,14 +171,13 @@ class Listener:
     def wait_connected(self, timeout: float | None = None) -> None:
         """Wait until connected and all channels are listened to.
 
-        Raises `ListenerClosed`, or `OperationTimeout` after *timeout* seconds (``None``: never), whose
-        ``__cause__`` is the error of the last failed attempt.
+        Raises `ListenerClosed`, or `OperationTimeout` as ``listen`` does after *timeout* seconds.
         """
         timeout = check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return self._require_open(even_closed=True).wait_connected(_remaining(deadline))
+                return self._require_open(even_closed=True).wait_connected(_remaining(deadline), timeout)
             except Replaced:
                 continue
 
@@ -231,7 +231,7 @@ class Listener:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return self._require_open(even_closed=True).queue.get(_remaining(deadline))
+                return self._require_open(even_closed=True).queue.get(_remaining(deadline), timeout)
             except Replaced:
                 continue
 

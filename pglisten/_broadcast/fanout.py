@@ -103,7 +103,8 @@ class FanOut:
             for channel in channels:
                 self._add(queue, own, channel, call)
             if call.unacknowledged:
-                call.wait(timeout, "LISTEN " + ", ".join(map(repr, channels)))
+                what = "LISTEN " + ", ".join(map(repr, channels))
+                call.wait(timeout, what, outage=self.upstream.outage)
         except BaseException:
             for channel in channels:
                 if own.get(channel) is call:

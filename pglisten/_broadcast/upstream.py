@@ -6,6 +6,8 @@ import contextlib
 
 from .._completion import Completion
 from .._connection.channels import Completable
+from .._connection.live import LiveConnection
+from .._deadline import Deadline
 from .._listener.settings import Settings
 from .._listener.supervisor import Supervisor
 from ..errors import ChannelNotOpen, ListenerClosed
@@ -34,9 +36,17 @@ class UpstreamListener(Listener):
         """The name of its state, as in a listener's ``repr``."""
         return "forked" if self._supervisor.owner.forked and not self.closed else self._supervisor.state.value
 
-    def wait_attempted(self, timeout: float | None) -> None:
-        """Wait at most *timeout* seconds (``None``: forever) for the end of the first attempt to connect."""
-        self._require_open().attempted.wait(timeout)
+    def outage(self) -> Exception | None:
+        """Return the last error of the outage that is still on; ``None`` if there is none."""
+        return self._supervisor.outage()
+
+    def connection_by(self, deadline: Deadline) -> LiveConnection:
+        """Return the connection, after the first attempt to connect has ended; raise `NotConnected`.
+
+        It waits until *deadline* at most.
+        """
+        self._require_open().attempted.wait(deadline.remaining())
+        return self._require_open().require_connection()
 
     def begin_listen(self, channel: str, completion: Completable) -> None:
         """Add *channel* without waiting. The server's acknowledgement resolves *completion*."""

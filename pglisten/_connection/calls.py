@@ -19,6 +19,7 @@ class HasChannels(Protocol):
 
     @property
     def channels(self) -> ChannelTable: ...
+    def outage(self) -> Exception | None: ...
     def channels_changed(self) -> None: ...
 
 
@@ -30,7 +31,7 @@ def listen(require_open: Callable[[], HasChannels], channel: str, timeout: float
     holder.channels.listen(channel, completion)
     holder.channels_changed()
     try:
-        completion.wait(timeout, f"LISTEN {channel!r}")
+        completion.wait(timeout, f"LISTEN {channel!r}", outage=holder.outage)
     finally:
         if not completion.done:  # The caller timed out or was killed.
             holder.channels.abandon_listen(channel, completion)

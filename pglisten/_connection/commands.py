@@ -38,10 +38,10 @@ class Command:
             return otherwise if self._limit is None else self._limit
         return min(self._limit, otherwise)
 
-    def wait(self, timeout: float | None, what: str) -> None:
+    def wait(self, timeout: float | None, what: str, *, stated: float | None = None) -> None:
         """Wait for its end. If the caller times out or is killed before it begins, it never runs."""
         try:
-            self.completion.wait(timeout, what)
+            self.completion.wait(timeout, what, stated=stated)
         finally:
             self._withdraw()
 

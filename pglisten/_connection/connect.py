@@ -99,6 +99,15 @@ class ConnectAttempt:
             return session
         raise self._failure()
 
+    def outcome(self) -> tuple[Session | None, Exception | None]:
+        """Return what `next` returns, or else the error. One bad attempt must not end a listener."""
+        try:
+            return self.next(), None
+        except Error as error:
+            return None, error
+        except Exception as error:  # noqa: BLE001 - see above
+            return None, as_bug(error, self._backend)
+
     def pass_over(self, error: Error) -> None:
         """Note why the last session is not suitable after all."""
         self._failed(ConnectionFailed(f"{self._at.description}: {error}", sqlstate=_sqlstate(error)))
@@ -164,7 +173,10 @@ class ConnectAttempt:
             return session, self._look_at(session, remaining)
         except (ServerError, ConnectionLost) as error:
             session.close()
-            self._failed(ConnectionFailed(f"{address.description}: {error}", sqlstate=_sqlstate(error)))
+            late = self._timeout is not None and time.monotonic() - started >= self._timeout
+            # The backend's text has what was left of the time. The user set the whole.
+            why = f"the server did not answer a query within {self._timeout:g} s" if late else error
+            self._failed(ConnectionFailed(f"{address.description}: {why}", sqlstate=_sqlstate(error)))
             return None, None
         except BaseException:
             session.close()

@@ -67,3 +67,12 @@ class Liveness:
         if self._heartbeat is None:
             return None
         return max(self._heartbeat.timeout, self.last_received + sum(self._heartbeat) - now)
+
+    @property
+    def unanswered(self) -> str:
+        """Why the connection counts as lost if no reply to a ping arrives within `ping_timeout`.
+
+        That may be longer than the number in this text, which is the one that the user set.
+        """
+        assert self._heartbeat is not None
+        return f"the server did not answer a query within {self._heartbeat.timeout:g} s"

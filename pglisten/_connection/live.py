@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 
+from .._completion import timed_out
 from .._greenlet import let_others_run, spawn
 from .._may_wait import check_may_wait
 from .._ownership import abandon_after_fork
 from .._queues import ListenerQueue
 from .._sql import PING
 from ..backend import Session
-from ..errors import ConnectionLost, Error, OperationTimeout, ServerError, copy_for_raise, told
+from ..errors import ConnectionLost, Error, ServerError, copy_for_raise, told
 from .channels import ChannelTable
 from .commands import Command, CommandQueue
 from .gate import DeliveryGate
@@ -67,6 +68,10 @@ class LiveConnection:
         """Seconds of the round trip of the last ping or heartbeat; ``None`` before the first."""
         return self._loop.last_ping
 
+    def outage(self) -> Exception | None:
+        """Return the cause of its end; ``None`` while it lives."""
+        return self.cause
+
     def channels_changed(self) -> None:
         """Have the loop send what the channel table plans. Never switches greenlets."""
         self._loop.wake()
@@ -84,29 +89,31 @@ class LiveConnection:
         """
         self._submit(sql, open_ended=True).wait(timeout, what)
 
-    def notify(self, sql: str, channel: str, timeout: float | None) -> None:
+    def notify(self, sql: str, channel: str, timeout: float | None, *, stated: float | None = None) -> None:
         """Run *sql*, a NOTIFY on *channel*, in its turn. Raises what ``execute`` raises.
 
-        Raises `InvalidChannelName` if the database would alter the channel's name.
+        Raises `InvalidChannelName` if the database would alter the channel's name. *stated* is the caller's
+        own timeout, of which *timeout* is left.
         """
-        self._submit(sql, channel=channel).wait(timeout, f"NOTIFY {channel!r}")
+        self._submit(sql, channel=channel).wait(timeout, f"NOTIFY {channel!r}", stated=stated)
 
-    def ping(self, timeout: float | None) -> float:
+    def ping(self, timeout: float | None, *, stated: float | None = None) -> float:
         """Return the seconds of a round trip. If no reply arrives in time, the connection counts as lost.
 
         While the caller's own query runs, silence proves nothing, and the connection is kept.
         """
         started = time.monotonic()
+        stated = timeout if stated is None else stated
         # With a timeout of 0, a missing reply proves nothing.
-        command = self._submit(PING, limit=timeout or None)
+        command = self._submit(PING, limit=stated or None)
         if not command.finished_within(timeout):
             if timeout:
                 self._doubt(command, started)
-            raise OperationTimeout(f"ping: not done within {timeout:g} s")
+            raise timed_out("ping: not done", stated)
         error = command.completion.error
         late = timeout is not None and time.monotonic() - started >= timeout
         if late and isinstance(error, ConnectionLost):
-            raise OperationTimeout(f"ping: no answer within {timeout:g} s") from error
+            raise timed_out("ping: no answer", stated) from error
         # A refusal is a reply too: the server is there.
         if error is not None and not isinstance(error, ServerError):
             raise error

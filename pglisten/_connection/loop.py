@@ -262,10 +262,13 @@ class ConnectionLoop:
 
     def _beat(self) -> None:
         started = time.monotonic()
+        limit = self._liveness.ping_timeout(started)
         try:
-            self._confirm_listening(self._liveness.ping_timeout(started))
+            self._confirm_listening(limit)
         except ConnectionLost as error:
-            raise ConnectionLost(f"heartbeat failed: {error}", sqlstate=error.sqlstate) from error
+            late = limit is not None and time.monotonic() - started >= limit
+            why = self._liveness.unanswered if late else error
+            raise ConnectionLost(f"heartbeat failed: {why}", sqlstate=error.sqlstate) from error
         self._liveness.beaten(time.monotonic())
         self.pinged(started)
 

@@ -112,6 +112,10 @@ class ConnInfo:
         """Return a copy of a target that connects to *hostaddr*, a numeric address."""
         return self._with(places=(self._place._replace(hostaddr=hostaddr),))
 
+    def at_place_of(self, other: ConnInfo) -> ConnInfo:
+        """Return a copy that connects where *other* does."""
+        return self._with(places=other._places)
+
     @property
     def passfile(self) -> str:
         """The password file to read; ``""`` if a password was given, or there is no home directory."""

@@ -46,8 +46,8 @@ def plan(arguments: argparse.Namespace) -> Plan:
 def _in_terminal(
     arguments: argparse.Namespace, names: tuple[str, ...], dsn: str | None
 ) -> Callable[[Screen], None]:
-    for option in ("host", "port", "workers"):
-        if getattr(arguments, option) is not None:
+    for option in ("web-host", "web-port", "workers"):
+        if getattr(arguments, option.replace("-", "_")) is not None:
             raise ConfigurationError(f"--{option} is for the web page: leave it out, or leave out --terminal")
     seconds: float = TERMINAL_SECONDS if arguments.seconds is None else arguments.seconds
     return lambda screen: terminal.perform(screen, names, dsn=dsn, seconds=seconds)
@@ -62,6 +62,6 @@ def _on_web(
                 f"the demo's web page needs {needed}, which is not installed: "
                 "run pip install 'pglisten[demo]', or see pglisten demo --terminal"
             )
-    asked = {name: getattr(arguments, name) for name in ("host", "port", "workers")}
+    asked = {"host": arguments.web_host, "port": arguments.web_port, "workers": arguments.workers}
     place = web.Place(**{name: value for name, value in asked.items() if value is not None})
     return lambda screen: web.perform(screen, names, dsn=dsn, place=place, seconds=arguments.seconds)

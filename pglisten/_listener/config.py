@@ -19,7 +19,7 @@ from .._conninfo.keywords import KEYWORDS
 from ..errors import BackendNotFound, ConfigurationError
 from .settings import ListenerOptions
 
-__all__ = ["PREFIX", "make"]
+__all__ = ["PREFIX", "make", "named_dsn"]
 
 PREFIX = "PGLISTEN_"
 
@@ -111,8 +111,8 @@ def _what_else(name: str, known: Collection[str]) -> str:
 def _converted(key: str, value: Any, kind: Any) -> Any:
     """Return *value*, converted to *kind* if it is a string; unchanged if that fails."""
     kinds = (kind, *typing.get_args(kind))
-    if key == _KEYS["dsn"] and isinstance(value, str) and _FUNCTION.fullmatch(value.strip()):
-        return _dsn_function(key, value.strip())
+    if key == _KEYS["dsn"]:
+        return named_dsn(key, value)
     if not isinstance(value, str) or str in kinds or typing.get_origin(kind) is typing.Literal:
         return value
     if type(None) in kinds and value.strip().lower() == "none":
@@ -126,10 +126,16 @@ def _converted(key: str, value: Any, kind: Any) -> Any:
         return value
 
 
-def _dsn_function(key: str, path: str) -> object:
-    """Return the function that *path* names. No message repeats *path*: it may be a user and a password."""
+def named_dsn(key: str, value: Any) -> Any:
+    """Return the function that *value* names if it has the form ``package.module:function``, else *value*.
+
+    Raises `ConfigurationError`, naming *key*, if there is no such function. Its message does not repeat
+    *value*, which may be a user and a password.
+    """
+    if not isinstance(value, str) or not _FUNCTION.fullmatch(value.strip()):
+        return value
     try:
-        found: object = pkgutil.resolve_name(path)
+        found: object = pkgutil.resolve_name(value.strip())
     except Exception as error:  # noqa: BLE001 - whatever the import raises
         raise ConfigurationError(
             f"{key} has the form package.module:function, and cannot be imported ({type(error).__name__}): "

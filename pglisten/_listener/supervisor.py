@@ -15,8 +15,9 @@ from collections.abc import Iterable
 import gevent
 from gevent.event import Event
 
+from .._completion import timed_out
 from .._connection.channels import ChannelTable, Completable
-from .._connection.connect import ConnectAttempt, as_bug, as_failed_attempt
+from .._connection.connect import ConnectAttempt, as_failed_attempt
 from .._connection.live import LiveConnection
 from .._connection.loop import RECOVERY
 from .._greenlet import Greenlet, let_others_run, spawn
@@ -24,15 +25,7 @@ from .._may_wait import check_may_wait
 from .._ownership import Owner, Replaced
 from .._queues import ListenerQueue
 from ..backend import Session
-from ..errors import (
-    ConnectionFailed,
-    ConnectionLost,
-    Error,
-    ListenerClosed,
-    NotConnected,
-    OperationTimeout,
-    copy_for_raise,
-)
+from ..errors import ConnectionFailed, ConnectionLost, ListenerClosed, NotConnected, copy_for_raise
 from .backoff import Backoff
 from .events import Dispatcher, ListenerEvent
 from .settings import Settings, Timing
@@ -73,7 +66,6 @@ class Supervisor:
         self._connection: LiveConnection | None = None
         self._change = Event()
         """Set and replaced when greenlets that wait for a change must look at the state again."""
-        self._last_failure: Exception | None = None
         self._events = Dispatcher(settings.event_callback, "pglisten-events")
         self._closer: Greenlet | None = None
         self._greenlet: Greenlet | None = None
@@ -104,15 +96,29 @@ class Supervisor:
             raise ListenerClosed("the listener was closed")
         raise NotConnected(
             f"there is no connection now ({self.state.value}): wait_connected() waits for one"
-        ) from self.last_error
+        ) from self.outage()
+
+    def outage(self) -> Exception | None:
+        """Return the last error of the outage that is still on; ``None`` if there is none.
+
+        An outage begins with a loss, or with the first attempt. Each failed attempt has an error of its own.
+        """
+        if self.owner.forked:
+            return None  # That error is the parent process's.
+        if self.state is State.CONNECTED:
+            return None if self._connection is None else self._connection.cause
+        return self.last_error
 
     def channels_changed(self) -> None:
         """Send what the channel table plans, now or over the next connection."""
         if self._connection is not None:
             self._connection.channels_changed()
 
-    def wait_connected(self, timeout: float | None) -> None:
-        """Wait until connected, and until each channel wanted now was acknowledged."""
+    def wait_connected(self, timeout: float | None, stated: float | None = None) -> None:
+        """Wait until connected, and until each channel wanted now was acknowledged.
+
+        *stated* is the caller's own timeout, of which *timeout* is left.
+        """
         check_may_wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         waiting = self.channels.waiting
@@ -130,8 +136,8 @@ class Supervisor:
             else:
                 arrived = waiting[-1].finished_within(remaining)
             if not arrived:
-                late = f"not connected within {timeout:g} s ({self.state.value})"
-                raise OperationTimeout(late) from self._last_failure
+                what = f"not connected ({self.state.value})"
+                raise timed_out(what, timeout if stated is None else stated, self.outage())
 
     def close(self, grace_period: float | None) -> None:
         """End everything and wait for the end. A running callback has *grace_period* seconds to return."""
@@ -185,7 +191,7 @@ class Supervisor:
             self._check_running()
         attempt = ConnectAttempt(settings.target.backend, conninfo, limit, look_for_pooler=look)
         while True:
-            session, failure = self._dial(attempt)
+            session, failure = attempt.outcome()
             self._check_running(session)
             if session is None:
                 return failure
@@ -208,14 +214,6 @@ class Supervisor:
                 return connection.cause
             attempt.pass_over(connection.cause)
             self._to(Trigger.PASSED_OVER)
-
-    def _dial(self, attempt: ConnectAttempt) -> tuple[Session | None, Exception | None]:
-        try:
-            return attempt.next(), None
-        except Error as error:
-            return None, error
-        except Exception as error:  # noqa: BLE001 - one bad attempt must not end the listener
-            return None, as_bug(error, self._settings.target.backend)
 
     def _caught_up(self) -> None:
         """Count the connection as made: the server has acknowledged every channel."""
@@ -243,7 +241,7 @@ class Supervisor:
         error = as_failed_attempt(error)
         self.failed_attempts += 1
         # Drop the frames: they hold the connection string, and the error is kept.
-        self.last_error = self._last_failure = error.with_traceback(None)
+        self.last_error = error.with_traceback(None)
         delay = self._backoff.after_failure()
         logger.warning("connection attempt failed, next in %.3g s: %s", delay, error)
         self._events.post(ListenerEvent.CONNECTION_ATTEMPT_FAILED, error)

@@ -16,12 +16,14 @@ from typing import NamedTuple
 from ... import __version__
 from ..._backends import load_backend
 from ..._connection.hints import remedy
+from ..._connection.target import DsnFunction
 from ..._conninfo import ConnInfo
+from ..._conninfo.urls import Dsn
 from ..._listener.settings import HEARTBEAT_INTERVAL
 from ...backend import Backend, Session
-from ...errors import ConfigurationError, ConnectionLost, ServerError
+from ...errors import ConfigurationError, ConnectionFailed, ConnectionLost, ServerError
 from . import verdicts
-from .delivery import check_delivery, listen, unlisten
+from .delivery import check_delivery, listen, not_proven, unlisten
 from .hosts import Chosen, choose, is_local, look_up
 from .limits import fetch
 from .poolers import name_of_pooler
@@ -33,10 +35,11 @@ __all__ = ["CHECKS", "Diagnosis"]
 class Diagnosis:
     """One run of the checks in their order. A check may store what later checks need.
 
-    *timeout* is in seconds, for each step over the network.
+    *dsn* is a connection string, a function that returns one, or what is wrong with it. *timeout* is in
+    seconds, for each step over the network, and for each call of the function.
     """
 
-    def __init__(self, dsn: str, backend: str | Backend | None, timeout: float) -> None:
+    def __init__(self, dsn: Dsn | ConfigurationError, backend: str | Backend | None, timeout: float) -> None:
         self._dsn = dsn
         self._wanted_backend = backend
         self._timeout = timeout
@@ -83,6 +86,17 @@ class Diagnosis:
     def _keep(self, session: Session) -> None:
         self._sessions.callback(session.close)
 
+    def _settings(self) -> ConnInfo:
+        """Return the settings for one attempt to connect.
+
+        Raises `ConfigurationError`, or `ConnectionFailed` if there is a function that fails.
+        """
+        if isinstance(self._dsn, ConfigurationError):
+            raise self._dsn
+        if callable(self._dsn):
+            return DsnFunction(self._dsn).ask(self._timeout)
+        return ConnInfo.parse(self._dsn, os.environ)
+
     # Results of earlier checks.
 
     @property
@@ -108,9 +122,11 @@ class Diagnosis:
     def configuration(self) -> Verdict:
         """Read the connection string and the environment."""
         try:
-            self._conninfo = info = ConnInfo.parse(self._dsn, os.environ)
+            self._conninfo = info = self._settings()
         except ConfigurationError as error:
             return failed(str(error), "correct --dsn, PGLISTEN_DSN, or the variable in the message")
+        except ConnectionFailed as error:
+            return failed(str(error), "correct the function, or find out why what it asks does not answer")
         targets = info.targets()
         places = ", ".join(target.description for target in targets)
         # A password file may have a line for each host: report that for the first.
@@ -182,7 +198,14 @@ class Diagnosis:
 
     def delivery(self) -> Verdict:
         """Send notifications from a second session."""
-        return check_delivery(self._driver, self._chosen, self._channels, self._timeout, self._keep)
+        chosen = self._chosen
+        if callable(self._dsn):
+            # Another attempt: the password that was good for the first session may have expired.
+            try:
+                chosen = chosen._replace(address=self._settings().at_place_of(chosen.address))
+            except ConnectionFailed as error:
+                return not_proven(error, "")
+        return check_delivery(self._driver, chosen, self._channels, self._timeout, self._keep)
 
     def queue(self) -> Verdict:
         """Check the notification queue, and look for the session that fills it."""

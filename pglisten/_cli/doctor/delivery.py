@@ -21,7 +21,7 @@ from .hosts import Chosen
 from .limits import connect, execute, fetch
 from .verdicts import Verdict, milliseconds
 
-__all__ = ["check_delivery", "listen", "unlisten"]
+__all__ = ["check_delivery", "listen", "not_proven", "unlisten"]
 
 ROUNDS = 7
 """Notifications, one after the other: the first meets cold caches, and a median needs a few."""
@@ -82,8 +82,7 @@ def check_delivery(
     try:
         sender = connect(backend, target, target.connect_timeout or timeout)
     except ConnectionFailed as error:
-        advice = remedy(error.sqlstate, str(error), target.password_source)
-        return verdicts.warning(f"not proven, a second connection to send from failed: {error}", advice)
+        return not_proven(error, target.password_source)
     keep(sender)
     latencies: list[float] = []
     try:
@@ -105,6 +104,12 @@ def check_delivery(
         f"{ROUNDS} notifications from a second session arrived, {milliseconds(statistics.median(latencies))} "
         f"after NOTIFY was sent ({milliseconds(min(latencies))} to {milliseconds(max(latencies))})"
     )
+
+
+def not_proven(error: ConnectionFailed, password_source: str) -> Verdict:
+    """Return the verdict if *error* keeps the second session from being made."""
+    advice = remedy(error.sqlstate, str(error), password_source)
+    return verdicts.warning(f"not proven, a second connection to send from failed: {error}", advice)
 
 
 def _not_sent(error: ConnectionLost, *, pooled: bool) -> Verdict:

@@ -25,7 +25,9 @@ def listen(host: str, port: int) -> gevent.socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise ConfigurationError(f"--host {host!r} is no address of this machine: {error.strerror}") from None
+        raise ConfigurationError(
+            f"--web-host {host!r} is no address of this machine: {error.strerror}"
+        ) from None
     made = gevent.socket.socket(family, kind, protocol)
     try:
         # A port in TIME_WAIT can be used again at once.
@@ -35,7 +37,8 @@ def listen(host: str, port: int) -> gevent.socket.socket:
     except OSError as error:
         made.close()
         raise ConfigurationError(
-            f"cannot listen on port {port} of {host!r} ({error.strerror}): choose another --port or --host"
+            f"cannot listen on port {port} of {host!r} ({error.strerror}): "
+            "choose another --web-port or --web-host"
         ) from None
     return made
 

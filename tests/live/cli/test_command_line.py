@@ -8,80 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 import pglisten
+from support.command_line import Start, ended, listening, printed, told
 from support.servers.server import PrivateServer, Server
 
 pytestmark = pytest.mark.slow  # Each test starts processes: on one Python.
-
-Process = subprocess.Popen[str]
-Start = Callable[..., Process]
-
-# Warnings and leaks appear on standard error, which most tests compare.
-PYTHON = [sys.executable, "-X", "dev", "-m", "pglisten"]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the command line with some arguments; keywords are environment variables."""
-    with ExitStack() as stack:
-
-        def start(*arguments: str, stdout: int = subprocess.PIPE, **variables: str) -> Process:
-            process = subprocess.Popen(
-                [*PYTHON, *arguments],
-                # Not the project's folder, whose source would hide the installed package.
-                cwd=tmp_path,
-                env=os.environ | variables,
-                stdin=subprocess.PIPE,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-            )
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return process
-
-        yield start
-
-
-def told(process: Process, text: str) -> str:
-    """Read standard error up to a line that contains *text*, and return that line."""
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        if text in line:
-            return line
-        seen.append(line)
-    pytest.fail(f"it never said {text!r}, but {seen}")
-
-
-def printed(process: Process) -> list[str]:
-    """Read one line of standard output; return its fields."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.endswith("\n")
-    return line[:-1].split("\t")
-
-
-def ended(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-    """Send a signal; return the exit status and the rest of both outputs."""
-    process.send_signal(number)
-    rest, said = process.communicate()
-    return process.returncode, rest, said
-
-
-def listening(start: Start, server: Server, backend_name: str, *arguments: str) -> Process:
-    dsn = server.dsn(application_name=f"cli-{backend_name}")
-    process = start("listen", *arguments, "--dsn", dsn, "--backend", backend_name)
-    told(process, "listening to")
-    return process
 
 
 def test_a_notification_is_a_line_of_time_channel_pid_and_payload(

@@ -206,5 +206,5 @@ def test_a_page_comes_back_to_a_demo_that_was_started_anew(start: Start, browser
 
 
 def _again(start: Start, demo: WebDemo) -> WebDemo:
-    process: subprocess.Popen[str] = start("-m", "pglisten", "demo", "--port", str(demo.port))
+    process: subprocess.Popen[str] = start("-m", "pglisten", "demo", "--web-port", str(demo.port))
     return WebDemo(process)

@@ -201,7 +201,7 @@ def test_what_is_served_is_what_a_browser_may_run_and_no_more(demo: WebDemo) -> 
 def test_a_port_that_is_taken_is_said_before_anything_is_started(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = start("-m", "pglisten", "demo", "--port", str(port))
+        process = start("-m", "pglisten", "demo", "--web-port", str(port))
         told, said = the_rest(process)
     assert (process.returncode, told) == (1, "")
     assert re.fullmatch(
@@ -210,7 +210,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_started(start: Start) -
 
 
 def test_a_name_that_is_none_of_this_machine_is_said(start: Start) -> None:
-    process = start("-m", "pglisten", "demo", "--host", "192.0.2.1")
+    process = start("-m", "pglisten", "demo", "--web-host", "192.0.2.1")
     assert re.fullmatch(r"pglisten: cannot listen on port 0 of '192.0.2.1' .*\n", the_rest(process)[1])
     assert process.returncode == 1
 
@@ -219,7 +219,7 @@ def test_a_name_that_is_none_of_this_machine_is_said(start: Start) -> None:
 def test_it_warns_where_other_machines_can_reach_it(start: Start, host: str, warned: bool) -> None:
     if ":" in host and not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
-    process = start("-m", "pglisten", "demo", "--host", host, "--workers", "1")
+    process = start("-m", "pglisten", "demo", "--web-host", host, "--workers", "1")
     told = up_to(process, "^Open http://(localhost|127.0.0.1|\\[::1\\]):[0-9]+/ ")
     assert any(line.startswith("Warning: every user who can reach this machine") for line in told) == warned
     process.send_signal(signal.SIGTERM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import gevent
 import pytest
@@ -15,7 +15,10 @@ from support.fixtures.vault import STRANGER, Reach
 from support.malformed import SHAPES, malformed
 from support.servers.server import PrivateServer
 
-pytestmark = pytest.mark.slow  # Hundreds of mistakes and moments: on one Python.
+pytestmark = [
+    pytest.mark.slow,  # Hundreds of mistakes and moments: on one Python.
+    pytest.mark.usefixtures("signals"),
+]
 
 WRONG: dict[str, dict[str, object]] = {
     "password": {"user": STRANGER},
@@ -23,15 +26,6 @@ WRONG: dict[str, dict[str, object]] = {
     "port": {"port": 1},
     "setting": {"sslmode": "nope"},
 }
-
-
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    """Restore the signal handlers: libev resets those that it watched, and Ctrl-C would kill pytest."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class CommandLine:
@@ -118,7 +112,11 @@ def test_with_something_wrong_none_shows_it(
         assert run(*arguments, dsn=dsn) in (1, 2)
         assert searched.output()
     if wrong != "setting":
-        assert run("listen", "x", dsn=dsn, meanwhile=lambda: run.hear("attempt failed")) == 0
+        retry = ["listen", "x", "--retry"]
+        assert run(*retry, dsn=dsn, meanwhile=lambda: run.hear("attempt failed")) == 0
+    if wrong != "port":
+        assert run("listen", "x", dsn=dsn) in (1, 2)
+        assert searched.output()
 
 
 @pytest.mark.parametrize("name", PASSWORDS)

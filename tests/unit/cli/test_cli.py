@@ -6,7 +6,8 @@ import pytest
 
 from pglisten import Notification
 from pglisten._cli.arguments import parser
-from pglisten._cli.main import _as_json, _as_text, main
+from pglisten._cli.listen import _as_json, _as_text
+from pglisten._cli.main import main
 from pglisten._demo.watcher import Tally
 from pglisten._text import one_line, visible
 
@@ -29,6 +30,13 @@ def _help(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
         ["lsten", "orders"],
         ["listen"],
         ["listen", "orders", "--js"],
+        ["listen", "orders", "--count", "0"],
+        ["listen", "orders", "--count", "1.5"],
+        ["listen", "orders", "--timeout", "0"],
+        ["listen", "orders", "--timeout", "-1"],
+        ["listen", "orders", "--timeout", "nan"],
+        ["listen", "orders", "--json", "--payload-only"],
+        ["listen", "orders", "-h"],
         ["notify"],
         ["notify", "orders", "two", "payloads"],
         ["doctor", "orders"],
@@ -59,9 +67,19 @@ def test_what_cannot_be_understood_shows_the_usage(
         (["notify", "orders", "x" * 8000], "PostgreSQL takes 7999 at most"),
         (["listen", "orders", "--dsn", "postgresql://u:secret@db/x?nope=1"], "unknown keyword"),
         (["listen", "orders", "--dsn", "port=x password=secret"], "port"),
+        (["listen", "orders", "-p", "secret"], "port"),
+        (["notify", "orders", "-p", "99999"], "between 1 and 65535"),
+        (["listen", "orders", "-d", "host=db passwort=secret"], "unknown keyword"),
+        (["listen", "orders", "-d", "postgresql://u:secret@db/x?nope=1"], "unknown keyword"),
+        (["listen", "orders", "--dsn", "host=a", "-d", "host=b"], "--dsn and --dbname both"),
+        (["listen", "orders", "--dsn", "no_such_module:secret"], "cannot be imported (ModuleNotFoundError)"),
+        (["notify", "orders", "--dsn", "os:secret"], "cannot be imported (AttributeError)"),
+        (["notify", "orders", "--dsn", "os:sep"], "names a str, not a function"),
         (["listen", "orders", "--backend", "nope"], "there is no backend 'nope'"),
         (["demo", "--backend", "nope"], "there is no backend 'nope'"),
         (["demo", "--dsn", "port=0 password=secret"], "port"),
+        (["demo", "-p", "0"], "port"),
+        (["demo", "--dsn", "os:getcwd"], "the DSN is neither a URI"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_status_2(
@@ -92,7 +110,8 @@ def test_help_names_the_environment_and_the_exit_statuses(capfd: pytest.CaptureF
 
 def test_defaults() -> None:
     read = parser(listen=_nothing, notify=_nothing, doctor=_nothing, demo=_nothing).parse_args
-    assert read(["notify", "orders"]).payload == ""
+    assert read(["notify", "orders"]).payload is None
+    assert (read(["listen", "a"]).count, read(["listen", "a"]).timeout) == (None, None)
     assert read(["doctor"]).timeout == 10
     assert read(["demo"]).seconds is None
     assert read(["listen", "a", "b"]).channels == ["a", "b"]
@@ -139,3 +158,22 @@ def test_the_demo_tells_what_was_missed_at_a_gap_from_what_was_missed_without_on
     assert (tally.received, tally.missed, tally.unannounced, tally.gaps) == (3, 2, 0, 1)
     tally.notification(7)
     assert (tally.received, tally.missed, tally.unannounced, tally.gaps) == (4, 3, 1, 1)
+
+
+def test_without_a_command_it_prints_the_help_as_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    text = _help(capfd)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert capfd.readouterr() == ("", text)
+
+
+@pytest.mark.parametrize("command", ["listen", "notify", "doctor", "demo"])
+def test_the_short_form_of_help_is_told_from_that_of_host(
+    capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "-h"])
+    assert "expected one argument (for help write --help)" in capfd.readouterr().err
+    for text in ("-d NAME, --dbname", "-h HOST, --host", "-p PORT, --port", "-U NAME, --username"):
+        assert text in _help(capfd, command)

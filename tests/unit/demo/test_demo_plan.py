@@ -23,15 +23,15 @@ def read(*arguments: str) -> argparse.Namespace:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--port", "0"],
-        ["--port", "65536"],
-        ["--port", "http"],
-        ["--port", "-1"],
-        ["--port", "٣"],
+        ["--web-port", "0"],
+        ["--web-port", "65536"],
+        ["--web-port", "http"],
+        ["--web-port", "-1"],
+        ["--web-port", "٣"],
         ["--workers", "0"],
         ["--workers", "33"],
         ["--workers", "1.5"],
-        ["--host"],
+        ["--web-host"],
     ],
 )
 def test_what_is_no_port_or_number_of_workers_shows_the_usage(
@@ -44,7 +44,7 @@ def test_what_is_no_port_or_number_of_workers_shows_the_usage(
 
 
 @pytest.mark.skipif(not installed_backends(), reason="no driver is installed")
-@pytest.mark.parametrize("option", ["host", "port", "workers"])
+@pytest.mark.parametrize("option", ["web-host", "web-port", "workers"])
 def test_what_is_for_the_page_is_refused_in_the_terminal(option: str) -> None:
     with pytest.raises(ConfigurationError, match=f"--{option} is for the web page"):
         plan(read("--terminal", f"--{option}", "1"))
