@@ -28,7 +28,7 @@ from .commands import Command, CommandQueue
 from .gate import DeliveryGate
 from .heartbeat import Heartbeat, Liveness
 from .plan import Plan
-from .queue_repair import listen_with_repair
+from .queue_repair import listen_with_repair, log_repair
 from .server_names import ServerNames
 from .still_listening import StillListening, problem_of_reply
 
@@ -147,7 +147,7 @@ class ConnectionLoop:
                 self._refuse(Plan((channel,), ()), refusal)
             plan = plan.without(altered)
             if plan.listen or plan.unlisten:
-                listen_with_repair(self._run_whole, plan.sql, on_repair=_log_repair)
+                listen_with_repair(self._run_whole, plan.sql, on_repair=log_repair)
         except ServerError as error:
             if self._reconnects and (error.sqlstate == RECOVERY or not self._channels.to_blame(plan, error)):
                 raise ConnectionLost(str(error), sqlstate=error.sqlstate) from error
@@ -292,10 +292,3 @@ class ConnectionLoop:
         if self._owner.forked:
             self._session.abandon()
         self._session.close()
-
-
-def _log_repair(refusal: ServerError) -> None:
-    logger.warning(
-        "the notification queue begins with a transaction that the server has forgotten, trimming it: %s",
-        refusal,
-    )

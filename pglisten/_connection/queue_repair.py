@@ -7,12 +7,15 @@ the beginning of the queue was trimmed, which a query of the queue's usage does.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 
 from .._sql import TRIM_QUEUE
 from ..errors import ServerError
 
-__all__ = ["listen_with_repair"]
+__all__ = ["listen_with_repair", "log_repair"]
+
+logger = logging.getLogger("pglisten.connection")
 
 STATUS_LOST = "58P01"
 """``could not access status of transaction`` (undefined_file)."""
@@ -35,3 +38,11 @@ def listen_with_repair(
         with contextlib.suppress(ServerError):
             execute(TRIM_QUEUE)
         execute(sql)
+
+
+def log_repair(refusal: ServerError) -> None:
+    """Log that the queue is trimmed because of *refusal*."""
+    logger.warning(
+        "the notification queue begins with a transaction that the server has forgotten, trimming it: %s",
+        refusal,
+    )
