@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import pytest
+import itertools
 
 from pglisten.errors import ConnectionFailed
 from support.fixtures.listeners import Events, MakeListener, fence
-from support.fixtures.tls import TlsServer
+from support.fixtures.tls import LOGINS, TlsServer
 from support.servers.server import Server
 from support.timeouts import TIMEOUT
-
-Vault = Callable[[], tuple[str, str]]
-
-
-@pytest.fixture
-def new_user(auth_server: TlsServer) -> Iterator[Vault]:
-    """Return a function that makes a user for scram-sha-256 and returns name and password, as Vault does."""
-    made: list[str] = []
-
-    def make() -> tuple[str, str]:
-        name, password = f"scram_user_{secrets.token_hex(4)}", secrets.token_hex(8)
-        auth_server.query(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
-        made.append(name)
-        return name, password
-
-    yield make
-    for name in made:
-        auth_server.query(f"DROP ROLE {name}")
 
 
 def test_a_password_that_changes_while_the_listener_is_away_counts_at_the_next_attempt(
@@ -39,8 +17,7 @@ def test_a_password_that_changes_while_the_listener_is_away_counts_at_the_next_a
     given = auth_server.login("scram-sha-256"), auth_server.login("scram-sha-256", password="expired")
     answers = iter([given[0], given[1], given[0]])
     events = Events()
-    options: dict[str, Any] = {"event_callback": events}
-    listener = make_listener(lambda: next(answers), **options)
+    listener = make_listener(lambda: next(answers), event_callback=events)
     listener.listen("orders", timeout=TIMEOUT)
     assert auth_server.terminate(listener.stats().server_pid or 0)
     assert listener.get(timeout=TIMEOUT) is None
@@ -51,22 +28,14 @@ def test_a_password_that_changes_while_the_listener_is_away_counts_at_the_next_a
     fence(listener, "orders")
 
 
-def test_the_user_may_change_with_each_attempt(
-    make_listener: MakeListener, auth_server: TlsServer, new_user: Vault
-) -> None:
-    users: list[str] = []
-
-    def dsn() -> str:
-        user, password = new_user()
-        users.append(user)
-        return auth_server.login("trust", user=user, password=password)
-
-    listener = make_listener(dsn)
-    for _ in range(2):
+def test_the_user_may_change_with_each_attempt(make_listener: MakeListener, auth_server: TlsServer) -> None:
+    methods = itertools.cycle(["scram-sha-256", "md5", "password"])
+    listener = make_listener(lambda: auth_server.login(next(methods)))
+    for method in ("scram-sha-256", "md5", "password"):
         listener.wait_connected(TIMEOUT)
         pid = listener.stats().server_pid or 0
         query = "SELECT usename::text FROM pg_stat_activity WHERE pid = %s"
-        assert auth_server.query(query, pid) == [(users[-1],)]
+        assert auth_server.query(query, pid) == [(LOGINS[method],)]
         assert auth_server.terminate(pid)
         assert listener.get(timeout=TIMEOUT) is None
     listener.close()
