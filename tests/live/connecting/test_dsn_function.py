@@ -10,7 +10,7 @@ import pytest
 
 from pglisten.errors import ConnectionFailed
 from support.fixtures.listeners import Events, MakeListener, fence
-from support.fixtures.tls import TlsServer
+from support.fixtures.tls import SCRAM_GROUP, TlsServer
 from support.servers.server import Server
 from support.timeouts import TIMEOUT
 
@@ -24,7 +24,7 @@ def new_user(auth_server: TlsServer) -> Iterator[Vault]:
 
     def make() -> tuple[str, str]:
         name, password = f"scram_user_{secrets.token_hex(4)}", secrets.token_hex(8)
-        auth_server.query(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+        auth_server.query(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE {SCRAM_GROUP}")
         made.append(name)
         return name, password
 
@@ -40,7 +40,7 @@ def test_a_password_that_changes_while_the_listener_is_away_counts_at_the_next_a
     answers = iter([given[0], given[1], given[0]])
     events = Events()
     options: dict[str, Any] = {"event_callback": events}
-    listener = make_listener(lambda: next(answers), **options)  # type: ignore[arg-type]
+    listener = make_listener(lambda: next(answers), **options)
     listener.listen("orders", timeout=TIMEOUT)
     assert auth_server.terminate(listener.stats().server_pid or 0)
     assert listener.get(timeout=TIMEOUT) is None
@@ -61,7 +61,7 @@ def test_the_user_may_change_with_each_attempt(
         users.append(user)
         return auth_server.login("trust", user=user, password=password)
 
-    listener = make_listener(dsn)  # type: ignore[arg-type]
+    listener = make_listener(dsn)
     for _ in range(2):
         listener.wait_connected(TIMEOUT)
         pid = listener.stats().server_pid or 0
