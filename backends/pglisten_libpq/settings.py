@@ -33,13 +33,14 @@ EXPLICIT_DEFAULTS = {
     "krbsrvname": "postgres",
     "gssdelegation": "0",
     "connect_timeout": "0",
+    "min_protocol_version": "3.0",
     # All methods: "" would allow none (check_expected_areq in fe-auth.c).
     "require_auth": "password,md5,gss,sspi,scram-sha-256,none",
     **dict.fromkeys(
         (
             "host", "hostaddr", "password", "options", "application_name", "fallback_application_name",
             "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir", "requirepeer",
-            "ssl_max_protocol_version", "gsslib", "replication",
+            "ssl_max_protocol_version", "sslkeylogfile", "gsslib", "replication",
         ),
         "",
     ),
@@ -47,8 +48,12 @@ EXPLICIT_DEFAULTS = {
 """Explicit values for every unset keyword, so that libpq consults neither PG* variables nor a service.
 
 They are libpq's own defaults, except the first two. ``""`` means unset, for keywords for which libpq
-accepts it.
+accepts it. ``max_protocol_version`` depends on another setting: see `settings`. The keys of SCRAM and the
+settings of OAuth are missing: libpq takes ``""`` for a wrong one, and no variable sets them.
 """
+
+DEFAULT_PROTOCOL = "3.0"
+"""libpq 18's ``max_protocol_version``, because older servers and poolers do not answer a newer one."""
 
 NO_PASSWORD = secrets.token_hex()
 """The ``sslpassword`` for libpq if the user gives none.
@@ -79,6 +84,10 @@ def settings(conninfo: ConnInfo, is_known: Callable[[str], bool]) -> dict[str, s
         "keepalives_count": str(conninfo.keepalives_count),
         "tcp_user_timeout": str(conninfo.tcp_user_timeout),
     }
+    if is_known("max_protocol_version"):
+        # As in pqConnectOptions2: a server that must be newer may be the newest.
+        oldest = found["min_protocol_version"]
+        found.setdefault("max_protocol_version", DEFAULT_PROTOCOL if oldest == DEFAULT_PROTOCOL else "latest")
     # An explicit "" counts as a name: libpq would then look at no fallback.
     found["application_name"] = found["application_name"] or found["fallback_application_name"]
     if "sslpassword" in unset and not found["sslpassword"]:

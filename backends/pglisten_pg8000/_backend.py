@@ -23,6 +23,8 @@ _SUPPORTED = frozenset(
         "sslnegotiation", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir",
         "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version", "keepalives",
         "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+        "min_protocol_version", "max_protocol_version", "scram_client_key", "scram_server_key",
+        "sslkeylogfile",
     }
 )
 # fmt: on
@@ -55,6 +57,12 @@ class Pg8000Backend(Backend):
         """Raise `ConfigurationError` for a setting that this backend does not support."""
         for keyword, value in conninfo.values().items():
             known = keyword in _SUPPORTED | _HANDLED_BY_CORE or value in _WITHOUT_EFFECT.get(keyword, ())
+            if value and not known and keyword.startswith("oauth_"):
+                # Without the value: one of them is a secret.
+                raise ConfigurationError(
+                    f"{keyword} is not possible with backend pg8000: "
+                    "leave it out, or use backend psycopg with libpq 18 or newer"
+                )
             if value and not known:
                 raise ConfigurationError(
                     f"{keyword}={value} is not possible with backend pg8000: "

@@ -6,23 +6,26 @@ notifications, fails on those that are not ASCII, and loses the reason why a ses
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pglisten.backend import ConnInfo
 
 from ._error import read_error
 from ._failure import StartupFailed
-from ._scram import ScramClient
+from ._protocol import OLDEST, Versions
+from ._scram import Keys, ScramClient
 
 T = TypeVar("T")
+
+_Handler = Callable[[bytes, object], None]
 
 if TYPE_CHECKING:
 
     class Stream(Protocol):
-        """What pg8000 uses as a connected socket, and as its file."""
+        """A connected socket, which waits cooperatively."""
 
-        def makefile(self, mode: str) -> Stream: ...
         def read(self, size: int) -> bytes: ...
         def write(self, data: bytes) -> None: ...
         def flush(self) -> None: ...
@@ -43,6 +46,14 @@ if TYPE_CHECKING:
 
         password: bytes | None
 
+        @property
+        def message_types(self) -> Mapping[bytes, _Handler]:
+            """The method for each type of message. The constructor sets it before it reads."""
+            ...
+
+        @message_types.setter
+        def message_types(self, handlers: Mapping[bytes, _Handler]) -> None: ...
+
         def __init__(
             self,
             user: str,
@@ -51,7 +62,7 @@ if TYPE_CHECKING:
             application_name: str | None,
             startup_params: dict[str, str],
             ssl_context: bool,
-            sock: Stream,
+            sock: _Opening,
         ) -> None: ...
         def close(self) -> None: ...
         def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: object) -> None: ...  # noqa: N802
@@ -79,8 +90,49 @@ _MAX_REQUEST = 2000
 """Longest body of an authentication request, in bytes, the same as libpq's (PQconnectPoll). Code of other
 libraries parses it, and parts of that take time proportional to the square of the length."""
 
-_KEY_SIZE = 8
-"""Shortest BackendKeyData, in bytes: a pid and a key of four bytes each. PostgreSQL 18 has longer keys."""
+_NEGOTIATE = b"v"
+"""NegotiateProtocolVersion, which pg8000 does not know."""
+
+_KEY_DATA = range(4 + 4, 4 + 256 + 1)
+"""Length of BackendKeyData, in bytes: a pid of four bytes, and a key, which has four in version 3.0 and up to
+256 in version 3.2. Nothing here uses the key, so a long one is accepted in version 3.0 too."""
+
+
+class _Opening:
+    """What pg8000 has for a stream: it puts another version into the start-up message.
+
+    pg8000 always asks for version 3.0. Everything after that message goes to *stream* as it is.
+    """
+
+    def __init__(self, stream: Stream, version: tuple[int, int]) -> None:
+        self._stream = stream
+        self._version = version
+        self._message: bytearray | None = bytearray()
+        """The start-up message; ``None`` after it was sent."""
+        self.read = stream.read
+
+    def makefile(self, mode: str) -> _Opening:
+        """Return this object, which is also pg8000's file. pg8000 need not close it."""
+        del mode
+        return self
+
+    def write(self, data: bytes) -> None:
+        if self._message is None:
+            self._stream.write(data)
+        else:
+            self._message += data
+
+    def flush(self) -> None:
+        if self._message is not None:
+            message, self._message = self._message, None
+            length, version = message[:4], message[4:8]
+            assert version == _version(OLDEST), "pg8000 wrote another message than before"
+            self._stream.write(bytes(length + _version(self._version) + message[8:]))
+        self._stream.flush()
+
+
+def _version(version: tuple[int, int]) -> bytes:
+    return b"".join(number.to_bytes(2, "big") for number in version)
 
 
 class LogIn(CoreConnection):
@@ -94,6 +146,7 @@ class LogIn(CoreConnection):
         """Process id of the server process."""
         self._conninfo = conninfo
         self._stream = stream
+        self._versions = Versions(conninfo)
         self._scram: ScramClient | None = None
         self._authentication_requested = False
         """Whether the server has sent a request for authentication."""
@@ -112,7 +165,7 @@ class LogIn(CoreConnection):
                 or None,
                 startup_params=startup,
                 ssl_context=False,
-                sock=stream,
+                sock=_Opening(stream, self._versions.used),
             )
         finally:
             self.password = None
@@ -133,9 +186,25 @@ class LogIn(CoreConnection):
     def handle_NOTICE_RESPONSE(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         """Ignore it. pg8000 would keep a hundred of them."""
 
+    @property
+    def message_types(self) -> Mapping[bytes, _Handler]:
+        """What pg8000 calls for each type of message."""
+        return self._handlers
+
+    @message_types.setter
+    def message_types(self, handlers: Mapping[bytes, _Handler]) -> None:
+        """Take pg8000's own, and add the type that pg8000 lacks."""
+        self._handlers = {**handlers, _NEGOTIATE: self._negotiate}
+
+    def _negotiate(self, data: bytes, context: object) -> None:
+        del context
+        if self._authentication_requested:
+            raise StartupFailed("the server broke the protocol: it negotiated the version too late")
+        self._versions.negotiate(data)
+
     def handle_BACKEND_KEY_DATA(self, data: bytes, context: object) -> None:  # noqa: N802 - pg8000's name
         del context
-        if len(data) < _KEY_SIZE:
+        if len(data) not in _KEY_DATA:
             raise StartupFailed("the server broke the protocol with a malformed BackendKeyData")
         self.pid = int.from_bytes(data[:4], "big", signed=True)
 
@@ -181,7 +250,8 @@ class LogIn(CoreConnection):
         if kind == _SASL:
             if scram is not None:
                 raise StartupFailed("the server broke the protocol: it began a second SASL exchange")
-            self._password()  # Without a password, fail before anything is sent.
+            if not self._conninfo["scram_client_key"]:
+                self._password()  # Without a password, fail before anything is sent.
             self._scram = scram = ScramClient(
                 [name.decode("ascii", "replace") for name in data.split(b"\0") if name],
                 channel_binding=self._conninfo["channel_binding"],
@@ -195,9 +265,16 @@ class LogIn(CoreConnection):
             )
         elif kind == _SASL_CONTINUE:
             scram.read_server_first(data)
-            self._send_answer(self._stream.compute(lambda: scram.client_final(self._password())))
+            self._send_answer(self._stream.compute(lambda: self._final(scram)))
         else:
             scram.read_server_final(data)
+
+    def _final(self, scram: ScramClient) -> bytes:
+        """Return the client's final message. Hashing may take seconds."""
+        client, server = (
+            base64.b64decode(self._conninfo[keyword]) for keyword in ("scram_client_key", "scram_server_key")
+        )
+        return scram.client_final("" if client else self._password(), Keys(client, server))
 
     def _send_answer(self, data: bytes) -> None:
         self._send_message(_PASSWORD, data)

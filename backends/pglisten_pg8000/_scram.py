@@ -10,14 +10,14 @@ import base64
 import hashlib
 import hmac
 import secrets
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from asn1crypto import x509  # type: ignore[import-untyped]
 
 from ._failure import StartupFailed
 from ._saslprep import prepare
 
-__all__ = ["MAX_ITERATIONS", "ScramClient"]
+__all__ = ["MAX_ITERATIONS", "Keys", "ScramClient"]
 
 MAX_ITERATIONS = 10_000_000
 """Most SCRAM iterations that the server may demand: seconds of one core, 2,400 times PostgreSQL's default.
@@ -28,6 +28,16 @@ _BOUND, _UNBOUND = "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"
 
 _NONCE_SIZE = 18
 """Bytes of the client's nonce, before base64 (``SCRAM_RAW_NONCE_LEN`` in PostgreSQL)."""
+
+
+class Keys(NamedTuple):
+    """A role's keys (RFC 5802, 3), which replace its password; ``b""`` for a key that is not known."""
+
+    client: bytes = b""
+    server: bytes = b""
+
+    def __repr__(self) -> str:
+        return "<Keys>"
 
 
 class ScramClient:
@@ -81,15 +91,21 @@ class ScramClient:
         self._challenge, self._combined_nonce, self._salt = message, nonce, _decode(salt)
         self._iterations = int(iterations)
 
-    def client_final(self, password: str) -> bytes:
-        """Return the client's final message. Hashing may take seconds: call this in a thread."""
-        salted = hashlib.pbkdf2_hmac("sha256", prepare(password), self._salt, self._iterations)
+    def client_final(self, password: str, keys: Keys | None = None) -> bytes:
+        """Return the client's final message. Hashing may take seconds: call this in a thread.
+
+        *keys* stand for the ones that *password* makes.
+        """
+        client_key, server_key = keys or Keys()
+        if not (client_key and server_key):
+            salted = hashlib.pbkdf2_hmac("sha256", prepare(password), self._salt, self._iterations)
+            client_key = client_key or hmac.digest(salted, b"Client Key", "sha256")
+            server_key = server_key or hmac.digest(salted, b"Server Key", "sha256")
         unproven = b"c=%b,r=%b" % (base64.b64encode(self._header + self._binding), self._combined_nonce)
         text = b",".join((self._first_bare, self._challenge, unproven))
-        key = hmac.digest(salted, b"Client Key", "sha256")
-        signature = hmac.digest(hashlib.sha256(key).digest(), text, "sha256")
-        proof = bytes(one ^ other for one, other in zip(key, signature, strict=True))
-        self._signature = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), text, "sha256")
+        signature = hmac.digest(hashlib.sha256(client_key).digest(), text, "sha256")
+        proof = bytes(one ^ other for one, other in zip(client_key, signature, strict=True))
+        self._signature = hmac.digest(server_key, text, "sha256")
         return unproven + b",p=" + base64.b64encode(proof)
 
     def read_server_final(self, message: bytes) -> None:

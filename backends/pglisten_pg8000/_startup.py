@@ -99,6 +99,8 @@ def _encrypt(transport: Transport, conninfo: ConnInfo, encryption: Encryption, d
             break
         reading = wanted == ssl.SSL_ERROR_WANT_READ
         transport.wait(deadline, readable=reading, writable=not reading)
+    # Close the file: all keys are made, and the context lives as long as the session.
+    context.keylog_filename = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     if direct and transport.protocol() != _tls.ALPN:
         raise StartupFailed("sslnegotiation=direct, and the server does not confirm that it is PostgreSQL")
     if conninfo.effective_sslmode == "verify-full":
@@ -164,7 +166,7 @@ def _log_in(conninfo: ConnInfo, stream: _Stream) -> int:
 
 
 class _Stream:
-    """Gives pg8000 the transport, with waits and a deadline, in place of a socket and its file.
+    """Gives the driver the transport, with waits and a deadline, in place of a socket.
 
     It raises errors of the system as `StartupFailed`, never as `OSError`.
     """
@@ -181,11 +183,6 @@ class _Stream:
         self.interrupted: BaseException | None = None
         """The exception that ended a wait: the deadline, or one thrown in from outside. pg8000 may hide
         it."""
-
-    def makefile(self, mode: str) -> _Stream:
-        """Return this object, which is also pg8000's file. pg8000 need not close it."""
-        del mode
-        return self
 
     def certificate(self) -> bytes | None:
         """Return the server's certificate in DER; ``None`` without TLS."""

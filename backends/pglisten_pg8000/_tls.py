@@ -97,7 +97,15 @@ def make_context(conninfo: ConnInfo) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if certificate := conninfo.tls_file("sslcert"):
         _load_client_certificate(context, certificate, conninfo)
+    if log := conninfo["sslkeylogfile"]:
+        _load(log, lambda: _log_keys(context, log))
     return context
+
+
+def _log_keys(context: ssl.SSLContext, path: str) -> None:
+    """Append the session's keys to the file *path*, which only its owner may read if it is new."""
+    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+    context.keylog_filename = path
 
 
 def _load_roots(context: ssl.SSLContext, root: str, conninfo: ConnInfo) -> None:

@@ -71,6 +71,14 @@ _ADVICE = (
         "does not support SSL|does not do TLS",
         "turn ssl on at the server, or write sslmode=disable if the network is to be trusted",
     ),
+    _Advice(
+        "0A000", "unsupported frontend protocol", "leave max_protocol_version and min_protocol_version out"
+    ),
+    _Advice(
+        None,
+        "only supports protocol version",
+        "lower min_protocol_version, or update the server or the pooler in between",
+    ),
     _Advice(None, "private key file .*: bad decrypt", "correct sslpassword: it does not open sslkey"),
     _Advice(
         None, "no password supplied|wants a password", "set PGPASSWORD, or add a line to the password file"

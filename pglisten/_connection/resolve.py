@@ -11,7 +11,7 @@ from gevent import monkey, socket
 from gevent.resolver.thread import Resolver as ThreadResolver
 
 from .._conninfo import ConnInfo
-from .._conninfo.keywords import is_numeric
+from .._conninfo.checks import is_numeric
 from .._threads import in_thread
 from ..errors import ConnectionFailed
 

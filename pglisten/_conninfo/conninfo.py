@@ -1,4 +1,4 @@
-"""Connection strings, as libpq 17 reads them.
+"""Connection strings, as libpq 18 reads them.
 
 The DSN takes precedence over a service, the service over ``PG*`` variables, and these over defaults.
 `ConnInfo.parse` checks all of them. So a mistake is an error where the DSN was written, not a failed attempt
@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping
 
 from .._text import printable
+from .checks import integer
 from .hosts import PLACE_KEYWORDS, Place, read_places, write_places
-from .keywords import integer
 from .passfile import Content, look_up, read
 from .sources import DEFAULT_SSLMODE, effective
 from .tlsfiles import TlsFile, check_files, check_key, find_file
@@ -36,8 +36,8 @@ KEEPALIVES_COUNT = 3
 class ConnInfo:
     """Every libpq keyword with its effective value. Immutable.
 
-    ``info[keyword]`` is the value, ``""`` if it is not set. Only `password`, ``info["password"]`` and
-    `values` show the password.
+    ``info[keyword]`` is the value, ``""`` if it is not set. Only `password`, ``info[keyword]`` and
+    `values` show passwords and keys.
 
     A connection string may name several hosts. Each of the `targets` has one host, and backends get targets
     only. Of several hosts, ``host``, ``hostaddr``, ``port``, ``is_unix`` and ``socket_path`` describe the
@@ -202,6 +202,8 @@ class ConnInfo:
 
         Examples: ``the connection string``, ``PGPASSWORD``, ``password file /home/app/.pgpass``.
         """
+        if self["scram_client_key"] and not self.password:
+            return "none: the SCRAM keys take its place"
         default = "the connection string" if self.password else "none: none was given"
         return self._password_source or default
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import ConfigurationError
-from .keywords import integer
+from .checks import integer
 
 __all__ = ["PLACE_KEYWORDS", "Place", "default_host", "read_places", "write_places"]
 

@@ -1,40 +1,35 @@
 """libpq's keywords, each with its environment variable and a check of its value.
 
-The table is that of libpq 17 (``PQconninfoOptions`` in fe-connect.c; PostgreSQL docs, libpq,
+The table is that of libpq 18 (``PQconninfoOptions`` in fe-connect.c; PostgreSQL docs, libpq,
 "Parameter Key Words" and "Environment Variables").
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import NamedTuple
 
-from .._text import printable
+from . import checks
 
 __all__ = [
     "KEYWORDS",
     "SECRETS",
-    "TLS_VERSIONS",
     "URI_PREFIXES",
     "Keyword",
-    "integer",
-    "is_numeric",
     "swallowed",
     "what_else",
 ]
 
-SECRETS = frozenset({"password", "sslpassword"})
+SECRETS = frozenset(
+    {"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
+)
 """Keywords whose values never appear in a message or a repr."""
 
 URI_PREFIXES = ("postgresql://", "postgres://")
 """The beginnings of a URI, in lower case only (PostgreSQL docs, libpq, "Connection URIs")."""
-
-TLS_VERSIONS = ("tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
-"""Protocol versions that libpq knows, oldest first, in lower case. libpq ignores case here."""
 
 ALIASES = {
     "database": "dbname",
@@ -61,18 +56,7 @@ OF_OTHER_DRIVERS = frozenset(
 )  # fmt: skip
 """Parameters that URLs of other drivers have, and libpq has not."""
 
-_INT32 = 2**31
-
-SHORT = 100_000
-"""A message repeats only smaller numbers: five digits, as a port has, are not a secret."""
-
-_KEEPALIVE_SECONDS = range(1, 32767 + 1)  # MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL, linux/include/net/tcp.h
-_KEEPALIVE_PROBES = range(1, 127 + 1)  # MAX_TCP_KEEPCNT, likewise
 _SWALLOWED = re.compile(r"(?:passw(?:or)?d|passphrase|pwd)[ \t]*=", re.IGNORECASE)
-_AUTH_METHODS = frozenset({"password", "md5", "gss", "sspi", "scram-sha-256", "none"})
-
-Check = Callable[[str], "str | None"]
-"""Returns the complaint about a value and what to write instead, to append to the keyword; or ``None``."""
 
 
 class Keyword(NamedTuple):
@@ -80,7 +64,7 @@ class Keyword(NamedTuple):
 
     variable: str | None
     """The environment variable that sets it; ``None`` if there is none."""
-    check: Check
+    check: checks.Check
 
 
 def what_else(keyword: str) -> str:
@@ -110,176 +94,68 @@ def swallowed(keyword: str, value: str) -> str | None:
     return None
 
 
-def _shown(value: str) -> str:
-    """Return *value* quoted for a message, its first 40 characters at most."""
-    return f"'{printable(value[:40])}{'...' if len(value) > 40 else ''}'"
-
-
-def _text(value: str) -> str | None:
-    del value
-    return None
-
-
-def _choice(*choices: str) -> Check:
-    def check(value: str) -> str | None:
-        return (
-            None
-            if value in choices
-            else f"is {_shown(value)}: write {', '.join(choices[:-1])} or {choices[-1]}"
-        )
-
-    return check
-
-
-def _replication(value: str) -> str | None:
-    if not value:
-        return None
-    return "is set: a replication connection cannot LISTEN, leave it out"
-
-
-def _service(value: str) -> str | None:
-    # libpq would look for a section without a name, and find none.
-    return None if value else "is empty: write a service's name, or leave it out"
-
-
-def integer(value: str) -> int | None:
-    """Read an integer as libpq does (blanks and a sign allowed, 32 bits); ``None`` if *value* is not one."""
-    if not re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]{1,20}[ \t\n\v\f\r]*", value):
-        return None
-    number = int(value)
-    return number if -_INT32 <= number < _INT32 else None
-
-
-def _integer(what: str, allowed: range | None = None) -> Check:
-    def check(value: str) -> str | None:
-        number = integer(value)
-        if number is not None and (allowed is None or number in allowed):
-            return None
-        # Repeat only a short number: libpq reads "postgresql://user:secret" as a port "secret", and a
-        # password may consist of digits.
-        shown = str(number) if number is not None and abs(number) < SHORT else "a number out of range"
-        found = f"is {shown}" if number is not None else "is not an integer"
-        limits = f" between {allowed[0]} and {allowed[-1]}" if allowed else ""
-        return f"{found}: write {what}{limits}"
-
-    return check
-
-
-def _each(check: Check) -> Check:
-    """Return a check of each element of a list with commas; empty elements are allowed."""
-
-    def check_all(value: str) -> str | None:
-        complaints = (check(element) for element in value.split(",") if element)
-        return next(filter(None, complaints), None)
-
-    return check_all
-
-
-def _host(value: str) -> str | None:
-    if value.startswith(("/", "@")):
-        return None
-    if "@" in value:
-        return "contains an @: write only the host, the user goes into user"
-    if any(c.isspace() or not c.isprintable() for c in value):
-        return "contains blanks or control characters: write a host name or a Unix socket's directory"
-    return None
-
-
-def is_numeric(host: str) -> bool:
-    """Return whether *host* is an IPv4 or IPv6 address, which needs no resolution."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _hostaddr(value: str) -> str | None:
-    if "@" in value:
-        return "contains an @: write only the address, the user goes into user"
-    if is_numeric(value):
-        return None
-    return f"is {_shown(value)}: write a numeric IPv4 or IPv6 address; a name goes into host"
-
-
-def _client_encoding(value: str) -> str | None:
-    if value.lower() in {"", "utf8", "utf-8", "auto"}:
-        return None
-    return f"is {_shown(value)}: it is always UTF8, leave it out"
-
-
-def _tls_version(value: str) -> str | None:
-    if value.lower() in {"", *TLS_VERSIONS}:
-        return None
-    return f"is {_shown(value)}: write TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3"
-
-
-def _require_auth(value: str) -> str | None:
-    # An empty value allows no method at all, so that every login fails (check_expected_areq in fe-auth.c).
-    methods = value.split(",")
-    negated = [method.startswith("!") for method in methods]
-    names = [method.removeprefix("!") for method in methods]
-    known = all(name in _AUTH_METHODS for name in names)
-    if known and len(set(names)) == len(names) and len(set(negated)) <= 1:
-        return None
-    return (
-        f"is {_shown(value)}: write each of {', '.join(sorted(_AUTH_METHODS))} at most once, "
-        "separated by commas, with ! before all or none"
-    )
-
-
-_FLAG = _choice("0", "1")
+_FLAG = checks.choice("0", "1")
+_PROTOCOL = checks.choice(*checks.PROTOCOL_VERSIONS)
 
 KEYWORDS: Mapping[str, Keyword] = MappingProxyType(
     {
-        "service": Keyword("PGSERVICE", _service),
-        "user": Keyword("PGUSER", _text),
-        "password": Keyword("PGPASSWORD", _text),
-        "passfile": Keyword("PGPASSFILE", _text),
-        "channel_binding": Keyword("PGCHANNELBINDING", _choice("disable", "prefer", "require")),
-        "connect_timeout": Keyword("PGCONNECT_TIMEOUT", _integer("whole seconds, 0 for no limit")),
-        "dbname": Keyword("PGDATABASE", _text),
-        "host": Keyword("PGHOST", _each(_host)),
-        "hostaddr": Keyword("PGHOSTADDR", _each(_hostaddr)),
-        "port": Keyword("PGPORT", _each(_integer("a port number", range(1, 65535 + 1)))),
+        "service": Keyword("PGSERVICE", checks.service),
+        "user": Keyword("PGUSER", checks.text),
+        "password": Keyword("PGPASSWORD", checks.text),
+        "passfile": Keyword("PGPASSFILE", checks.text),
+        "channel_binding": Keyword("PGCHANNELBINDING", checks.choice("disable", "prefer", "require")),
+        "connect_timeout": Keyword("PGCONNECT_TIMEOUT", checks.whole_number("whole seconds, 0 for no limit")),
+        "dbname": Keyword("PGDATABASE", checks.text),
+        "host": Keyword("PGHOST", checks.each(checks.host)),
+        "hostaddr": Keyword("PGHOSTADDR", checks.each(checks.hostaddr)),
+        "port": Keyword("PGPORT", checks.each(checks.whole_number("a port number", range(1, 65535 + 1)))),
         # PGCLIENTENCODING is ignored: a payload that it cannot express would end the session.
-        "client_encoding": Keyword(None, _client_encoding),
-        "options": Keyword("PGOPTIONS", _text),
-        "application_name": Keyword("PGAPPNAME", _text),
-        "fallback_application_name": Keyword(None, _text),
-        "keepalives": Keyword(None, _integer("1, or 0 for none")),
+        "client_encoding": Keyword(None, checks.client_encoding),
+        "options": Keyword("PGOPTIONS", checks.text),
+        "application_name": Keyword("PGAPPNAME", checks.text),
+        "fallback_application_name": Keyword(None, checks.text),
+        "keepalives": Keyword(None, checks.whole_number("1, or 0 for none")),
         # By libpq's documentation 0 means the system's default; on Linux it fails with EINVAL.
-        "keepalives_idle": Keyword(None, _integer("seconds", _KEEPALIVE_SECONDS)),
-        "keepalives_interval": Keyword(None, _integer("seconds", _KEEPALIVE_SECONDS)),
-        "keepalives_count": Keyword(None, _integer("a number", _KEEPALIVE_PROBES)),
-        "tcp_user_timeout": Keyword(None, _integer("milliseconds, 0 for the system's default")),
+        "keepalives_idle": Keyword(None, checks.whole_number("seconds", checks.KEEPALIVE_SECONDS)),
+        "keepalives_interval": Keyword(None, checks.whole_number("seconds", checks.KEEPALIVE_SECONDS)),
+        "keepalives_count": Keyword(None, checks.whole_number("a number", checks.KEEPALIVE_PROBES)),
+        "tcp_user_timeout": Keyword(None, checks.whole_number("milliseconds, 0 for the system's default")),
         "sslmode": Keyword(
-            "PGSSLMODE", _choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+            "PGSSLMODE", checks.choice("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
         ),
-        "sslnegotiation": Keyword("PGSSLNEGOTIATION", _choice("postgres", "direct")),
+        "sslnegotiation": Keyword("PGSSLNEGOTIATION", checks.choice("postgres", "direct")),
         "sslcompression": Keyword("PGSSLCOMPRESSION", _FLAG),
-        "sslcert": Keyword("PGSSLCERT", _text),
-        "sslkey": Keyword("PGSSLKEY", _text),
-        "sslcertmode": Keyword("PGSSLCERTMODE", _choice("disable", "allow", "require")),
-        "sslpassword": Keyword(None, _text),
-        "sslrootcert": Keyword("PGSSLROOTCERT", _text),
-        "sslcrl": Keyword("PGSSLCRL", _text),
-        "sslcrldir": Keyword("PGSSLCRLDIR", _text),
+        "sslcert": Keyword("PGSSLCERT", checks.text),
+        "sslkey": Keyword("PGSSLKEY", checks.text),
+        "sslcertmode": Keyword("PGSSLCERTMODE", checks.choice("disable", "allow", "require")),
+        "sslpassword": Keyword(None, checks.text),
+        "sslrootcert": Keyword("PGSSLROOTCERT", checks.text),
+        "sslcrl": Keyword("PGSSLCRL", checks.text),
+        "sslcrldir": Keyword("PGSSLCRLDIR", checks.text),
         "sslsni": Keyword("PGSSLSNI", _FLAG),
-        "requirepeer": Keyword("PGREQUIREPEER", _text),
-        "require_auth": Keyword("PGREQUIREAUTH", _require_auth),
-        "ssl_min_protocol_version": Keyword("PGSSLMINPROTOCOLVERSION", _tls_version),
-        "ssl_max_protocol_version": Keyword("PGSSLMAXPROTOCOLVERSION", _tls_version),
-        "gssencmode": Keyword("PGGSSENCMODE", _choice("disable", "prefer", "require")),
-        "krbsrvname": Keyword("PGKRBSRVNAME", _text),
-        "gsslib": Keyword("PGGSSLIB", _text),
+        "requirepeer": Keyword("PGREQUIREPEER", checks.text),
+        "require_auth": Keyword("PGREQUIREAUTH", checks.require_auth),
+        "min_protocol_version": Keyword("PGMINPROTOCOLVERSION", _PROTOCOL),
+        "max_protocol_version": Keyword("PGMAXPROTOCOLVERSION", _PROTOCOL),
+        "ssl_min_protocol_version": Keyword("PGSSLMINPROTOCOLVERSION", checks.tls_version),
+        "ssl_max_protocol_version": Keyword("PGSSLMAXPROTOCOLVERSION", checks.tls_version),
+        "gssencmode": Keyword("PGGSSENCMODE", checks.choice("disable", "prefer", "require")),
+        "krbsrvname": Keyword("PGKRBSRVNAME", checks.text),
+        "gsslib": Keyword("PGGSSLIB", checks.text),
         "gssdelegation": Keyword("PGGSSDELEGATION", _FLAG),
-        "replication": Keyword(None, _replication),
+        "replication": Keyword(None, checks.replication),
         "target_session_attrs": Keyword(
             "PGTARGETSESSIONATTRS",
-            _choice("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+            checks.choice("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
         ),
-        "load_balance_hosts": Keyword("PGLOADBALANCEHOSTS", _choice("disable", "random")),
+        "load_balance_hosts": Keyword("PGLOADBALANCEHOSTS", checks.choice("disable", "random")),
+        "scram_client_key": Keyword(None, checks.scram_key),
+        "scram_server_key": Keyword(None, checks.scram_key),
+        "oauth_issuer": Keyword(None, checks.text),
+        "oauth_client_id": Keyword(None, checks.text),
+        "oauth_client_secret": Keyword(None, checks.text),
+        "oauth_scope": Keyword(None, checks.text),
+        "sslkeylogfile": Keyword(None, checks.text),
     }
 )
 """Every keyword by its name."""

@@ -1,7 +1,7 @@
 """Settings from all sources, checked and merged.
 
 The DSN takes precedence over the service that it or ``PGSERVICE`` names, the service over the ``PG*``
-variables, and these over the defaults: the order of ``conninfo_add_defaults`` in libpq 17.
+variables, and these over the defaults: the order of ``conninfo_add_defaults`` in libpq 18.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from .._text import printable
 from ..errors import ConfigurationError
+from .checks import PROTOCOL_VERSIONS, TLS_VERSIONS
 from .dsn import parse_dsn
 from .hosts import PLACE_KEYWORDS, Place, read_places
-from .keywords import KEYWORDS, TLS_VERSIONS, swallowed
+from .keywords import KEYWORDS, swallowed
 from .servicefile import read_service
 from .urls import as_libpq_has_it, rendered
 
@@ -74,7 +75,7 @@ def effective(dsn: object, environ: Mapping[str, str]) -> Effective:
             if keyword == "password" and value:
                 password_source = _named(keyword, source.description)
     if not values.get("sslmode") and environ.get("PGREQUIRESSL", "").startswith("1"):
-        values["sslmode"] = "require"  # deprecated, and still honoured by libpq 17
+        values["sslmode"] = "require"  # deprecated, and still honoured by libpq 18
     # Checked and dropped: every backend sets UTF8.
     values.pop("client_encoding", None)
     _fill_in(values)
@@ -185,6 +186,22 @@ def _check_together(values: Mapping[str, str]) -> None:
         raise ConfigurationError(
             f"ssl_max_protocol_version={newest} is older than ssl_min_protocol_version={oldest}: "
             "lower ssl_min_protocol_version or leave both out"
+        )
+    _check_protocol_versions(values)
+    if values.get("scram_client_key") and not values.get("scram_server_key"):
+        # libpq would compute the server's key from no password, and take every server for a wrong one.
+        raise ConfigurationError(
+            "scram_client_key is set without scram_server_key, which proves the server: set both"
+        )
+
+
+def _check_protocol_versions(values: Mapping[str, str]) -> None:
+    oldest, newest = values.get("min_protocol_version"), values.get("max_protocol_version")
+    # "latest" is 3.2, and it will be a newer one.
+    if oldest and newest == PROTOCOL_VERSIONS[0] and oldest != newest:
+        raise ConfigurationError(
+            f"max_protocol_version={newest} is older than min_protocol_version={oldest}: "
+            "lower min_protocol_version or leave both out"
         )
 
 

@@ -1,4 +1,4 @@
-"""libpq itself, as psycopg2 links it: what it reads from a connection string.
+"""libpq itself, as drivers link it: what it reads from a connection string.
 
 No server is needed: libpq knows its settings and its password before it connects.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psycopg2
+from psycopg import pq
 from psycopg2.extensions import libpq_version
 
 from support.fixtures.environment import leave_out
@@ -32,6 +34,8 @@ class _Option(ctypes.Structure):
 class Keyword(NamedTuple):
     variable: str | None
     default: str | None
+    shown: str
+    """How a dialog shows the value: ``*`` hides it, ``D`` leaves the keyword out."""
 
 
 class Completion(NamedTuple):
@@ -42,15 +46,25 @@ class Completion(NamedTuple):
     error: str
 
 
-class Libpq:
-    """The functions of libpq that the tests use."""
+def _psycopgs() -> str:
+    module: Any = sys.modules[pq.PGconn.__module__]
+    return str(module.impl.pq._name if pq.__impl__ == "python" else module.__file__)
 
-    def __init__(self) -> None:
-        if (version := libpq_version()) < RECENT:
-            leave_out("libpq", f"libpq {version // 10000} lacks keywords that are compared")
+
+LIBRARIES = {"psycopg2": lambda: str(psycopg2._psycopg.__file__), "psycopg": _psycopgs}
+"""By driver, the path of the library through which its libpq is reached."""
+
+
+class Libpq:
+    """The functions of libpq that the tests use, from the one that *driver* uses."""
+
+    def __init__(self, driver: str = "psycopg2") -> None:
+        self.version: int = libpq_version() if driver == "psycopg2" else pq.version()
+        if self.version < RECENT:
+            leave_out("libpq", f"libpq {self.version // 10000} lacks keywords that are compared")
         try:
             # Looking a symbol up in the extension module also searches what that is linked to.
-            self._library: Any = ctypes.PyDLL(psycopg2._psycopg.__file__)
+            self._library: Any = ctypes.PyDLL(LIBRARIES[driver]())
             for name, result in (
                 ("PQconndefaults", ctypes.POINTER(_Option)),
                 ("PQconninfo", ctypes.POINTER(_Option)),
@@ -60,7 +74,7 @@ class Libpq:
             ):
                 getattr(self._library, name).restype = result
         except (AttributeError, OSError) as error:
-            leave_out("libpq", f"libpq's functions cannot be reached through psycopg2: {error}")
+            leave_out("libpq", f"libpq's functions cannot be reached through {driver}: {error}")
         for name in ("PQconninfo", "PQpass", "PQerrorMessage", "PQfinish", "PQconninfoFree"):
             getattr(self._library, name).argtypes = [ctypes.c_void_p]
 
@@ -69,7 +83,9 @@ class Libpq:
         options = self._library.PQconndefaults()
         try:
             return {
-                _text(option.keyword): Keyword(_text(option.envvar) or None, _text(option.compiled) or None)
+                _text(option.keyword): Keyword(
+                    _text(option.envvar) or None, _text(option.compiled) or None, _text(option.dispchar)
+                )
                 for option in _until_null(options)
             }
         finally:

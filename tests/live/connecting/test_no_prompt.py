@@ -6,6 +6,7 @@ The programs have a terminal of their own, at which no answer is ever typed: a p
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import shutil
 import subprocess
@@ -62,8 +63,18 @@ except psycopg2.Error as error:
 """
 
 
+@functools.cache
+def require_terminals() -> None:
+    try:
+        for descriptor in os.openpty():
+            os.close(descriptor)
+    except OSError as error:
+        leave_out("terminal", f"the system gives no terminal ({error}): mount devpts on /dev/pts")
+
+
 def on_a_terminal(*command: str, **variables: str) -> str:
     """Run *command* with a terminal and return its output; a command that waits fails the test."""
+    require_terminals()
     done = subprocess.run(
         [sys.executable, "-c", ON_A_TERMINAL, *command],
         stdin=subprocess.DEVNULL,

@@ -136,6 +136,8 @@ class WrongServer:
 
     scripts: tuple[Script, ...]
     connections: int = 0
+    startups: list[bytes] = field(default_factory=list)
+    """The start-up messages, without their lengths."""
     queries: list[bytes] = field(default_factory=list)
     open: list[socket.socket] = field(default_factory=list)
 
@@ -183,10 +185,11 @@ class WrongServer:
             self._changed.set()
 
     def _play(self, client: socket.socket, script: Script) -> None:
-        while _read(client, int.from_bytes(_read(client, 4), "big") - 4)[:4] == _SSL_REQUEST:
+        while (startup := _read(client, int.from_bytes(_read(client, 4), "big") - 4))[:4] == _SSL_REQUEST:
             client.sendall(script.tls)
             if script.tls == b"S":
                 break
+        self.startups.append(startup)
         _say(client, script.startup)
         answers = iter(script.answers)
         while True:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pglisten._conninfo import ConnInfo
 from pglisten.errors import ConfigurationError
 
+KEY = "A" * 43 + "="
+
 
 def refusal(dsn: object, /, **environ: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
@@ -86,6 +88,10 @@ def test_an_unknown_keyword_is_named_with_the_nearest_there_is(dsn: str, ending:
         ("gssencmode=allow", "gssencmode is 'allow'"),
         ("sslnegotiation=tls", "sslnegotiation is 'tls'"),
         ("ssl_min_protocol_version=1.3", "ssl_min_protocol_version is '1.3': write TLSv1, TLSv1.1"),
+        ("min_protocol_version=3.1", "min_protocol_version is '3.1': write 3.0, 3.2 or latest"),
+        ("max_protocol_version=''", "max_protocol_version is '': write 3.0, 3.2 or latest"),
+        ("scram_client_key=YWJj", "scram_client_key is no key: write its 32 bytes in base64"),
+        ("scram_server_key=''", "scram_server_key is no key"),
         ("require_auth=scram", "require_auth is 'scram'"),
         ("require_auth=md5,!password", "require_auth is 'md5,!password'"),
         ("require_auth=md5,md5", "require_auth is 'md5,md5'"),
@@ -111,6 +117,11 @@ def test_a_wrong_value_is_refused_with_those_that_are_right(dsn: str, beginning:
             "ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=tlsv1.2",
             "ssl_max_protocol_version=tlsv1.2 is older than ssl_min_protocol_version=TLSv1.3",
         ),
+        (
+            "min_protocol_version=latest max_protocol_version=3.0",
+            "max_protocol_version=3.0 is older than min_protocol_version=latest",
+        ),
+        (f"scram_client_key={KEY}", "scram_client_key is set without scram_server_key"),
     ],
 )
 def test_values_that_contradict_one_another_are_refused(dsn: str, beginning: str) -> None:
@@ -147,12 +158,16 @@ AROUND = st.text(st.sampled_from(" ='\\@:/?&%#,[]\t1a"), max_size=5)
             "host=db password={} user=app",
             "host=db password='{}' user=app",
             "sslpassword={}",
+            "oauth_client_secret={}",
+            "oauth_client_secret='{}' scram_server_key='{}'",
+            "postgresql://db/shop?scram_client_key={}&user=app",
+            "scram_client_key={} usr=app",
             "password={} usr=app",
         ]
     ),
 )
 def test_a_password_written_wrongly_gets_into_no_message_and_no_repr(password: str, form: str) -> None:
-    assert MARK not in shown(form.format(password))
+    assert MARK not in shown(form.replace("{}", password))
 
 
 def shown(dsn: str) -> str:
