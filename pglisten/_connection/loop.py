@@ -19,6 +19,7 @@ import gevent
 from gevent.hub import Waiter
 from greenlet import getcurrent
 
+from .._greenlet import let_others_run
 from .._ownership import Owner
 from .._sql import LISTENING_QUERY, PING
 from ..backend import Session
@@ -36,6 +37,9 @@ logger = logging.getLogger("pglisten.connection")
 
 RECOVERY = "25006"
 """``cannot execute LISTEN during recovery`` (read_only_sql_transaction): this server is a standby."""
+
+COLLECT_TIME = 0.2
+"""Seconds for reading what had arrived before a loss. The gap covers the rest."""
 
 T = TypeVar("T")
 
@@ -278,10 +282,16 @@ class ConnectionLoop:
             raise Forked
 
     def collect_the_rest(self) -> None:
-        """Deliver what had arrived before the connection was lost: it belongs before the gap."""
-        with contextlib.suppress(ConnectionLost):
-            while batch := self._session.receive():
+        """Deliver what had arrived before the connection was lost: it belongs before the gap.
+
+        Ends after `COLLECT_TIME`. If the session itself is intact, more may arrive without end.
+        """
+        end = time.monotonic() + COLLECT_TIME
+        with contextlib.suppress(ConnectionLost, Forked):
+            while time.monotonic() < end and (batch := self._session.receive()):
                 self._gate.put(batch, self._channels.abandoned)
+                let_others_run()
+                self._check_process()
         self._gate.wake()
 
     def close(self) -> None:

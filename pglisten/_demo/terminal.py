@@ -20,7 +20,7 @@ PACE = 0.5
 LAST_ORDER_TIMEOUT = 2.0
 """Seconds for the last order to arrive; milliseconds are usual."""
 
-SUMMARY_TIMEOUT = 1.0
+SUMMARY_TIMEOUT = 0.3
 """Seconds for the last lines to be written after Ctrl-C: the reader may have gone."""
 
 

@@ -22,6 +22,9 @@ LONGEST_RETRY = 0.5
 LISTEN_TIMEOUT = 10.0
 """Seconds for the first LISTEN; the server has just accepted another connection."""
 
+CALLBACK_GRACE = 0.1
+"""Seconds for the last event to be printed. The reader may have gone, and the demo ends within a second."""
+
 
 class Tally:
     """Counts the numbered notifications that came, those that did not, and the gap markers."""
@@ -84,7 +87,7 @@ class Watcher:
 
     def close(self) -> None:
         """Close the listener, which ends the consumer's loop."""
-        self.listener.close()
+        self.listener.close(CALLBACK_GRACE)
         # Not joined: it may wait for a reader of standard output that has gone.
         self._consumer.kill()
 

@@ -19,7 +19,7 @@ from .settings import Settings
 
 __all__ = ["Place", "perform"]
 
-SUMMARY_TIMEOUT = 1.0
+SUMMARY_TIMEOUT = 0.3
 """Seconds for the last line to be written after Ctrl-C: the reader may have gone."""
 
 WARNING = (

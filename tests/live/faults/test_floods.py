@@ -121,6 +121,20 @@ def test_a_call_ends_at_once_amid_notifications_without_end(backend_name: str) -
             connection.close()
 
 
+def test_a_listen_without_its_row_is_a_loss_amid_notifications_without_end(backend_name: str) -> None:
+    flood = Endless(notification(b"x"))
+    with elsewhere(Script(answers=((DONE, flood),))) as dsn:
+        connection = ListenerConnection(dsn, backend=backend_name, connect_timeout=TIMEOUT)
+        try:
+            with within_bounds("any"):
+                with pytest.raises(ConnectionLost, match="runs only the first"):
+                    connection.listen("orders", timeout=TIMEOUT)
+                with pytest.raises(ConnectionLost, match="runs only the first"):
+                    list(connection)
+        finally:
+            connection.close()
+
+
 def test_rows_without_end_take_no_room() -> None:
     row = message(b"D", b"\0\1" + (1000).to_bytes(4, "big") + b"x" * 1000)
     flood = (message(b"T", b"\0\1t\0" + bytes(18)), Endless(row))
