@@ -71,8 +71,7 @@ class Queue:
         if not (self.items and self.waiting):
             return None
         consumer = self.waiting.pop(0)
-        if self.waiting:
-            self.wake()
+        self.wake()
         return consumer
 
     def wait(self, timeout: float | None, stated: float | None = None) -> None:

@@ -58,9 +58,8 @@ class Listener:
     command's reply. ``"drop_oldest"`` drops the oldest notifications and puts one ``None`` in their place.
 
     *connect_timeout* limits one attempt on one address (``None``: no limit). A ``connect_timeout`` in *dsn*
-    takes precedence. Every *heartbeat_interval* seconds (``None``: never), the server is asked to how many
-    channels the session listens. If it does not reply within *heartbeat_timeout*, or if channels are missing,
-    the connection counts as lost.
+    takes precedence. Every *heartbeat_interval* seconds (``None``: never), the server is asked for the number
+    of channels. If no reply comes within *heartbeat_timeout*, or some are missing, the connection is lost.
 
     Raises `ConfigurationError` for a wrong option, DSN or backend name.
 

@@ -20,11 +20,8 @@ from .tlsfiles import TlsFile, check_files, check_key, find_file
 __all__ = ["ConnInfo"]
 
 KEEPALIVES_IDLE = 30
-"""Seconds of silence before the kernel probes the peer.
-
-The heartbeat is the real check, because a proxy answers the kernel's probes. The probes help if the heartbeat
-is off or cannot run. With Linux's own defaults they would take over two hours.
-"""
+"""Seconds of silence before the kernel probes; Linux's own default is two hours. The heartbeat is the
+real check, because a proxy answers the probes. They help if the heartbeat is off or cannot run."""
 
 KEEPALIVES_INTERVAL = 10
 """Seconds between two unanswered probes."""
