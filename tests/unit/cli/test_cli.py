@@ -175,5 +175,11 @@ def test_the_short_form_of_help_is_told_from_that_of_host(
     with pytest.raises(SystemExit):
         main([command, "-h"])
     assert "expected one argument (for help write --help)" in capfd.readouterr().err
-    for text in ("-d NAME, --dbname", "-h HOST, --host", "-p PORT, --port", "-U NAME, --username"):
-        assert text in _help(capfd, command)
+    for short, long in (
+        ("-d", "dbname NAME"),
+        ("-h", "host HOST"),
+        ("-p", "port PORT"),
+        ("-U", "username NAME"),
+    ):
+        # From Python 3.13 on, the value is named once.
+        assert re.search(rf"{short}( [A-Z]+)?, --{long}", _help(capfd, command))
