@@ -10,7 +10,7 @@ from support.programs.interrupted import INTERRUPTED, SCENARIOS
 FEW = 53
 """Bytecodes between two interrupted ones: about two hundred interruptions of each scenario."""
 
-MANY = 9
+MANY = 18
 
 
 @pytest.mark.sweep
@@ -22,6 +22,6 @@ def test_a_handler_closes_wherever_it_comes(how: str, scenario: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("start", [1, 4, 7])
+@pytest.mark.parametrize("start", [1, 7, 13])
 def test_a_handler_closes_wherever_else_it_comes(start: int, scenario: str) -> None:
     succeeds(INTERRUPTED, "plain", scenario, str(MANY), str(start))
