@@ -15,6 +15,8 @@ from gevent.event import Event
 import pglisten
 from pglisten import Listener, ListenerEvent
 from pglisten._listener.states import State
+from pglisten._threads import MOST
+from pglisten.backend import in_thread
 from pglisten.testing import Proxy
 from pglisten.testing._proxy import DOWN, UP
 from support.fixtures.listeners import Events, MakeListener
@@ -89,7 +91,7 @@ def _first_question_held(scene: Scene) -> None:
 
 
 def _resolver_held(scene: Scene) -> None:
-    # gevent resolves names in its threads, and each of them is busy.
+    # Names are resolved in threads, as many as there may be, and each of them is busy.
     gate = monkey.get_original("_thread", "allocate_lock")()
     gate.acquire()
 
@@ -97,10 +99,8 @@ def _resolver_held(scene: Scene) -> None:
         with gate:
             pass
 
-    pool = gevent.get_hub().threadpool
-    jobs = [pool.spawn(work) for _ in range(pool.maxsize)]
-    for job in jobs:
-        scene.cleanup.callback(job.wait)
+    for _ in range(MOST):
+        scene.cleanup.callback(gevent.spawn(in_thread, work, None).join)
     scene.cleanup.callback(gate.release)
     scene.make(host="localhost", connect_timeout=60.0)
     scene.wait_for_a_connection()
