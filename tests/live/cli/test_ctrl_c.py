@@ -20,6 +20,7 @@ from support.servers.server import Server
 from support.servers.wrong_server import (
     DONE,
     GOOD,
+    ONE_VALUE,
     STATUS,
     Endless,
     Script,
@@ -172,15 +173,17 @@ def _answers(*last: Step) -> dict[str, tuple[Script, ...]]:
 
 
 SHORT = notification(b"x")
+WELL = ONE_VALUE + DONE
+"""The answer to LISTEN, which proves that it was run to its end."""
 AFTER: dict[str, dict[str, tuple[Script, ...]]] = {
     "silence": _answers(Then.HOLD),
     "a trickle": _answers(Trickle(SHORT * 10)),
-    "silence after the answer": _answers(DONE, Then.HOLD),
-    "a trickle after the answer": _answers(DONE, Trickle(SHORT * 10)),
+    "silence after the answer": _answers(WELL, Then.HOLD),
+    "a trickle after the answer": _answers(WELL, Trickle(SHORT * 10)),
     "a flood": _answers(Endless(SHORT)),
-    "a flood after the answer": _answers(DONE, Endless(SHORT)),
+    "a flood after the answer": _answers(WELL, Endless(SHORT)),
     "a flood of notices": _answers(Endless(notice("x" * 1000))),
-    "a flood of notices after the answer": _answers(DONE, Endless(notice("x" * 1000))),
+    "a flood of notices after the answer": _answers(WELL, Endless(notice("x" * 1000))),
 }
 """What a server does after the login."""
 
@@ -209,7 +212,7 @@ def test_when_it_is_connected(run: Run, backend_name: str, name: str, does: str)
 @pytest.mark.parametrize("name", ["listen", "demo in the terminal", "doctor"])
 def test_while_its_reader_takes_nothing(run: Run, backend_name: str, name: str) -> None:
     arguments, status = COMMANDS[name]
-    with elsewhere_watched(*_answers(DONE, Endless(notification(b"order 1")))[name]) as (dsn, reached):
+    with elsewhere_watched(*_answers(WELL, Endless(notification(b"order 1")))[name]) as (dsn, reached):
         read, write = os.pipe()
         # The first lines fill so small a pipe.
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
@@ -257,11 +260,11 @@ def test_while_it_is_imported(run: Run, name: str, moment: str) -> None:
 
 def test_the_doctor_before_a_flood_ends_by_itself(run: Run, backend_name: str) -> None:
     timeout = 1.0
-    with elsewhere_watched(*_answers(DONE, Endless(SHORT))["doctor"]) as (dsn, reached):
+    with elsewhere_watched(*_answers(WELL, Endless(SHORT))["doctor"]) as (dsn, reached):
         arguments = ("doctor", "--timeout", str(timeout), "--dsn", dsn, "--backend", backend_name)
         command = run(*arguments, stdout=subprocess.PIPE)
         reached()
         assert command.process.stdout is not None
         found = command.process.stdout.read().decode()
         assert command.process.wait(timeout=10 * timeout) == 1
-    assert "did not arrive within 1 s" in found
+    assert "the server did not answer a query within 1 s" in found

@@ -43,7 +43,7 @@ def _wait_listening(server: Server, but: set[int]) -> list[int]:
         while True:
             rows = server.query(
                 "select pid from pg_stat_activity where application_name = 'document' and state = 'idle' "
-                "and query like 'LISTEN%%'"
+                "and query ~ '^LISTEN|pg_listening_channels'"
             )
             pids = [pid for (pid,) in rows if pid not in but]
             if pids:

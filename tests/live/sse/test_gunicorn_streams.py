@@ -188,10 +188,11 @@ def test_other_requests_continue_while_a_worker_stops(
     start_gunicorn: StartGunicorn, server: Server, gunicorn_mode: list[str]
 ) -> None:
     gunicorn = start_gunicorn("-w", "1", *gunicorn_mode)
-    waiting = gevent.spawn(gunicorn.get, "/waits")
     source = gunicorn.open("/events?channel=orders")
-    gunicorn.wait(lambda: server.sessions() == 1)
-    _wait_listening(server, "late")
+    # What a new connection asks last; after that, each LISTEN is the last query for a while.
+    _wait_for_query(server, "pg_listening_channels")
+    waiting = gevent.spawn(gunicorn.get, "/waits")
+    _wait_for_query(server, "late")
     gunicorn.process.send_signal(signal.SIGTERM)
     _all_end_well([source], SOON)
     assert not waiting.ready()
@@ -200,10 +201,10 @@ def test_other_requests_continue_while_a_worker_stops(
     assert gunicorn.process.wait(timeout=PROMPTLY) == 0
 
 
-def _wait_listening(server: Server, channel: str) -> None:
-    """Wait until the last statement of a session is LISTEN for *channel*."""
+def _wait_for_query(server: Server, text: str) -> None:
+    """Wait until the last query of a session has *text* in it."""
     with gevent.Timeout(20):
-        while not any(channel in query for (query,) in server.query("SELECT query FROM pg_stat_activity")):
+        while not any(text in query for (query,) in server.query("SELECT query FROM pg_stat_activity")):
             gevent.sleep(0.01)
 
 
