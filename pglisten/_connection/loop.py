@@ -3,8 +3,8 @@
 One greenlet runs the loop, and no other greenlet touches the session. So no lock is held over a wait. A
 caller only waits for a completion: if it is killed, no reply is left half read.
 
-The loop never waits for a consumer. While the queue is full, it does not read from the socket. Notifications
-that arrive with a command's reply stay in the driver until there is room.
+The loop never waits for a consumer. While the queue is full, it does not read from the socket, and what comes
+with a command's reply stays in the driver.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RECOVERY = "25006"
 """``cannot execute LISTEN during recovery`` (read_only_sql_transaction): this server is a standby."""
 
 COLLECT_TIME = 0.2
-"""Seconds for reading what had arrived before a loss. The gap covers the rest."""
+"""Seconds for `collect_the_rest`. An intact session may receive without end; the gap covers what is left."""
 
 T = TypeVar("T")
 
@@ -54,8 +54,7 @@ class ConnectionLoop:
     """Run a session until it ends.
 
     *reconnects*: a lost connection is replaced, so a LISTEN refused for a reason other than the channel ends
-    this connection. *on_caught_up* is called once, when the server first has exactly the wanted channels. It
-    must not switch greenlets.
+    this connection. *on_caught_up* is called once, with all channels in force, and must not switch greenlets.
     """
 
     def __init__(
@@ -282,10 +281,7 @@ class ConnectionLoop:
             raise Forked
 
     def collect_the_rest(self) -> None:
-        """Deliver what had arrived before the connection was lost: it belongs before the gap.
-
-        Ends after `COLLECT_TIME`. If the session itself is intact, more may arrive without end.
-        """
+        """Deliver what had arrived before the loss: it belongs before the gap. Ends after `COLLECT_TIME`."""
         end = time.monotonic() + COLLECT_TIME
         with contextlib.suppress(ConnectionLost, Forked):
             while time.monotonic() < end and (batch := self._session.receive()):
