@@ -10,7 +10,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import gevent
 import gevent.socket
@@ -20,17 +22,30 @@ from pglisten.testing.postgres.folders import Folders
 from pglisten.testing.postgres.processes import clean_environment, free_port, server_user
 from support.fixtures.environment import leave_out
 
+from .server import Server
+
 START_TIMEOUT = 20.0
 """Seconds for a pooler to accept connections; it takes some milliseconds."""
+
+Pooler = TypeVar("Pooler", bound="PoolerProcess")
 
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 
-class PoolerProcess:
-    """A pooler on a port of its own, kept over `kill` and `start`. *keywords* lead to the server."""
+PoolMode = Literal["session", "transaction"]
 
-    def __init__(self, program: str, folders: Folders, keywords: dict[str, object], pool_mode: str) -> None:
+
+class PoolerProcess:
+    """A pooler on a port of its own, kept over `kill` and `start`. *keywords* lead to the server.
+
+    *more* is text for its configuration.
+    """
+
+    def __init__(
+        self, program: str, folders: Folders, keywords: dict[str, object], pool_mode: PoolMode, more: str
+    ) -> None:
+        self._more = more
         self.pool_mode = pool_mode
         self.port = free_port()
         self._program = program
@@ -93,7 +108,25 @@ class PoolerProcess:
         return "(no log)"
 
 
-def find(name: str) -> str:
+@contextlib.contextmanager
+def poolers(made: type[Pooler], name: str, server: Server) -> Iterator[Callable[..., Pooler]]:
+    """Give a function that starts poolers, the program *name*, in front of *server*; kill them at the end."""
+    program = _find(name)
+    folders = Folders(server_user())
+    started: list[Pooler] = []
+
+    def start(pool_mode: PoolMode, *, more: str = "", **keywords: object) -> Pooler:
+        started.append(made(program, folders, server.keywords | keywords, pool_mode, more))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
+    folders.remove()
+
+
+def _find(name: str) -> str:
     """Return the program's path, or leave the test out."""
     # Debian puts some where ordinary users do not look.
     program = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
