@@ -139,6 +139,8 @@ class ChannelTable:
         if self._wanted.get(channel) is completion:
             self._remove(channel)
             self._judge(channel)
+            # For those who wait until all channels are acknowledged.
+            completion.resolve()
 
     def _remove(self, channel: str) -> Completable:
         completion = self._wanted.pop(channel)

@@ -136,7 +136,8 @@ class Supervisor:
             else:
                 arrived = waiting[-1].finished_within(remaining)
             if not arrived:
-                what = f"not connected ({self.state.value})"
+                connected = self.connection is not None
+                what = "channels not acknowledged" if connected else f"not connected ({self.state.value})"
                 raise timed_out(what, timeout if stated is None else stated, self.outage())
 
     def close(self, grace_period: float | None) -> None:

@@ -181,6 +181,24 @@ def test_what_an_abandoned_listen_brings_before_it_is_undone_is_dropped(
     assert item.payload == "expected"
 
 
+@pytest.mark.parametrize("how", ["killed", "timed out"])
+def test_who_waits_for_all_channels_does_not_wait_for_one_whose_caller_is_gone(
+    server: FakeServer, listener: Listener, how: str
+) -> None:
+    listener.wait_connected(timeout=5)
+    server.freeze()
+    caller = gevent.spawn(listener.listen, "x", timeout=None if how == "killed" else 0.01)
+    gevent.idle()
+    assert listener.channels == {"x"}
+    waiting = gevent.spawn(listener.wait_connected, 5)
+    gevent.idle()
+    if how == "killed":
+        caller.kill()
+    caller.join()
+    waiting.get(timeout=5)
+    server.thaw()
+
+
 def test_a_supervisor_killed_before_its_first_switch_leaves_no_caller_waiting(server: FakeServer) -> None:
     listener = Listener("", backend=FakeBackend(server))
     listener._supervisor._greenlet.kill()
