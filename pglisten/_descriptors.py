@@ -11,10 +11,12 @@ import os
 import socket as numbers  # Constants only: monkey-patching may have put gevent's classes into it.
 from collections.abc import Callable
 
-from gevent import monkey
-from gevent.socket import wait_read, wait_readwrite, wait_write
+from gevent import get_hub, monkey
+from gevent.hub import Waiter
 
 __all__ = ["OwnedDescriptor", "wait_ready"]
+
+_READ, _WRITE = 1, 2  # gevent's and libev's EV_READ and EV_WRITE.
 
 _close: Callable[[int], None] = monkey.get_original("os", "close")
 """``os.close``, at once. In a patched process gevent delays it to the loop's next turn, which may never come
@@ -75,10 +77,6 @@ class OwnedDescriptor:
         self._identity = _identity(os.fstat(self._number))
 
 
-class _Late(Exception):
-    """The time of one wait is over."""
-
-
 def wait_ready(
     descriptor: int, timeout: float | None, *, readable: bool = True, writable: bool = False
 ) -> bool:
@@ -88,15 +86,19 @@ def wait_ready(
     was thrown into the greenlet from outside (``gevent.Timeout``, ``Greenlet.kill``), whatever its class: let
     it pass unchanged. So call this outside of ``try`` blocks for errors of your own.
     """
-    wait = wait_readwrite if readable and writable else wait_write if writable else wait_read
-    late = _Late()
+    hub = get_hub()
+    waiter: Waiter[bool] = Waiter(hub)
+    ready = hub.loop.io(descriptor, (_READ if readable else 0) | (_WRITE if writable else 0))
+    late = None if timeout is None else hub.loop.timer(timeout)
     try:
-        wait(descriptor, timeout, late)
-    except _Late as error:
-        if error is not late:
-            raise
-        return False
-    return True
+        ready.start(waiter.switch, True)
+        if late is not None:
+            late.start(waiter.switch, False, update=True)
+        return waiter.get()
+    finally:
+        ready.close()
+        if late is not None:
+            late.close()
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

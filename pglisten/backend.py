@@ -97,9 +97,12 @@ def server_text(data: bytes) -> str:
         return data[:good].decode() + data[good:].decode("ascii", "backslashreplace")
 
 
-MAX_RESULT = 1 << 20
+MAX_RESULT = (4 * 16 + 1) << 20
 """Limit for the rows that `Session.fetch` returns, in bytes of DataRow messages: 7 for a row, 4 for a value,
-and the value's text."""
+and the value's text.
+
+The longest entry of an event log fits: 16 MiB, which the conversion to UTF-8 makes at most four times longer
+(PostgreSQL's MAX_CONVERSION_GROWTH)."""
 
 
 class Session(ABC):
@@ -134,7 +137,7 @@ class Session(ABC):
         Returns ``[]`` if the last statement returned no rows. A value is the text that the server sent, or
         ``None`` for NULL. The query casts values to ``text`` if a driver would convert them. Waits and
         raises as `execute` does. Also raises `ConnectionLost` if the rows have more than `MAX_RESULT`
-        bytes: pglisten calls this method only for its own queries, and their results are short.
+        bytes: pglisten calls this method only for its own queries, which limit their results.
         """
 
     @abstractmethod

@@ -18,12 +18,15 @@ class Command:
         channel: str | None,
         open_ended: bool,
         limit: float | None,
+        wants_rows: bool,
     ) -> None:
         self.sql = sql
         self.channel = channel
         """The channel that it notifies, whose name the database must not alter; ``None``: no channel."""
         self.open_ended = open_ended
-        """Whether it is the caller's own SQL, which has no time limit: silence proves nothing."""
+        """Whether only its own limit counts, if it has one: silence proves nothing."""
+        self.rows: list[tuple[str | None, ...]] | None = [] if wants_rows else None
+        """What it returned; ``None`` if its rows are discarded."""
         self.begun = False
         """Whether it was sent."""
         self._limit = limit
@@ -31,9 +34,12 @@ class Command:
         self._queue = queue
 
     def timeout(self, otherwise: float | None) -> float | None:
-        """Return the seconds that the reply may take: the shorter of its own limit and *otherwise*."""
+        """Return the seconds that the reply may take: the shorter of its own limit and *otherwise*.
+
+        An open-ended command has its own limit only.
+        """
         if self.open_ended:
-            return None
+            return self._limit
         if self._limit is None or otherwise is None:
             return otherwise if self._limit is None else self._limit
         return min(self._limit, otherwise)
@@ -80,9 +86,17 @@ class CommandQueue:
         channel: str | None = None,
         open_ended: bool = False,
         limit: float | None = None,
+        wants_rows: bool = False,
     ) -> Command:
         """Queue a query. *limit* is the seconds that the reply may take after it was sent."""
-        command = Command(self._waiting, sql, channel=channel, open_ended=open_ended, limit=limit)
+        command = Command(
+            self._waiting,
+            sql,
+            channel=channel,
+            open_ended=open_ended,
+            limit=limit,
+            wants_rows=wants_rows,
+        )
         self._waiting[command] = None
         return command
 

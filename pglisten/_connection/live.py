@@ -22,6 +22,12 @@ from .loop import ConnectionLoop, Forked
 
 logger = logging.getLogger("pglisten.connection")
 
+DUPLICATE_STATEMENT = "42P05"
+"""``prepared statement … already exists`` (duplicate_prepared_statement)."""
+
+NO_STATEMENT = "26000"
+"""``prepared statement … does not exist`` (invalid_sql_statement_name): a pooler has changed the session."""
+
 
 class LiveConnection:
     """Run a session in a greenlet of its own, and carry out calls on it.
@@ -47,6 +53,8 @@ class LiveConnection:
         """The first reason why the connection ended; ``None`` while it lives."""
         self._gate = DeliveryGate(queue)
         self._commands = CommandQueue()
+        self._prepared: set[str] = set()
+        """The names of the statements that were prepared."""
         self._on_ended = on_ended
         self._torn_down = False
         self._loop = ConnectionLoop(
@@ -88,6 +96,49 @@ class LiveConnection:
         `OperationTimeout`, a query that has begun runs to its end.
         """
         self._submit(sql, open_ended=True).wait(timeout, what)
+
+    def fetch(
+        self, sql: str, limit: float, timeout: float | None, *, stated: float | None = None
+    ) -> list[tuple[str | None, ...]]:
+        """Run *sql* as ``execute`` does, and return its rows.
+
+        The connection counts as lost if the reply takes more than *limit* seconds: *sql* ends before, because
+        it sets ``statement_timeout``. *stated* is the caller's own timeout, of which *timeout* is left.
+        """
+        command = self._submit(sql, open_ended=True, limit=limit, wants_rows=True)
+        return self._rows(command, timeout, stated)
+
+    def _rows(
+        self, command: Command, timeout: float | None, stated: float | None = None
+    ) -> list[tuple[str | None, ...]]:
+        command.wait(timeout, "query", stated=stated)
+        assert command.rows is not None
+        return command.rows
+
+    def fetch_prepared(self, name: str, prepare: str, sql: str, limit: float) -> list[tuple[str | None, ...]]:
+        """Run *sql* as ``fetch`` does. It executes the statement *name*, which *prepare* prepares.
+
+        It does not check whether the caller may wait: only a greenlet of this package calls it.
+        """
+        for last in (False, True):
+            if name not in self._prepared:
+                self._prepare(name, prepare, limit)
+            try:
+                return self._rows(self._put(sql, open_ended=True, limit=limit, wants_rows=True), None)
+            except ServerError as error:
+                if last or error.sqlstate != NO_STATEMENT:
+                    raise
+                self._prepared.discard(name)
+        raise AssertionError
+
+    def _prepare(self, name: str, prepare: str, limit: float) -> None:
+        try:
+            self.fetch(prepare, limit, None)
+        except ServerError as error:
+            # Another greenlet has prepared it meanwhile.
+            if error.sqlstate != DUPLICATE_STATEMENT:
+                raise
+        self._prepared.add(name)
 
     def notify(self, sql: str, channel: str, timeout: float | None, *, stated: float | None = None) -> None:
         """Run *sql*, a NOTIFY on *channel*, in its turn. Raises what ``execute`` raises.
@@ -138,11 +189,25 @@ class LiveConnection:
         channel: str | None = None,
         open_ended: bool = False,
         limit: float | None = None,
+        wants_rows: bool = False,
     ) -> Command:
         check_may_wait()
+        return self._put(sql, channel=channel, open_ended=open_ended, limit=limit, wants_rows=wants_rows)
+
+    def _put(
+        self,
+        sql: str,
+        *,
+        channel: str | None = None,
+        open_ended: bool = False,
+        limit: float | None = None,
+        wants_rows: bool = False,
+    ) -> Command:
         if self.cause is not None:
             raise copy_for_raise(self.cause)
-        command = self._commands.put(sql, channel=channel, open_ended=open_ended, limit=limit)
+        command = self._commands.put(
+            sql, channel=channel, open_ended=open_ended, limit=limit, wants_rows=wants_rows
+        )
         self._loop.wake()
         return command
 

@@ -117,6 +117,8 @@ class ConnectionLoop:
     def run(self) -> NoReturn:
         """Read, run commands and ping until `ConnectionLost` or `Forked` is raised."""
         while True:
+            # All that `wake` was called for is looked at before the next pause.
+            self._called = False
             if plan := self._channels.plan():
                 self._synchronise(plan)
                 # Commands and reads get a turn even if the channels change all the time.
@@ -167,7 +169,7 @@ class ConnectionLoop:
         """Ask the server whether it listens to what it has acknowledged; a refusal is a reply too."""
         with contextlib.suppress(ServerError):
             if not self._channels.held:
-                self._query(PING, timeout)
+                self._ask(self._session.execute, PING, timeout)
             # Only this greenlet changes `held`: it stays the same meanwhile.
             elif problem := self._still_listening.problem(
                 self._ask(self._session.fetch, LISTENING_QUERY, timeout), self._channels.held
@@ -184,7 +186,8 @@ class ConnectionLoop:
             if command.channel is not None:
                 error = self._names.altered((command.channel,)).get(command.channel)
             if error is None:
-                self._query(command.sql, command.timeout(self._query_timeout))
+                run = self._session.execute if command.rows is None else self._session.fetch
+                command.rows = self._ask(run, command.sql, command.timeout(self._query_timeout))
         except ServerError as refusal:
             error = refusal
         try:
@@ -194,9 +197,6 @@ class ConnectionLoop:
                 self._gate.wake()
         finally:
             self._commands.finish(error)
-
-    def _query(self, sql: str, timeout: float | None) -> None:
-        self._ask(self._session.execute, sql, timeout)
 
     def _ask(self, run: Callable[[str, float | None], T], sql: str, timeout: float | None) -> T:
         self._check_process()

@@ -119,7 +119,7 @@ def test_rows_that_are_malformed_end_the_connection(broken: bytes, complaint: st
     assert len(protocol.take_notifications()) == 1
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000])
+@pytest.mark.parametrize("size", [1000, 100_000])
 def test_the_limit_counts_all_rows_of_a_statement(size: int) -> None:
     one = row(b"x" * size)
     protocol, rows = asked()
