@@ -27,6 +27,7 @@ from .errors import (
     ServerError,
     SubscriptionOverflow,
 )
+from .eventlog import Entry, EventLog, Follower
 from .listener import Listener, ListenerEvent, Stats
 
 __version__ = "0.1.0"
@@ -40,7 +41,10 @@ __all__ = [
     "ConfigurationError",
     "ConnectionFailed",
     "ConnectionLost",
+    "Entry",
     "Error",
+    "EventLog",
+    "Follower",
     "InvalidChannelName",
     "Listener",
     "ListenerClosed",

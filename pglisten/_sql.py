@@ -82,15 +82,20 @@ def check_channel(channel: str) -> str:
 
 def check_payload(payload: str) -> str:
     """Return *payload*, or raise `PayloadTooLong`; `TypeError` (no str), `ValueError` (NUL, surrogate)."""
+    if (size := len(check_text(payload))) > MAX_PAYLOAD:
+        raise PayloadTooLong(size, MAX_PAYLOAD)
+    return payload
+
+
+def check_text(payload: str) -> bytes:
+    """Return *payload* in UTF-8, or raise `TypeError` (no str) or `ValueError` (NUL, lone surrogate)."""
     if not isinstance(payload, str):
         raise TypeError(f"a payload is a str, not {type(payload).__name__}")
     data = _encoded(payload)
     if data is None:
         # Leave the payload out of the message: it may hold secrets.
         raise ValueError("the payload holds a NUL or a lone surrogate, which PostgreSQL cannot store")
-    if len(data) > MAX_PAYLOAD:
-        raise PayloadTooLong(len(data), MAX_PAYLOAD)
-    return payload
+    return data
 
 
 def check_statement(sql: str) -> str:
@@ -115,11 +120,12 @@ def notify_statement(channel: str, payload: str) -> str:
     """Return the NOTIFY. Raises what `check_channel` and `check_payload` do."""
     statement = f"NOTIFY {quote_identifier(channel)}"
     if check_payload(payload):
-        statement += f", {_quote_literal(payload)}"
+        statement += f", {quote_literal(payload)}"
     return statement
 
 
-def _quote_literal(text: str) -> str:
+def quote_literal(text: str) -> str:
+    """Return *text*, which holds no NUL, quoted as an SQL literal."""
     # E'' means the same whatever standard_conforming_strings says; a plain literal does not.
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'"
@@ -127,7 +133,7 @@ def _quote_literal(text: str) -> str:
 
 def names_query(channels: Iterable[str]) -> str:
     """Return the query for what the database makes of each name: converted, cut, converted back."""
-    rows = (f"({_quote_literal(channel)}::pg_catalog.name::pg_catalog.text)" for channel in channels)
+    rows = (f"({quote_literal(channel)}::pg_catalog.name::pg_catalog.text)" for channel in channels)
     return f"{READ_COMMITTED}VALUES {','.join(rows)}"
 
 

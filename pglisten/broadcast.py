@@ -245,6 +245,24 @@ class Broadcaster:
         return fan_out.upstream.connection_by(deadline)
 
 
+def fetch(
+    broadcaster: Broadcaster, sql: str, limit: float, timeout: float | None = None
+) -> list[tuple[str | None, ...]]:
+    """Run *sql* over the connection of *broadcaster*; see `LiveConnection.fetch`. For `EventLog`.
+
+    If this is the first use, it first waits until an attempt to connect has succeeded or failed.
+    """
+    timeout = check_timeout(timeout)
+    deadline = Deadline(timeout)
+    connection = broadcaster._connection_by(deadline)  # pyright: ignore[reportPrivateUsage]
+    return connection.fetch(sql, limit, deadline.remaining(), stated=timeout)
+
+
+def connection_of(broadcaster: Broadcaster) -> LiveConnection:
+    """Return the connection of *broadcaster*, as `fetch` gets it. For `EventLog`."""
+    return broadcaster._connection_by(Deadline(None))  # pyright: ignore[reportPrivateUsage]
+
+
 def _overflow(overflow: str) -> Overflow:
     try:
         return Overflow(overflow)

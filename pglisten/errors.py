@@ -69,7 +69,7 @@ class InvalidChannelName(Error, ValueError):
 
 
 class PayloadTooLong(Error, ValueError):
-    """A payload that PostgreSQL would refuse.
+    """A payload that PostgreSQL, or an event log, would refuse.
 
     ``size`` is its length and ``limit`` the longest accepted one, both in bytes of UTF-8.
     """
@@ -81,8 +81,8 @@ class PayloadTooLong(Error, ValueError):
 
     def __str__(self) -> str:
         return (
-            f"the payload has {self.size} bytes of UTF-8 and PostgreSQL takes {self.limit} at most: "
-            "store it in a table and notify its key"
+            f"the payload has {self.size} bytes of UTF-8, and at most {self.limit} are accepted: "
+            "store it in a table and send its key"
         )
 
 

@@ -14,6 +14,8 @@ pytest_plugins = [
     "support.fixtures.leaks",
     "support.fixtures.listeners",
     "support.fixtures.broadcasters",
+    "support.fixtures.eventlogs",
+    "support.fixtures.consumers",
     "support.fixtures.diagnosis",
     "support.fixtures.programs",
     "support.fixtures.examples",

@@ -14,7 +14,7 @@ from ..backend import Notification
 from ..errors import ListenerClosed, copy_for_raise
 from .fanout import FanOut
 
-__all__ = ["Subscription", "queued"]
+__all__ = ["Subscription", "put_into", "queued"]
 
 START = object()
 """The reason to call ``on_gap`` before the first item. Each gap is a reason of its own."""
@@ -168,6 +168,11 @@ class Subscription:
         if self._queue.end is not None:
             raise ListenerClosed("the subscription was closed") from self._queue.end
         return self._fan_out
+
+
+def put_into(subscription: Subscription, notification: Notification) -> None:
+    """Put what no server has sent into the queue, and wake the consumer. Never switches greenlets."""
+    subscription._queue.put(notification)  # pyright: ignore[reportPrivateUsage]
 
 
 def queued(subscription: Subscription) -> int:

@@ -18,6 +18,7 @@ MODULES = [
     "pglisten.broadcast",
     "pglisten.connection",
     "pglisten.errors",
+    "pglisten.eventlog",
     "pglisten.django",
     "pglisten.gunicorn",
     "pglisten.listener",

@@ -1,0 +1,1 @@
+"""A log of entries in the database."""

@@ -1,0 +1,226 @@
+"""What a log contains, and the removal of old entries.
+
+The statements of `trim` are short: they run over the connection that also receives notifications.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .._sql import READ_COMMITTED, quote_literal
+from ..errors import ConfigurationError, OperationTimeout
+from .cursors import Run
+from .entry import created_at
+from .names import LogNames
+
+__all__ = [
+    "ConsumerStatus", "Fetch", "LogStatus", "check_keep", "check_older_than", "position", "position_over",
+    "status", "trim",
+]  # fmt: skip
+
+Fetch = Callable[[str, "float | None"], "list[tuple[str | None, ...]]"]
+"""Runs a query, which has so many seconds, and returns its rows as text."""
+
+TRIM_ROWS = 1000
+"""Entries that one statement of `trim` removes: some 20 milliseconds."""
+
+STATEMENT_LIMIT = 60
+"""Seconds after which the server ends a statement. Those of `status` count all entries."""
+
+REPLY_LIMIT = STATEMENT_LIMIT + 10.0
+"""Seconds after which a statement that is not answered means that the connection is lost."""
+
+_BEGIN = (
+    f"{READ_COMMITTED}SET LOCAL search_path = pg_catalog, pg_temp;"
+    f"SET LOCAL statement_timeout = '{STATEMENT_LIMIT}s';"
+)
+
+_EPOCH = "CAST(CAST(extract(epoch FROM {}) * 1000000 AS bigint) AS text)"
+
+
+@dataclass(frozen=True)
+class ConsumerStatus:
+    """How far a consumer is."""
+
+    name: str
+    position: int
+    """It has consumed everything up to here."""
+    behind: int
+    """Positions that it has not consumed, of all channels. Entries may be fewer: positions have holes."""
+    active: bool
+    """Whether a session works on a batch at the moment."""
+    updated: datetime
+    """When its position last moved, by the server's clock, in UTC."""
+
+
+@dataclass(frozen=True)
+class LogStatus:
+    """The figures of a log."""
+
+    name: str
+    """Schema and name, as in ``public.events``."""
+    version: int
+    """The version of its tables."""
+    newest: int
+    """The newest position; 0 if there has been no entry."""
+    oldest: int | None
+    """The oldest position that is kept; ``None`` if the log is empty."""
+    trimmed: int
+    """The highest position that ``trim`` has removed; 0 if it has removed none."""
+    entries: int
+    """Entries that are kept."""
+    unnumbered: int
+    """Rows without a position, which no reader gets: they were inserted while triggers were off."""
+    bytes: int
+    """What the entries and their indexes take on disk."""
+    consumers: tuple[ConsumerStatus, ...]
+    """By name."""
+
+
+def position_over(run: Run, names: LogNames) -> int:
+    """Return the newest position by a cursor of the caller's."""
+    ((newest,),) = run(_newest(names).replace("%", "%%"), ())
+    return int(newest)
+
+
+def position(fetch: Fetch, names: LogNames, timeout: float | None) -> int:
+    """Return the newest position."""
+    ((newest,),) = fetch(_BEGIN + _newest(names), timeout)
+    return _number(newest)
+
+
+def _newest(names: LogNames) -> str:
+    return (
+        f"SELECT CAST(GREATEST(trimmed, (SELECT position FROM {names.view} ORDER BY position DESC LIMIT 1)) "
+        f"AS text) AS newest FROM {names.state}"
+    )
+
+
+def check_older_than(older_than: timedelta | float | None) -> float | None:
+    """Return *older_than* in seconds; raise `ConfigurationError` if it is no duration."""
+    if isinstance(older_than, timedelta):
+        return check_older_than(older_than.total_seconds())
+    good = isinstance(older_than, (int, float)) and not isinstance(older_than, bool)
+    if older_than is not None and not (good and 0 <= older_than < float("inf")):
+        raise ConfigurationError(
+            f"older_than is seconds from 0 up or a timedelta, not {older_than!r}", option="older_than"
+        )
+    return older_than
+
+
+def check_keep(keep: int | None, older_than: float | None) -> int | None:
+    """Return *keep*; raise `ConfigurationError` if it is no number of entries, or neither limit is given."""
+    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
+        raise ConfigurationError(f"keep is a number of entries from 0 up, not {keep!r}", option="keep")
+    if keep is None and older_than is None:
+        raise ConfigurationError("give older_than, keep or both: trim() needs a limit", option="older_than")
+    return keep
+
+
+def trim(
+    fetch: Fetch, names: LogNames, older_than: float | None, keep: int | None, timeout: float | None
+) -> int:
+    """Remove entries; see `EventLog.trim`."""
+    ends = None if timeout is None else time.monotonic() + timeout
+    removed = 0
+    ((last,),) = fetch(_last_to_trim(names, keep or 0), timeout)
+    while True:
+        left = None if ends is None else ends - time.monotonic()
+        if left is not None and left <= 0:
+            raise OperationTimeout(f"trim: not done within {timeout:g} s; {removed} entries are removed")
+        ((old, gone),) = fetch(_trim(names, _number(last), older_than), left)
+        removed += _number(gone)
+        if _number(old) < TRIM_ROWS:
+            return removed
+
+
+def _last_to_trim(names: LogNames, keep: int) -> str:
+    return (
+        f"{_BEGIN}SELECT CAST(COALESCE((SELECT position FROM {names.positions} "
+        f"ORDER BY position DESC LIMIT 1 OFFSET {keep}), 0) AS text)"
+    )
+
+
+def _trim(names: LogNames, last: int, older_than: float | None) -> str:
+    """Return the statement that removes the first entries up to *last* that are all old enough.
+
+    Entries are not quite in the order of their times, and what is removed must be the beginning of the log:
+    readers are told of it by one position. It looks only after what was trimmed before, because the index
+    keeps the dead rows there until VACUUM. Arrays, because the planner would read whole tables for a join.
+    """
+    young = "false"
+    if older_than is not None:
+        young = f"created >= clock_timestamp() - make_interval(secs => {older_than!r})"
+    return f"""{_BEGIN}WITH first AS MATERIALIZED (
+    SELECT p.position, p.id, e.created
+    FROM {names.positions} AS p LEFT JOIN {names.entries} AS e ON e.id = p.id
+    WHERE p.position > (SELECT trimmed FROM {names.state}) AND p.position <= {last}
+    ORDER BY p.position LIMIT {TRIM_ROWS}
+), old AS MATERIALIZED (
+    SELECT position, id FROM first
+    WHERE position < COALESCE((SELECT min(position) FROM first WHERE {young}), {last + 1})
+), positions AS (
+    DELETE FROM {names.positions} WHERE position = ANY (ARRAY(SELECT position FROM old))
+), entries AS (
+    DELETE FROM {names.entries} WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING id
+), state AS (
+    UPDATE {names.state} SET trimmed = GREATEST(trimmed, (SELECT max(position) FROM old))
+    WHERE EXISTS (SELECT FROM old)
+)
+SELECT CAST((SELECT count(*) FROM old) AS text), CAST((SELECT count(*) FROM entries) AS text)"""
+
+
+def status(fetch: Fetch, names: LogNames, timeout: float | None) -> LogStatus:
+    """Return the figures of this moment."""
+    ((version, newest, oldest, trimmed, entries, unnumbered, size),) = fetch(_figures(names), timeout)
+    head, start = _number(newest), _number(trimmed)
+    rows = fetch(_consumers(names), timeout)
+    consumers = tuple(
+        ConsumerStatus(
+            name or "", _number(at), max(0, head - max(start, _number(at))), active == "true",
+            created_at(_number(updated)),
+        )
+        for name, at, active, updated in rows
+    )  # fmt: skip
+    return LogStatus(
+        str(names), _number(version), head, None if oldest is None else int(oldest), start,
+        _number(entries), _number(unnumbered), _number(size), consumers,
+    )  # fmt: skip
+
+
+def _figures(names: LogNames) -> str:
+    columns = (
+        "version",
+        f"GREATEST(trimmed, (SELECT max(position) FROM {names.positions}))",
+        f"(SELECT min(position) FROM {names.positions} WHERE position > trimmed)",
+        "trimmed",
+        f"(SELECT count(*) FROM {names.view})",
+        (
+            f"(SELECT count(*) FROM {names.entries} AS e "
+            f"WHERE NOT EXISTS (SELECT FROM {names.positions} AS p WHERE p.id = e.id))"
+        ),
+        " + ".join(
+            f"pg_total_relation_size(CAST({quote_literal(table)} AS regclass))"
+            for table in (names.entries, names.positions)
+        ),
+    )
+    return f"{_BEGIN}SELECT {', '.join(f'CAST({each} AS text)' for each in columns)} FROM {names.state}"
+
+
+def _consumers(names: LogNames) -> str:
+    # A consumer locks its row while it works on a batch: then the row's xmax is its transaction, and each
+    # running transaction has a lock on its own number. All this needs no right but SELECT.
+    return f"""{_BEGIN}SELECT name, CAST(position AS text),
+    CAST(EXISTS (
+        SELECT FROM pg_catalog.pg_locks AS l
+        WHERE l.locktype = 'transactionid' AND l.granted AND l.transactionid = c.xmax
+    ) AS text),
+    {_EPOCH.format("updated")}
+FROM {names.consumers} AS c ORDER BY name"""
+
+
+def _number(text: str | None) -> int:
+    return int(text or 0)

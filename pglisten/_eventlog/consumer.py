@@ -1,0 +1,193 @@
+"""Batches of entries for a named consumer, whose position moves in the transaction of the work.
+
+::
+
+    lock the consumer's row      another consumer of this name waits here, and goes on when this one commits
+    read the entries after it
+    move the row's position
+    the caller works             in the same transaction
+    COMMIT                       the work and the position, or neither
+
+The row's lock is all that a consumer holds. It ends with the transaction, however the consumer's process
+ends, and it works through a connection pooler too. Between batches a consumer holds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Generator
+from typing import NamedTuple, Protocol, TypeAlias
+
+from ..errors import ConfigurationError
+from .cursors import Row, sqlstate
+from .entry import Entry, created_at
+from .names import LogNames
+from .transactions import Transactions, autocommits
+
+__all__ = ["BATCH_BYTES", "Batch", "Wait", "check_consumer", "check_size", "consume"]
+
+BATCH_BYTES = 16 << 20
+"""Most bytes of payloads of a batch; one longer entry is a batch of its own."""
+
+MAX_CONSUMER = 200
+"""Longest name of a consumer, in bytes of UTF-8. It is a key of an index, whose entries are short."""
+
+RETRIED = frozenset({"40001", "40P01"})
+"""Serialization failure, which a wait for the row's lock ends with above READ COMMITTED, and deadlock. The
+caller has done nothing in that transaction, so it is begun again."""
+
+# Years that datetime cannot express, and infinity, become the nearest that it can.
+_POSSIBLE = (
+    "LEAST(GREATEST(created, timestamptz '0001-01-01 00:00:00+00'), timestamptz '9999-12-31 00:00:00+00')"
+)
+
+Batch: TypeAlias = "list[Entry] | None"
+"""The next entries, or ``None`` where ``trim`` has removed entries that the consumer had not read."""
+
+
+class Wait(Protocol):
+    """Waits for entries after a position; returns whether there may be some, or false for the end."""
+
+    def __call__(self, position: int) -> bool: ...
+
+
+def check_consumer(name: str) -> None:
+    """Raise `ConfigurationError` if *name* is no name of a consumer."""
+    wanted = f"name is text of 1 to {MAX_CONSUMER} bytes of UTF-8 without NUL"
+    try:
+        good = isinstance(name, str) and "\0" not in name and 1 <= len(name.encode()) <= MAX_CONSUMER
+    except UnicodeEncodeError:
+        good = False
+    if not good:
+        raise ConfigurationError(f"{wanted}, not {name!r}", option="name")
+
+
+def check_size(size: int) -> None:
+    """Raise `ConfigurationError` if *size* is no number of entries."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ConfigurationError(f"size is a number of entries from 1 up, not {size!r}", option="size")
+
+
+class _Page(NamedTuple):
+    entries: list[Entry]
+    trimmed: int
+    through: int
+    """The consumer has all entries of its channels up to here when it has *entries*."""
+    in_transaction: bool
+
+
+def consume(
+    of: Transactions, names: LogNames, name: str, channels: Collection[str], *, size: int, wait: Wait
+) -> Generator[Batch, None, None]:
+    """Yield batches; commit each one when the next is asked for. See `EventLog.consume`."""
+    query = _Query(names, tuple(channels), size)
+    _check_clean(of)
+    while True:
+        batch, through = _begun(of, query, name)
+        if batch == []:
+            of.commit()
+            if not wait(through):
+                return
+            continue
+        try:
+            yield batch
+            of.commit()
+        except BaseException:  # Also a generator that is closed, and a greenlet that is killed.
+            _give_up(of)
+            raise
+
+
+def _check_clean(of: Transactions) -> None:
+    """Raise if the connection has changes that the consumer would commit."""
+    ((clean,),) = of.run("SELECT pg_current_xact_id_if_assigned() IS NULL AS clean")
+    if not clean:
+        raise ConfigurationError(
+            "connection has changes that are not committed: end their transaction first", option="connection"
+        )
+    of.rollback()
+
+
+def _begun(of: Transactions, query: _Query, name: str) -> tuple[Batch, int]:
+    """Begin a transaction in which the position has moved; return its batch and the position."""
+    while True:
+        try:
+            rows = of.run(query.lock, name)
+            if rows:
+                return _moved(of, query, name, int(rows[0][0]))
+            of.run(query.register, name)
+            # Another session may have made it at the same time: then this one has added nothing.
+            of.commit()
+        except BaseException as error:
+            _give_up(of)
+            if sqlstate(error) not in RETRIED:
+                raise
+
+
+def _moved(of: Transactions, query: _Query, name: str, position: int) -> tuple[Batch, int]:
+    page = query.page(of, position)
+    if not page.in_transaction:
+        raise autocommits()
+    batch, through = (None, page.trimmed) if page.trimmed > position else (page.entries, page.through)
+    # If no entry is of its channels it moves on, or trim would seem to remove some of them.
+    if through > position:
+        of.run(query.move, through, name)
+    return batch, through
+
+
+def _give_up(of: Transactions) -> None:
+    # The connection may be lost, or in the middle of the query in which its greenlet was killed. The first
+    # error is the one to raise, and the server rolls back by itself.
+    with contextlib.suppress(Exception):
+        of.rollback()
+
+
+class _Query:
+    """The statements of a consumer. `cursors` says how they are written."""
+
+    def __init__(self, names: LogNames, channels: tuple[str, ...], size: int) -> None:
+        consumers, state, view = (
+            each.replace("%", "%%") for each in (names.consumers, names.state, names.view)
+        )
+        self._channels = channels
+        self._size = size
+        self.lock = f"SELECT position FROM {consumers} WHERE name = %s FOR UPDATE"
+        self.register = (
+            f"INSERT INTO {consumers} (name, position) SELECT CAST(%s AS text), trimmed FROM {state} "
+            "ON CONFLICT DO NOTHING"
+        )
+        self.move = f"UPDATE {consumers} SET position = %s, updated = clock_timestamp() WHERE name = %s"
+        # Equality lets the server read the index in order.
+        chosen = {0: "", 1: "AND channel = %s"}.get(len(channels), "AND channel = ANY (%s)")
+        self._page = f"""\
+SELECT trimmed, newest, pg_current_xact_id_if_assigned() IS NOT NULL AS in_transaction, found,
+    position, channel, payload, created
+FROM (
+    SELECT trimmed,
+        GREATEST(trimmed, (SELECT position FROM {view} ORDER BY position DESC LIMIT 1)) AS newest
+    FROM {state}
+) AS state LEFT JOIN (
+    SELECT position, channel, payload, count(*) OVER () AS found,
+        CAST(extract(epoch FROM {_POSSIBLE}) * 1000000 AS bigint) AS created,
+        sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
+    FROM (
+        SELECT position, channel, payload, created FROM {view} WHERE position > %s {chosen}
+        ORDER BY position LIMIT %s
+    ) AS page
+) AS entries ON before < {BATCH_BYTES}
+ORDER BY position"""
+
+    def page(self, of: Transactions, position: int) -> _Page:
+        """Return the entries after *position*."""
+        channels: list[object] = []
+        if self._channels:
+            channels = [self._channels[0] if len(self._channels) == 1 else list(self._channels)]
+        rows = of.run(self._page, position, *channels, self._size)
+        trimmed, newest, in_transaction, found, *_ = rows[0]
+        entries = [_entry(row) for row in rows if row[4] is not None]
+        complete = len(entries) == (found or 0) < self._size
+        return _Page(entries, trimmed, newest if complete else entries[-1].position, in_transaction)
+
+
+def _entry(row: Row) -> Entry:
+    *_, position, channel, payload, created = row
+    return Entry(position, channel, payload, created_at(created))

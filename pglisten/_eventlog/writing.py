@@ -1,0 +1,30 @@
+"""The SQL that appends an entry. Pure."""
+
+from __future__ import annotations
+
+from .._sql import READ_COMMITTED, check_channel, check_text, quote_literal
+from ..errors import PayloadTooLong
+from .names import LogNames
+from .schema import MAX_ENTRY
+
+__all__ = ["append_sql", "append_template", "check_entry"]
+
+
+def check_entry(channel: str, payload: str) -> None:
+    """Raise `InvalidChannelName`, `PayloadTooLong`, `TypeError` (no str) or `ValueError` (NUL, surrogate)."""
+    check_channel(channel)
+    if (size := len(check_text(payload))) > MAX_ENTRY:
+        raise PayloadTooLong(size, MAX_ENTRY)
+
+
+def append_template(names: LogNames) -> str:
+    """Return the INSERT with ``%s`` for channel and payload."""
+    return f"INSERT INTO {names.entries.replace('%', '%%')} (channel, payload) VALUES (%s, %s)"
+
+
+def append_sql(names: LogNames, channel: str, payload: str) -> str:
+    """Return the INSERT as a transaction of its own."""
+    return (
+        f"{READ_COMMITTED}INSERT INTO {names.entries} (channel, payload) "
+        f"VALUES ({quote_literal(channel)}, {quote_literal(payload)})"
+    )

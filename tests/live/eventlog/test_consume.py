@@ -1,0 +1,262 @@
+"""Named consumers: what happens in the transactions of their batches happens once."""
+
+from __future__ import annotations
+
+import contextlib
+
+import gevent
+import pytest
+
+from pglisten.eventlog import Entry, EventLog
+from support.fixtures.consumers import add
+from support.fixtures.eventlogs import MakeLog
+from support.fixtures.programs import StartProgram
+from support.logs import Opened, open_connection
+from support.servers.server import Server
+
+
+def position(server: Server, schema: str, name: str = "mail") -> int:
+    return int(server.query(f"SELECT position FROM {schema}.events_consumer WHERE name = %s", name)[0][0])
+
+
+def payloads(batch: list[Entry] | None) -> list[str]:
+    assert batch is not None
+    return [entry.payload for entry in batch]
+
+
+def sessions_in_transaction(server: Server) -> int:
+    return int(
+        server.query("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'")[0][0]
+    )
+
+
+def test_a_position_moves_with_the_transaction_of_the_work(
+    event_log: EventLog, opened: Opened, server: Server, log_schema: str
+) -> None:
+    add(event_log, "1", "2", "3")
+    batches = event_log.consume("mail", opened.connection, size=2)
+    assert payloads(next(batches)) == ["1", "2"]
+    assert position(server, log_schema) == 0
+    assert payloads(next(batches)) == ["3"]
+    assert position(server, log_schema) == 2
+    with contextlib.suppress(ZeroDivisionError):
+        batches.throw(ZeroDivisionError())
+    assert position(server, log_schema) == 2
+    for batch in event_log.consume("mail", opened.connection):
+        assert payloads(batch) == ["3"]
+        break  # The generator is closed, and rolls back.
+    batches = event_log.consume("mail", opened.connection)
+    assert payloads(next(batches)) == ["3"]
+    waiting = gevent.spawn(next, batches)
+    with gevent.Timeout(20):
+        while sessions_in_transaction(server) or position(server, log_schema) != 3:
+            gevent.idle()
+    add(event_log, "4")
+    assert payloads(waiting.get(timeout=20)) == ["4"]
+    batches.close()
+    assert position(server, log_schema) == 3
+
+
+def test_an_entry_says_its_channel_and_when_it_was_made(event_log: EventLog, opened: Opened) -> None:
+    add(event_log, "é", channel="ü")
+    batch = next(event_log.consume("mail", opened.connection, "ü", "c"))
+    assert batch is not None
+    (entry,) = batch
+    follower = event_log.follow(after=0, timeout=20)
+    assert entry == follower.get(timeout=20)
+    assert (entry.position, entry.channel, entry.payload) == (1, "ü", "é")
+
+
+@pytest.mark.parametrize("channels", [("b",), ("b", "it's"), ()])
+def test_a_consumer_gets_its_channels_and_no_false_gap(
+    event_log: EventLog, opened: Opened, channels: tuple[str, ...], server: Server, log_schema: str
+) -> None:
+    add(event_log, "1", "2", channel="a")
+    add(event_log, "3", channel="b")
+    add(event_log, "4", channel="a")
+    batches = event_log.consume("mail", opened.connection, *channels)
+    assert payloads(next(batches)) == (["3"] if channels else ["1", "2", "3", "4"])
+    waiting = gevent.spawn(next, batches)
+    with gevent.Timeout(20):
+        # The others' entries that it has passed over may be trimmed.
+        while position(server, log_schema) != 4:
+            gevent.idle()
+    event_log.trim(keep=0, timeout=20)
+    add(event_log, "5", channel="b")
+    assert payloads(waiting.get(timeout=20)) == ["5"]
+    batches.close()
+
+
+def test_what_trim_removed_before_it_was_read_is_a_none(
+    event_log: EventLog, opened: Opened, server: Server, log_schema: str
+) -> None:
+    add(event_log, "1")
+    batches = event_log.consume("mail", opened.connection)
+    assert payloads(next(batches)) == ["1"]
+    opened_again = gevent.spawn(next, batches)
+    with gevent.Timeout(20):
+        while position(server, log_schema) != 1:
+            gevent.idle()
+    opened_again.kill()
+    add(event_log, "2", "3", "4")
+    assert event_log.trim(keep=1, timeout=20) == 3
+    batches = event_log.consume("mail", opened.connection)
+    assert next(batches) is None
+    batches.close()
+    batches = event_log.consume("mail", opened.connection)
+    assert next(batches) is None  # The first was rolled back.
+    assert payloads(next(batches)) == ["4"]
+    assert position(server, log_schema) == 3
+    batches.close()
+    batches = event_log.consume("new", opened.connection)
+    assert payloads(next(batches)) == ["4"]  # A new consumer has lost nothing.
+    batches.close()
+
+
+def test_a_batch_has_few_bytes_or_one_entry(event_log: EventLog, psycopg2: Opened) -> None:
+    for payload in ("x", "y" * 2**24, "z" * 2**24, "a", "b"):
+        event_log.append("c", payload, timeout=20)
+    batches = event_log.consume("mail", psycopg2.connection)
+    assert [len(payloads(next(batches))) for _ in range(3)] == [2, 1, 2]
+    batches.close()
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_consumers_of_one_name_take_turns_and_take_over(
+    event_log: EventLog, server: Server, log_schema: str, level: str
+) -> None:
+    add(event_log, "1", "2", "3")
+    with open_connection("psycopg2", server) as one, open_connection("pg8000", server) as two:
+        one.connection.set_session(isolation_level=level)
+        two.cursor.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {level}")
+        two.commit()
+        first = event_log.consume("mail", one.connection, size=1)
+        assert payloads(next(first)) == ["1"]
+        waiting = gevent.get_hub().threadpool.spawn(
+            lambda: payloads(next(event_log.consume("mail", two.connection, size=1)))
+        )
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        with gevent.Timeout(20):
+            while server.query(blocked) != [(1,)]:
+                gevent.idle()
+        (status,) = event_log.status(timeout=20).consumers
+        assert (status.name, status.position, status.behind, status.active) == ("mail", 0, 3, True)
+        if level == "READ COMMITTED":
+            first.close()
+            assert waiting.get(timeout=20) == ["1"]
+        else:
+            assert payloads(next(first)) == ["2"]  # This commits; the other waits for the next turn.
+            first.close()
+            assert waiting.get(timeout=20) == ["2"]
+    (status,) = event_log.status(timeout=20).consumers
+    assert not status.active
+
+
+def test_it_ends_when_the_log_is_closed(event_log: EventLog, psycopg2: Opened) -> None:
+    consuming = gevent.spawn(list, event_log.consume("mail", psycopg2.connection))
+    event_log.follow(timeout=20).close()
+    event_log.close()
+    assert consuming.get(timeout=20) == []
+    psycopg2.cursor.execute("SELECT pg_current_xact_id_if_assigned()")
+    assert psycopg2.cursor.fetchone() == (None,)
+
+
+def test_a_consumer_that_is_killed_while_it_waits_leaves_no_transaction(
+    event_log: EventLog, psycopg2: Opened, server: Server
+) -> None:
+    consuming = gevent.spawn(list, event_log.consume("mail", psycopg2.connection))
+    event_log.follow(timeout=20)
+    gevent.idle()
+    consuming.kill()
+    assert sessions_in_transaction(server) == 0
+
+
+PROGRAM = """
+import sys
+import gevent
+import psycopg2
+import pglisten
+from pglisten.eventlog import EventLog
+
+dsn, backend, schema = sys.argv[1:]
+with pglisten.Broadcaster(dsn, backend=backend) as broadcaster:
+    log, connection = EventLog("events", broadcaster, schema=schema), psycopg2.connect(dsn)
+    for batch in log.consume("mail", connection, size=2):
+        for entry in batch:
+            connection.cursor().execute(f"INSERT INTO {schema}.work VALUES (%s)", (int(entry.payload),))
+        print("done", batch[-1].payload, flush=True)
+        if int(batch[-1].payload) >= 4:
+            sys.stdin.readline()
+"""
+
+
+def test_work_of_a_consumer_that_is_killed_before_its_commit_is_done_once(
+    event_log: EventLog, server: Server, log_schema: str, backend_name: str, start_program: StartProgram
+) -> None:
+    server.query(f"CREATE TABLE {log_schema}.work (number int)")
+    add(event_log, *map(str, range(1, 8)))
+    arguments = (PROGRAM, server.dsn(), backend_name, log_schema)
+    first = start_program(*arguments)
+    first.hear("done 2")
+    first.hear("done 4")
+    second = start_program(*arguments)
+    with gevent.Timeout(20):
+        while server.query("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != [(1,)]:
+            gevent.idle()
+    first.process.kill()
+    second.hear("done 4")
+    for last in (6, 7):
+        second.answer(), second.process.stdin.write("\n"), second.process.stdin.flush()
+        second.hear(f"done {last}")
+    assert server.query(f"SELECT number FROM {log_schema}.work ORDER BY number") == [
+        (number,) for number in range(1, 7)
+    ]
+    second.process.kill()
+    first.process.communicate()
+    second.process.communicate()
+
+
+def test_a_poisoned_entry_is_put_aside_in_a_savepoint(
+    event_log: EventLog, psycopg2: Opened, server: Server, log_schema: str
+) -> None:
+    server.query(f"CREATE TABLE {log_schema}.work (number int)")
+    server.query(f"CREATE TABLE {log_schema}.poison (position bigint, reason text)")
+    add(event_log, "1", "two", "3")
+    cursor = psycopg2.connection.cursor()
+    batches = event_log.consume("mail", psycopg2.connection)
+    for entry in next(batches) or ():
+        cursor.execute("SAVEPOINT entry")
+        try:
+            cursor.execute(f"INSERT INTO {log_schema}.work VALUES (CAST(%s AS int))", (entry.payload,))
+        except psycopg2.connection.DataError as error:
+            cursor.execute("ROLLBACK TO entry")
+            cursor.execute(
+                f"INSERT INTO {log_schema}.poison VALUES (%s, %s)", (entry.position, type(error).__name__)
+            )
+    psycopg2.connection.commit()
+    batches.close()
+    assert server.query(f"SELECT number FROM {log_schema}.work") == [(1,), (3,)]
+    assert server.query(f"SELECT * FROM {log_schema}.poison") == [(2, "InvalidTextRepresentation")]
+    assert position(server, log_schema) == 3
+
+
+def test_logs_may_have_any_name(make_log: MakeLog, opened: Opened) -> None:
+    log = make_log('100% "odd": a?')
+    add(log, "100% :a ?")
+    batches = log.consume("100% 'x' :a ?", opened.connection, "c", "d")
+    assert payloads(next(batches)) == ["100% :a ?"]
+    batches.close()
+
+
+def test_times_that_python_cannot_express_stop_no_consumer(
+    event_log: EventLog, opened: Opened, server: Server, log_schema: str
+) -> None:
+    server.query(
+        f"INSERT INTO {log_schema}.events (channel, created) VALUES ('c', 'infinity'), ('c', '-infinity'), "
+        "('c', '20000-01-01'), ('c', '4000-01-01 BC')"
+    )
+    batches = event_log.consume("mail", opened.connection)
+    batch = next(batches)
+    assert batch is not None
+    assert [entry.created.year for entry in batch] == [9999, 1, 9999, 1]
+    batches.close()
