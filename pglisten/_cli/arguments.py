@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from . import texts
+from .log_arguments import add_log
 
 __all__ = ["parser"]
 
@@ -60,7 +61,9 @@ def parser(**prepare: object) -> argparse.ArgumentParser:
     _add_connection(notify)
 
     doctor, demo = _add_doctor(commands), _add_demo(commands)
-    for name, command in {"listen": listen, "notify": notify, "doctor": doctor, "demo": demo}.items():
+    log = add_log(commands, _add, _add_connection)
+    made = {"listen": listen, "notify": notify, "log": log, "doctor": doctor, "demo": demo}
+    for name, command in made.items():
         command.set_defaults(prepare=prepare[name])
     return top
 

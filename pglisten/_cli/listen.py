@@ -24,7 +24,7 @@ from .output import Output, is_terminal, timestamp
 from .stopping import until_stopped
 from .target import dsn, target
 
-__all__ = ["prepare"]
+__all__ = ["LONGEST_PAUSE", "ConnectionLog", "prepare"]
 
 LONGEST_PAUSE = 10.0
 """Most seconds between two attempts: to a user who watches, a minute of silence looks like a hang."""
@@ -47,7 +47,7 @@ def prepare(arguments: argparse.Namespace) -> Work:
         def show(notification: Notification) -> None:
             stdout.line(form(notification))
 
-        log = _ConnectionLog(stderr, goal.description)
+        log = ConnectionLog(stderr, goal.description)
         command = _Command(source, goal.backend, wanted, show, log)
         stopped_by = until_stopped(command.run, stdout)
         return exit_status(stdout) or command.status(stopped_by)
@@ -77,7 +77,7 @@ class _Command:
         backend: Backend,
         wanted: Wanted,
         show: Callable[[Notification], None],
-        log: _ConnectionLog,
+        log: ConnectionLog,
     ) -> None:
         self._wanted = wanted
         self._show = show
@@ -143,7 +143,7 @@ class _Command:
             self._log.event(event, error)
 
 
-class _ConnectionLog:
+class ConnectionLog:
     """Prints on standard error what happens to the connection."""
 
     def __init__(self, stderr: Output, where: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``pglisten listen``, ``notify``, ``doctor`` and ``demo``.
+"""The command line: ``pglisten listen``, ``notify``, ``log``, ``doctor`` and ``demo``.
 
 Each command is prepared before it runs. The preparation checks all arguments and changes nothing, so that a
 command with exit status 2 has changed nothing. The exception is a private server of the demo that fails.
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ..errors import Error
 from ..testing.postgres.server import PrivatePostgresError
-from . import demo, listen, notify
+from . import demo, listen, log, notify
 from .arguments import parser
 from .doctor import command as doctor
 from .ending import Work, complain
@@ -33,7 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    read = parser(listen=listen.prepare, notify=notify.prepare, doctor=doctor.prepare, demo=demo.prepare)
+    read = parser(
+        listen=listen.prepare,
+        notify=notify.prepare,
+        log=log.prepare,
+        doctor=doctor.prepare,
+        demo=demo.prepare,
+    )
     if not (sys.argv[1:] if argv is None else argv):
         read.exit(2, read.format_help())  # On standard error: a script that forgot the command has failed.
     arguments: argparse.Namespace = read.parse_args(argv)

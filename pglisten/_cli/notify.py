@@ -15,7 +15,7 @@ from .ending import Work, complain
 from .stopping import until_stopped
 from .target import dsn, target
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "standard_input"]
 
 NOTIFY_TIMEOUT = 30.0
 """Seconds for a NOTIFY to be committed. Commits with NOTIFY queue for a lock of the whole server, so a few
@@ -33,7 +33,7 @@ def prepare(arguments: argparse.Namespace) -> Work:
     goal, source = target(arguments), dsn(arguments)
     channel = check_channel(arguments.channel)
     given: str | None = arguments.payload
-    payload = check_payload(_standard_input() if given == "-" else given or "")
+    payload = check_payload(standard_input(MAX_PAYLOAD) if given == "-" else given or "")
 
     def send() -> None:
         with ListenerConnection(source, backend=goal.backend) as connection:
@@ -67,14 +67,14 @@ def _has_unread_data() -> bool:
         return False
 
 
-def _standard_input() -> str:
-    """Return standard input without one newline at the end; read no more than shows that it is too long.
+def standard_input(limit: int) -> str:
+    """Return standard input without one newline at the end; read no more than shows that it exceeds *limit*.
 
     Blocks the hub: no connection exists yet.
     """
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - closed from the start
         raise ValueError("standard input is closed: write the payload instead of -")
-    data = sys.stdin.buffer.read(MAX_PAYLOAD + 2)
+    data = sys.stdin.buffer.read(limit + 2)
     try:
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ examples:
   pglisten doctor                               find out why nothing arrives
   pglisten listen orders                        print what arrives on "orders"
   pglisten notify orders 'number 17'            send a notification to "orders"
+  pglisten log create events                    entries that no reader misses
   pglisten listen --json orders | jq .payload   pipe notifications to a program
 """
 
@@ -26,13 +27,13 @@ environment:
   NO_COLOR          if not empty, doctor and demo print without colours
 
 exit status:
-  0    success; listen and demo: also after Ctrl-C, SIGTERM, or the end of the
-       program that read the output
+  0    success; listen, log follow and demo: also after Ctrl-C, SIGTERM, or the
+       end of the program that read the output
   1    the server cannot be reached or refused, or the output cannot be written;
        doctor: a check failed
   2    usage or configuration error, or no command
   124  listen: the time of --timeout was over too early
-  130  Ctrl-C; SIGTERM is 143: notify, doctor, listen with --count
+  130  Ctrl-C; SIGTERM is 143: notify, log, doctor, listen with --count
 """
 
 LISTEN = """\

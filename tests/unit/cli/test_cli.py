@@ -39,6 +39,13 @@ def _help(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
         ["listen", "orders", "-h"],
         ["notify"],
         ["notify", "orders", "two", "payloads"],
+        ["log"],
+        ["log", "create"],
+        ["log", "append", "events", "orders"],
+        ["log", "follow", "events", "--after", "-1"],
+        ["log", "trim", "events", "--older-than", "7 days"],
+        ["log", "trim", "events", "--older-than", "-1"],
+        ["log", "trim", "events", "--keep", "1.5"],
         ["doctor", "orders"],
         ["doctor", "--timeout", "0.09"],
         ["doctor", "--timeout", "inf"],
@@ -64,7 +71,7 @@ def test_what_cannot_be_understood_shows_the_usage(
         (["listen", "orders", "é" * 32], "has 64 bytes of UTF-8"),
         (["notify", "\udcff"], "lone surrogate"),
         (["notify", "orders", "\udcff"], "lone surrogate"),
-        (["notify", "orders", "x" * 8000], "PostgreSQL takes 7999 at most"),
+        (["notify", "orders", "x" * 8000], "at most 7999 are accepted"),
         (["listen", "orders", "--dsn", "postgresql://u:secret@db/x?nope=1"], "unknown keyword"),
         (["listen", "orders", "--dsn", "port=x password=secret"], "port"),
         (["listen", "orders", "-p", "secret"], "port"),
@@ -93,7 +100,12 @@ def test_what_is_wrong_is_one_line_and_exit_status_2(
     assert "secret" not in said
 
 
-@pytest.mark.parametrize("command", [[], ["listen"], ["notify"], ["doctor"], ["demo"]])
+LOG_COMMANDS = [["log", action] for action in ("create", "append", "follow", "trim", "status", "drop")]
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["listen"], ["notify"], ["log"], *LOG_COMMANDS, ["doctor"], ["demo"]]
+)
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_help_fits_80_columns(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str], columns: str
@@ -109,7 +121,7 @@ def test_help_names_the_environment_and_the_exit_statuses(capfd: pytest.CaptureF
 
 
 def test_defaults() -> None:
-    read = parser(listen=_nothing, notify=_nothing, doctor=_nothing, demo=_nothing).parse_args
+    read = parser(listen=_nothing, notify=_nothing, log=_nothing, doctor=_nothing, demo=_nothing).parse_args
     assert read(["notify", "orders"]).payload is None
     assert (read(["listen", "a"]).count, read(["listen", "a"]).timeout) == (None, None)
     assert read(["doctor"]).timeout == 10
@@ -168,12 +180,12 @@ def test_without_a_command_it_prints_the_help_as_an_error(capfd: pytest.CaptureF
     assert capfd.readouterr() == ("", text)
 
 
-@pytest.mark.parametrize("command", ["listen", "notify", "doctor", "demo"])
+@pytest.mark.parametrize("command", [["listen"], ["notify"], *LOG_COMMANDS, ["doctor"], ["demo"]])
 def test_the_short_form_of_help_is_told_from_that_of_host(
-    capfd: pytest.CaptureFixture[str], command: str
+    capfd: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main([command, "-h"])
+        main([*command, "-h"])
     assert "expected one argument (for help write --help)" in capfd.readouterr().err
     for short, long in (
         ("-d", "dbname NAME"),
@@ -182,4 +194,4 @@ def test_the_short_form_of_help_is_told_from_that_of_host(
         ("-U", "username NAME"),
     ):
         # From Python 3.13 on, the value is named once.
-        assert re.search(rf"{short}( [A-Z]+)?, --{long}", _help(capfd, command))
+        assert re.search(rf"{short}( [A-Z]+)?, --{long}", _help(capfd, *command))

@@ -27,7 +27,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _read(*options: str, command: tuple[str, ...] = ("listen", "orders")) -> argparse.Namespace:
-    return parser(listen=None, notify=None, doctor=None, demo=None).parse_args([*command, *options])
+    return parser(listen=None, notify=None, log=None, doctor=None, demo=None).parse_args([*command, *options])
 
 
 def _place(found: Dsn | None) -> str:

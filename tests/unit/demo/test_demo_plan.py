@@ -17,7 +17,7 @@ from support.fixtures.environment import installed_backends
 
 
 def read(*arguments: str) -> argparse.Namespace:
-    return parser(listen=None, notify=None, doctor=None, demo=None).parse_args(["demo", *arguments])
+    return parser(listen=None, notify=None, log=None, doctor=None, demo=None).parse_args(["demo", *arguments])
 
 
 @pytest.mark.parametrize(
