@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import gevent
 
-from pglisten import Listener
+from pglisten import Broadcaster, Listener
 from pglisten.testing import Proxy
 from pglisten.testing._proxy import BOTH, DOWN, UP, Direction
 from support.chaos.history import Fault, History
@@ -70,10 +70,10 @@ def plan(seed: int, lane: str, kinds: Sequence[str], seconds: float) -> list[Pla
 
 
 class Faults:
-    """Carries plans out on the network and the servers below one listener."""
+    """Carries plans out on the network and the servers below *listener*."""
 
     def __init__(
-        self, history: History, servers: Servers, proxies: Sequence[Proxy], listener: Listener
+        self, history: History, servers: Servers, proxies: Sequence[Proxy], listener: Listener | Broadcaster
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._history = history
