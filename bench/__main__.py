@@ -17,12 +17,13 @@ from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from bench import burst, golang, idle, latency, losses, machine, server, stalls, table, targets
+from bench import burst, eventlog, golang, idle, latency, losses, machine, server, stalls, table, targets
 from bench.benchmark import FULL, QUICK, Benchmark, Scale, Stage
 from bench.results import Results
 
 BENCHMARKS = (
-    *burst.BENCHMARKS, *latency.BENCHMARKS, *losses.BENCHMARKS, *stalls.BENCHMARKS, *idle.BENCHMARKS
+    *burst.BENCHMARKS, *latency.BENCHMARKS, *losses.BENCHMARKS, *stalls.BENCHMARKS, *idle.BENCHMARKS,
+    *eventlog.BENCHMARKS,
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def options() -> argparse.Namespace:
         "--only",
         action="append",
         metavar="NAME",
-        help="a benchmark, or a pattern like 'burst*'; may be repeated",
+        help="a benchmark, a group like 'eventlog', or a pattern like 'burst*'; may be repeated",
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each case runs")
     parser.add_argument("--count", type=int, metavar="N", help="notifications in a burst")
@@ -45,11 +46,16 @@ def options() -> argparse.Namespace:
     chosen.benchmarks = [
         benchmark
         for benchmark in BENCHMARKS
-        if not chosen.only or any(fnmatch(benchmark.name, pattern) for pattern in chosen.only)
+        if not chosen.only or any(_matches(benchmark.name, each) for each in chosen.only)
     ]
     if not chosen.benchmarks:
         parser.error(f"no benchmark is called {' or '.join(chosen.only)}: there are {names}")
     return chosen
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether *pattern* names a benchmark, or the group before the dot."""
+    return fnmatch(name, pattern) or name.partition(".")[0] == pattern
 
 
 def scale(chosen: argparse.Namespace) -> Scale:

@@ -58,16 +58,25 @@ def _on(cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-class _Lane:
+class Lane:
     """A listener on the listeners' core, and a connection on the other cores that sends to it."""
+
+    task = "latency"
+    """What the listener's program does."""
+    send = "SELECT pg_notify(%s, %s)"
+    """Takes the channel, and the time in ns."""
+    prepare = ""
+    """Run before, in the database of the lane."""
 
     def __init__(self, stack: ExitStack, stage: Stage, case: Case, cores: list[int], **options: Any) -> None:
         database = f"{case.program}_{'_'.join(case.options)}".replace("-", "")
         stage.server.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
         stage.server.execute(f'CREATE DATABASE "{database}"')
         self._cursor = stack.enter_context(closing(stage.server.connect(database))).cursor()
+        if self.prepare:
+            self._cursor.execute(self.prepare)
         with _on(set(cores[-1:])):
-            self._peer = stack.enter_context(stage.start(case, "latency", database=database, **options))
+            self._peer = stack.enter_context(stage.start(case, self.task, database=database, **options))
         self._peer.expect("ready")
         self._cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
         for (pid,) in self._cursor.fetchall():
@@ -79,7 +88,7 @@ class _Lane:
         """Send notifications one at a time, each when the listener has received the one before."""
         os.kill(self._peer.pid, signal.SIGCONT)
         for _ in range(TURN):
-            self._cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(time.time_ns())))
+            self._cursor.execute(self.send, (CHANNEL, str(time.time_ns())))
             self._ages.append(self._peer.expect("latency")["latency"])
         os.kill(self._peer.pid, signal.SIGSTOP)
 
@@ -89,20 +98,26 @@ class _Lane:
         return {f"p{percent}": cuts[percent - 1] for percent in (50, 90, 99)}
 
 
-def _latency(
-    name: str, title: str, cases: tuple[Case, ...] = CASES, *, tls: bool = False, busy: int = 0
+def latency(
+    name: str,
+    title: str,
+    cases: tuple[Case, ...] = CASES,
+    *,
+    tls: bool = False,
+    busy: int = 0,
+    lane: type[Lane] = Lane,
 ) -> Benchmark:
+    """Return a benchmark in which the cases take turns, each in a *lane* of its own."""
+
     def in_turns(stage: Stage, cases: Sequence[Case]) -> Iterator[tuple[Case, Run]]:
         cores, shuffler, count = sorted(os.sched_getaffinity(0)), random.Random(0), TURN + stage.scale.latency
         with ExitStack() as stack:
             stack.enter_context(_on(set(cores[:-1] or cores)))
-            lanes = {
-                case: _Lane(stack, stage, case, cores, tls=tls, busy=busy, count=count) for case in cases
-            }
+            lanes = {case: lane(stack, stage, case, cores, tls=tls, busy=busy, count=count) for case in cases}
             for _ in range(0, count, TURN):
-                for lane in shuffler.sample(list(lanes.values()), len(lanes)):
-                    lane.turn()
-            yield from ((case, lane.run()) for case, lane in lanes.items())
+                for each in shuffler.sample(list(lanes.values()), len(lanes)):
+                    each.turn()
+            yield from ((case, each.run()) for case, each in lanes.items())
 
     # Busy cases at the same time would compete with one another.
     alone = one_by_one(lambda stage, case: dict(in_turns(stage, [case]))[case])
@@ -110,9 +125,9 @@ def _latency(
 
 
 BENCHMARKS = (
-    _latency("latency", "age of a notification when it is received, one at a time"),
-    _latency("latency-tls", "age of a notification when it is received, one at a time, over TLS", tls=True),
-    _latency(
+    latency("latency", "age of a notification when it is received, one at a time"),
+    latency("latency-tls", "age of a notification when it is received, one at a time, over TLS", tls=True),
+    latency(
         "latency-busy",
         f"age of a notification when it is received, one at a time, beside {BUSY} busy greenlets",
         (GEVENT, OURS_2, OURS_3, OURS_8),

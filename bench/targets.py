@@ -23,6 +23,7 @@ from bench.cases import (
     PSYCOPG3,
     Case,
 )
+from bench.eventlog import BY_HAND, FOLLOWERS, LOCK, LOG, SERIAL
 from bench.results import Results
 
 
@@ -94,6 +95,21 @@ TARGETS = (
         for target in (
             Target("idle", "cpu", mute, None, "<=", 0.1, 100, " % of a core"),
             Target("idle", "waits", mute, None, "<=", 0, 1, " a second"),
+        )
+    ),
+    Target("eventlog.append", "lost", LOG, None, "<=", 0),
+    Target("eventlog.append", "paused", LOG, SERIAL, ">=", 0.8),
+    Target("eventlog.append", "paused", LOG, LOCK, ">=", 5),
+    Target("eventlog.append", "plain", LOG, SERIAL, ">=", 0.5),
+    *(
+        target
+        for follower in FOLLOWERS
+        for target in (
+            Target("eventlog.latency", "p50", follower, BY_HAND, "<=", 1.3),
+            Target("eventlog.catchup", "rate", follower, BY_HAND, ">=", 0.5),
+            Target("eventlog.catchup", "stall", follower, None, "<=", 10, 1e3, " ms"),
+            Target("eventlog.resume", "asked", follower, None, "<=", 0),
+            Target("eventlog.resume", "hold", follower, None, "<=", 5, 1e3, " ms"),
         )
     ),
 )

@@ -65,6 +65,23 @@ def test_the_others_measure_something_of_everything(tmp_path: Path) -> None:
             assert all(0 < figure < LIMITS.get(metric, 30) for metric, figure in figures.items()), figures
 
 
+@pytest.mark.timeout(120)
+def test_a_group_measures_all_of_event_logs(tmp_path: Path) -> None:
+    done = _bench("--quick", "--only", "eventlog", "--count", "2000", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    runs = {
+        name: json.loads((tmp_path / f"eventlog.{name}.json").read_text())["rounds"][0]
+        for name in ("append", "latency", "catchup", "resume")
+    }
+    assert runs["append"]["pglisten event log"]["lost"] == 0
+    assert all(each["paused"] > 0 and each["plain"] > 0 for each in runs["append"].values())
+    for backend in BACKENDS:
+        figures = {name: runs[name][f"follower, {backend}"] for name in ("latency", "catchup", "resume")}
+        assert figures["resume"]["asked"] == 0
+        assert figures["catchup"]["rate"] > 0
+        assert 0 < figures["latency"]["p50"] < 30
+
+
 def test_idle_listeners_wake_up_for_nothing(tmp_path: Path) -> None:
     done = _bench("--quick", "--only", "idle", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
