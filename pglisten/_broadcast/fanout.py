@@ -22,7 +22,7 @@ from .._queues import SubscriptionQueue, wake
 from ..backend import Notification
 from ..errors import ChannelAlreadyOpen, ChannelNotOpen, Error, ListenerClosed
 from .shared_channel import Channels, SharedChannel, SubscribeCompletion
-from .upstream import UpstreamListener
+from .upstream import PER_WAKE, UpstreamListener
 
 __all__ = ["FanOut", "close_all"]
 
@@ -195,44 +195,45 @@ class FanOut:
             if item is None:
                 self._mark_gap()
             elif (shared := self._channels.get(item.channel)) is not None:
-                self._deliver(shared, item)
+                for run in shared.runs([item, *self.upstream.following(item.channel)]):
+                    self._deliver(shared, run)
 
-    def _deliver(self, shared: SharedChannel, notification: Notification) -> None:
+    def _deliver(self, shared: SharedChannel, run: list[Notification]) -> None:
         due: list[SubscriptionQueue] = []
         put, switched = self._since_turn + 1, False
+        size, cost = len(run), 1 + (len(run) - 1) // PER_WAKE
         # A copy, because subscriptions come and go while other greenlets run.
         for queue in tuple(shared.queues):
             if put >= PORTION:
                 self._wake(due)
                 self._let_others_run()
                 due, put, switched = [], 0, True
-            put += 1
+            put += cost
             if switched and queue not in shared.queues:
                 continue
             items = queue.items
-            if len(items) < queue.size:
+            if len(items) + size <= queue.size:
                 if queue.waiting and not items:
                     due.append(queue)
-                items.append(notification)
+                items += run
             else:
                 self._wake(due)
                 due, switched = [], True
-                self._put_without_room(shared, queue, notification)
+                self._put_singly(shared, queue, run)
         self._wake(due)
         self._since_turn = put
 
-    def _put_without_room(
-        self, shared: SharedChannel, queue: SubscriptionQueue, notification: Notification
-    ) -> None:
-        if queue.waiting:
-            # Its consumer was woken and has not run yet: a burst must not outrun a consumer that only takes.
-            self._let_others_run()
-        while queue in shared.queues and not queue.put(notification):
-            if self._ends_at is not None:
-                self.close_subscription(queue, _closed())
-            else:
-                queue.wait_for_room()
-                self._check_process()
+    def _put_singly(self, shared: SharedChannel, queue: SubscriptionQueue, run: list[Notification]) -> None:
+        for notification in run:
+            # If its consumer was woken and has not run: a burst must not outrun a consumer that only takes.
+            if queue.waiting and len(queue.items) >= queue.size:
+                self._let_others_run()
+            while queue in shared.queues and not queue.put(notification):
+                if self._ends_at is not None:
+                    self.close_subscription(queue, _closed())
+                else:
+                    queue.wait_for_room()
+                    self._check_process()
         if queue.end is not None:
             self.close_subscription(queue, queue.end)
 

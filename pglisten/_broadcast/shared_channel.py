@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from .._completion import Completion
-from .._queues import SubscriptionQueue
+from .._queues import Overflow, SubscriptionQueue
+from ..backend import Notification
 
 __all__ = ["Channels", "SharedChannel", "SubscribeCompletion"]
 
@@ -44,6 +45,13 @@ class SharedChannel(Completion):
         """The subscriptions' queues. The value is the call that waits for the acknowledgement, if any."""
         self.refusal: Exception | None = None
         """Why the server refused it after a reconnection; ``None`` if it did not."""
+
+    def runs(self, notifications: list[Notification]) -> list[list[Notification]]:
+        """Return *notifications* as one run; each alone if the broadcaster would wait for a queue's room."""
+        for queue in self.queues if len(notifications) > 1 else ():
+            if queue.overflow is Overflow.BLOCK and len(queue.items) + len(notifications) > queue.size:
+                return [[each] for each in notifications]
+        return [notifications]
 
     def resolve(self, error: Exception | None = None) -> None:
         """Note the server's answer, to the first LISTEN or to one after a reconnection."""

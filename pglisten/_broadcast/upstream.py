@@ -10,10 +10,17 @@ from .._connection.live import LiveConnection
 from .._deadline import Deadline
 from .._listener.settings import Settings
 from .._listener.supervisor import Supervisor
+from ..backend import Notification
 from ..errors import ChannelNotOpen, ListenerClosed
 from ..listener import Listener
 
 __all__ = ["UpstreamListener"]
+
+RUN = 64
+"""Notifications on one channel that are handed out together: each consumer wakes once for all of them."""
+
+PER_WAKE = 4
+"""Notifications of a run that take a consumer as long as to wake."""
 
 
 class UpstreamListener(Listener):
@@ -47,6 +54,17 @@ class UpstreamListener(Listener):
         """
         self._require_open().attempted.wait(deadline.remaining())
         return self._require_open().require_connection()
+
+    def following(self, channel: str) -> list[Notification]:
+        """Return what is queued next on *channel*, less than `RUN`, up to a gap or another channel."""
+        queue, run = self._supervisor.queue, list[Notification]()
+        while queue.items and len(run) < RUN - 1:
+            item = queue.items[0]
+            if item is None or item.channel != channel:
+                break
+            run.append(item)
+            queue.get(0)
+        return run
 
     def begin_listen(self, channel: str, completion: Completable) -> None:
         """Add *channel* without waiting. The server's acknowledgement resolves *completion*."""

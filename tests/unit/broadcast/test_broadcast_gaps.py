@@ -13,6 +13,7 @@ from gevent.event import Event
 import pglisten
 from pglisten import Broadcaster, ServerError, Subscription
 from pglisten._broadcast import fanout
+from pglisten._broadcast.upstream import PER_WAKE
 from pglisten.testing import FakeServer
 from support.broadcasters import come_in, payloads, settle
 from support.timeouts import TIMEOUT
@@ -131,6 +132,20 @@ class TestDelivering:
         assert taking.get(timeout=TIMEOUT) == [str(number) for number in range(1000)]
         assert subscription.dropped == 0
 
+    def test_each_of_many_consumers_wakes_once_for_a_burst(self, broadcaster: Broadcaster) -> None:
+        made = [broadcaster.subscribe("a") for _ in range(fanout.PORTION + 1)]
+        left: list[int] = []
+
+        def take(subscription: Subscription) -> None:
+            subscription.get(TIMEOUT)
+            left.append(len(subscription._queue.items))
+
+        taking = [gevent.spawn(take, each) for each in made]
+        gevent.idle()
+        come_in(broadcaster, "a", *map(str, range(10)))
+        gevent.joinall(taking, timeout=TIMEOUT, raise_error=True)
+        assert left == [9] * len(made)
+
     def test_other_greenlets_run_within_a_burst(self, broadcaster: Broadcaster) -> None:
         made = [broadcaster.subscribe("a", queue_size=1000) for _ in range(100)]
         counts = [0]
@@ -144,7 +159,7 @@ class TestDelivering:
         gevent.sleep(0)
         come_in(broadcaster, "a", *map(str, range(100)))
         watching.get(timeout=TIMEOUT)
-        assert max(b - a for a, b in pairwise(counts)) <= 2 * fanout.PORTION
+        assert max(b - a for a, b in pairwise(counts)) <= 2 * fanout.PORTION * PER_WAKE
 
 
 class TestGaps:
