@@ -17,13 +17,26 @@ from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from bench import burst, eventlog, golang, idle, latency, losses, machine, server, stalls, table, targets
+from bench import (
+    burst,
+    eventlog,
+    golang,
+    idle,
+    latency,
+    losses,
+    machine,
+    server,
+    stalls,
+    streams,
+    table,
+    targets,
+)
 from bench.benchmark import FULL, QUICK, Benchmark, Scale, Stage
 from bench.results import Results
 
 BENCHMARKS = (
     *burst.BENCHMARKS, *latency.BENCHMARKS, *losses.BENCHMARKS, *stalls.BENCHMARKS, *idle.BENCHMARKS,
-    *eventlog.BENCHMARKS,
+    *eventlog.BENCHMARKS, *streams.BENCHMARKS,
 )  # fmt: skip
 
 

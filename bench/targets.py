@@ -25,6 +25,8 @@ from bench.cases import (
 )
 from bench.eventlog import BY_HAND, FOLLOWERS, LOCK, LOG, SERIAL
 from bench.results import Results
+from bench.streams import ALONE, FLASK_SSE
+from bench.streams import OURS as STREAMS
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,14 @@ TARGETS = (
             Target("eventlog.catchup", "stall", follower, None, "<=", 10, 1e3, " ms"),
             Target("eventlog.resume", "asked", follower, None, "<=", 0),
             Target("eventlog.resume", "hold", follower, None, "<=", 5, 1e3, " ms"),
+        )
+    ),
+    *(
+        target
+        for streams in STREAMS
+        for target in (
+            Target("streams.1000", "cpu", streams, ALONE, "<=", 1.5),
+            Target("streams.1000", "rate", streams, FLASK_SSE, ">=", 2),
         )
     ),
 )

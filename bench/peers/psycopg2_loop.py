@@ -11,11 +11,17 @@ from psycopg2.extensions import connection
 from bench.peers.script import CHANNEL, Burst, arrived, main, say
 
 
-def listening(uri: str) -> connection:
+def connect(uri: str) -> connection:
+    """Return a connection that listens."""
     made = psycopg2.connect(uri)
     made.autocommit = True
     with made.cursor() as cursor:
         cursor.execute(f"LISTEN {CHANNEL}")
+    return made
+
+
+def listening(uri: str) -> connection:
+    made = connect(uri)
     say(ready=True)
     return made
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from support.fixtures.environment import BACKENDS
+from support.fixtures.environment import BACKENDS, leave_out
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]
 
@@ -80,6 +81,20 @@ def test_a_group_measures_all_of_event_logs(tmp_path: Path) -> None:
         assert figures["resume"]["asked"] == 0
         assert figures["catchup"]["rate"] > 0
         assert 0 < figures["latency"]["p50"] < 30
+
+
+@pytest.mark.timeout(120)
+def test_event_streams_are_measured_beside_those_of_redis(tmp_path: Path) -> None:
+    if shutil.which("redis-server") is None:
+        leave_out("redis", "redis-server is not installed")
+    done = _bench("--quick", "--only", "streams.100", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (runs,) = json.loads((tmp_path / "streams.100.json").read_text())["rounds"]
+    for label in ("gevent alone", "flask-sse, Redis", *(f"pglisten.sse, {backend}" for backend in BACKENDS)):
+        figures = runs[label]
+        assert 0 < figures["p50"] <= figures["p99"] < 30
+        assert figures["rate"] > 0
+        assert 0 < figures["cpu"] < 1
 
 
 def test_idle_listeners_wake_up_for_nothing(tmp_path: Path) -> None:
