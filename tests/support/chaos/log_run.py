@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.util
-from gevent.event import Event
 
-import pglisten
 from pglisten import Broadcaster, EventLog
 from pglisten.testing import Proxy
 from support.chaos.faults import FAILOVER, NETWORK, SERVER, Faults, plan
@@ -25,9 +22,12 @@ from support.chaos.log_checker import (
     stream_violations,
     table_violations,
 )
+from support.chaos.log_consumers import NamedConsumer, make_results
 from support.chaos.log_followers import Consumer, Habit
+from support.chaos.log_own_writes import OwnWrites
+from support.chaos.log_results import result_violations
 from support.chaos.log_servers import LogServers
-from support.chaos.log_table import watch
+from support.chaos.log_table import Table, watch
 from support.chaos.log_writers import APPLICATION, Transaction, Writers
 from support.fixtures.leaks import settle
 from support.timeouts import RECOVERY_TIMEOUT
@@ -45,6 +45,9 @@ HABITS = {
     ),
     "others": (Habit("other log", stay=2.0), Habit("other channel", ("two",), from_oldest=True, away=1.0)),
 }
+
+NAMED = ("events", ("one", "two"))
+"""What the named consumer consumes."""
 
 CATCH_UP = 120.0
 """Seconds in which each consumer must have read all that is left."""
@@ -73,12 +76,11 @@ class LogRun:
         self._setting = setting
         self._servers = servers
         self.broken: list[Violation] = []
-        self.trimmed = 0
-        self._own: list[Transaction] = []
         self._entries: list[int] = []
-        self._stopping = Event()
+        self._worked = ""
         for name in LOGS:
             watch(servers.primary, name)
+        make_results(servers.primary)
         proxies = [make_proxy(server) for server in servers.all]
         through = servers.dsn(proxies) + (" target_session_attrs=read-write" if servers.can_fail_over else "")
         self._broadcasters = [self._broadcaster(through), self._broadcaster(through)]
@@ -92,12 +94,21 @@ class LogRun:
         # What this process writes must not stay in a proxy, to be carried out after a loss was recorded.
         writing = self._broadcaster(servers.direct_dsn()) if servers.loses else self._broadcasters[0]
         self._writing = {name: EventLog(name, writing) for name in LOGS}
+        self._own = OwnWrites(self._writing, CHANNELS, servers, setting.seed, self._broken)
         if servers.loses:
             self._broadcasters.append(writing)
         self.faults = Faults(History(), servers, proxies, self._broadcasters[0])
         dsn = servers.direct_dsn(application_name=APPLICATION, connect_timeout=2)
         tables = [f"public.{name}" for name in LOGS]
         self._writers = servers.writers = Writers(dsn, tables, CHANNELS, folder, setting.seed, setting.bulk)
+        options = ["--moves-back"] if servers.loses else []
+        self._named = NamedConsumer(
+            [*options, through, setting.backend],
+            *NAMED,
+            folder,
+            setting.seed,
+            self._broken,
+        )
         self.consumers = {
             name: [
                 Consumer(
@@ -133,58 +144,31 @@ class LogRun:
         server_faults = (*SERVER, FAILOVER) if self._servers.can_fail_over else SERVER
         consuming = [gevent.spawn(each.run) for each in self._everyone]
         try:
+            self._named.start()
             self._writers.start()
-            others = [gevent.spawn(run) for run in (self._writers.run, self._append, self._trim)]
+            runs = (self._writers.run, self._named.run, self._own.append, self._own.trim)
+            others = [gevent.spawn(run) for run in runs]
             lanes = [
                 gevent.spawn(self.faults.carry_out, plan(seed, "network", NETWORK, seconds)),
                 gevent.spawn(self.faults.carry_out, plan(seed, "servers", server_faults, seconds)),
             ]
             gevent.joinall(lanes, raise_error=True)
-            self._stopping.set()
-            self._writers.stop()
+            self._stop()
             self._end("writers", others)
             if not self._writers.wait_for_bulk(CATCH_UP):
                 self._broken(f"{self._setting.bulk} rows are not copied")
             self._writers.close()
             self._servers.wait_until_gone(APPLICATION)
+            self._named.calm_down()
             for each in self._everyone:
                 each.calm_down()
             self._flow()
         finally:
             self._close(consuming)
 
-    def _append(self) -> None:
-        """Append over the sessions that are under attack."""
-        rng, number = random.Random(f"{self._setting.seed} appends"), 0
-        while not self._stopping.wait(rng.uniform(0.0, 0.1)):
-            number += 1
-            said = Transaction(time.monotonic(), [f"own/{number}"])
-            with self._servers.held_up():
-                said.began = time.monotonic()
-                try:
-                    self._writing[rng.choice(LOGS)].append(
-                        rng.choice(CHANNELS), said.payloads[0], timeout=2.0
-                    )
-                except (pglisten.NotConnected, pglisten.ServerError):
-                    continue  # Certainly not committed.
-                except (pglisten.ConnectionLost, pglisten.OperationTimeout):
-                    self._own.append(said)
-                    continue
-            said.committed = time.monotonic()
-            self._own.append(said)
-
-    def _trim(self) -> None:
-        rng = random.Random(f"{self._setting.seed} trims")
-        while not self._stopping.wait(rng.uniform(0.1, 0.5)):
-            with self._servers.held_up():
-                try:
-                    keep = rng.choice((50, 200, 1000, 10_000))
-                    self.trimmed += self._writing[rng.choice(LOGS)].trim(keep=keep, timeout=2.0)
-                except (pglisten.NotConnected, pglisten.ConnectionLost, pglisten.OperationTimeout):
-                    pass
-                except pglisten.ServerError as error:
-                    if error.sqlstate[:2] not in ("25", "57"):
-                        self._broken(f"trim raised {error!r}")
+    def _stop(self) -> None:
+        for each in (self._own, self._writers, self._named):
+            each.stop()
 
     def _flow(self) -> None:
         """Append a last entry to each channel, and wait until each consumer has it."""
@@ -195,7 +179,7 @@ class LogRun:
                     sql = f"INSERT INTO {name} (channel, payload) VALUES (%s, %s)"
                     self._servers.primary.query(sql, channel, said.payloads[0])
                     said.committed = time.monotonic()
-                    self._own.append(said)
+                    self._own.said.append(said)
             # A consumer that was told of a loss may begin behind these.
             wait = 5.0 if attempt < FLOW_ATTEMPTS - 1 and self._servers.loses else CATCH_UP
             ends = time.monotonic() + wait
@@ -206,18 +190,25 @@ class LogRun:
                 if not consumer.wait_for(self._last(attempt, name, consumer), ends - time.monotonic())
             ]
             if not late:
+                self._wait_for_results(attempt)
                 return
             print("without the last entries:", *(each.describe() for each in late))
         self._broken(f"entries do not flow again: {[each.describe() for each in late]}")
 
+    def _wait_for_results(self, attempt: int) -> None:
+        last = self._last(attempt, self._named.log, self._named)
+        if not self._named.wait_for(self._servers.primary, last, CATCH_UP):
+            self._broken("the named consumer has not worked on the last entries")
+
     @staticmethod
-    def _last(attempt: int, name: str, consumer: Consumer) -> str:
+    def _last(attempt: int, name: str, consumer: Consumer | NamedConsumer) -> str:
         channels = consumer.channels or CHANNELS
         return f"last/{attempt}/{name}/{[each for each in CHANNELS if each in channels][-1]}"
 
     def _close(self, consuming: Sequence[gevent.Greenlet[..., Any]]) -> None:
-        self._stopping.set()
+        self._stop()
         self._writers.close()
+        self._named.close()
         for each in self._everyone:
             each.calm_down()
         for logs in (*self._logs.values(), self._writing.values()):
@@ -249,8 +240,8 @@ class LogRun:
         """Return all violations, and keep what the report needs."""
         generations = [*self._servers.generations, self._servers.tables()]
         self._entries = [len(table.entries) for table in generations[-1]]
-        written = [*self._writers.said(), *self._own]
-        found = [*self.broken, *table_violations(generations, written)]
+        written = [*self._writers.said(), *self._own.said]
+        found = [*self.broken, *table_violations(generations, written), *self._judge_results(generations)]
         for number, name in enumerate(LOGS):
             tables = [tables[number] for tables in generations]
             for table in tables:
@@ -260,6 +251,19 @@ class LogRun:
                     found += stream_violations(stream, tables)
                 found += start_violations(consumer.streams, tables[-1], written)
         return found
+
+    def _judge_results(self, generations: Sequence[Sequence[Table]]) -> Iterator[Violation]:
+        """Check the results before each loss of entries, which goes for log and results, and at the end."""
+        log, channels = NAMED
+        results = [*self._servers.results, self._servers.read_results()]
+        undone = self._named.undone()
+        for number, (these, tables) in enumerate(zip(results, generations, strict=True), 1):
+            complete = number == len(results)
+            table = tables[LOGS.index(log)]
+            yield from result_violations(log, channels, these, undone, table, complete=complete)
+        for text in self._named.failures():
+            yield Violation("call", f"a named consumer failed: {text}")
+        self._worked = self._named.describe(results[-1])
 
     def report(self) -> str:
         """Return one line of figures."""
@@ -272,8 +276,8 @@ class LogRun:
             f"log, {setting.backend}, {setting.topology}, seed {setting.seed}, {setting.seconds:g} s: "
             f"{faults.total()} faults ({kinds}), {self._writers.killed} writers killed, "
             f"{sum(each.stats().reconnects for each in self._broadcasters)} reconnects; "
-            f"{' and '.join(map(str, self._entries))} entries, {self.trimmed} trimmed, "
+            f"{' and '.join(map(str, self._entries))} entries, {self._own.trimmed} trimmed, "
             f"{len(self._servers.generations)} times some lost by a failover; "
-            f"{len(self._everyone)} consumers, {sum(each.resumed for each in self._everyone)} times resumed, "
-            f"got {items - gaps} and {gaps} None"
+            f"{len(self._everyone)} readers, {sum(each.resumed for each in self._everyone)} times resumed, "
+            f"got {items - gaps} and {gaps} None; {self._worked}"
         )

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 import gevent
 from gevent.lock import BoundedSemaphore
 
+from support.chaos.log_consumers import read_results
+from support.chaos.log_results import Result
 from support.chaos.log_table import Table, read
 from support.chaos.log_writers import APPLICATION, Writers
 from support.chaos.servers import Servers
@@ -38,6 +40,8 @@ class LogServers(Servers):
         """Whether a failover may lose what was committed."""
         self.generations: list[list[Table]] = []
         """The tables before each loss."""
+        self.results: list[list[Result]] = []
+        """What the named consumer had worked on before each loss."""
         self.writers: Writers | None = None
         self._writing = BoundedSemaphore()
         self._names = names
@@ -66,6 +70,10 @@ class LogServers(Servers):
         """Return the tables as they are now."""
         return [read(self.primary, name) for name in self._names]
 
+    def read_results(self) -> list[Result]:
+        """Return what the named consumer has worked on."""
+        return read_results(self.primary)
+
     def fail_over(self, meanwhile: Callable[[], None]) -> None:
         if not self.loses:
             super().fail_over(meanwhile)
@@ -79,6 +87,8 @@ class LogServers(Servers):
             self.writers.pause()
             try:
                 self._wait_until_quiet()
+                # First, because the consumer goes on meanwhile: all that it has had is in the tables then.
+                self.results.append(self.read_results())
                 self.generations.append(self.tables())
                 self._pair.primary.kill()
             finally:

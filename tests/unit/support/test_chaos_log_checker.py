@@ -16,6 +16,7 @@ from support.chaos.log_checker import (
     stream_violations,
     table_violations,
 )
+from support.chaos.log_results import Result, handovers, result_violations
 from support.chaos.log_table import Table
 from support.chaos.log_writers import Transaction
 
@@ -165,3 +166,51 @@ def test_a_follower_begins_before_all_that_is_committed_later() -> None:
     early, late = Stream("early", frozenset(), 6, began=4), Stream("late", frozenset(), 7, began=4)
     before = Stream("before", frozenset(), 7, began=math.inf)
     assert [each.kind for each in start_violations([early, late, before], TEN, written)] == ["start"]
+
+
+def work(attempt: str, *items: int | None, when: float = NOW + 1) -> list[Result]:
+    return [Result(attempt, when, None if each is None else entry(each)) for each in items]
+
+
+def found(
+    *batches: list[Result],
+    channels: str = "",
+    undone: Sequence[str] = (),
+    complete: bool = True,
+    of: Table = TEN,
+) -> list[str]:
+    results = [result for batch in batches for result in batch]
+    return [each.kind for each in result_violations("it", channels, results, undone, of, complete=complete)]
+
+
+def test_work_that_is_done_once_and_in_turns_is_what_was_promised() -> None:
+    assert found(work("1/1", *range(1, 8)), work("2/1", 8), work("1/2", 9, 10)) == []
+    assert found(work("1/1", 2, 4, 6), work("1/2", 8, 10), channels="a") == []
+    assert found(work("1/1", 1, 2), work("1/3", *range(3, 11)), undone=["1/2"]) == []
+    assert found(work("1/1", 1, 2), complete=False) == []
+    trimmed = table(range(1, 11), removed=range(1, 6))
+    assert found(work("1/1", 1, 2), work("1/2", None), work("1/3", *range(6, 11)), of=trimmed) == []
+
+
+@pytest.mark.parametrize(
+    ("batches", "kinds"),
+    [
+        # The position moved without the work; the work was committed without the position.
+        ([work("1/1", 1, 2), work("1/2", *range(5, 11))], ["lost"]),
+        ([work("1/1", 1, 2), work("2/1", 1, 2), work("2/2", *range(3, 11))], ["twice"]),
+        # Two had a batch at a time.
+        ([work("1/1", 1), work("2/1", 2), work("1/1", *range(3, 11))], ["turns"]),
+        ([work("1/1", 1), work("2/1", 1), work("1/1", 2), work("2/1", *range(2, 11))], ["twice", "turns"]),
+        ([work("1/1", 1, 2), work("1/2", *range(3, 10))], ["lost"]),
+        ([work("1/1", 1, 2), work("1/2", None), work("1/3", *range(3, 11))], ["gap"]),
+        ([work("1/1", 1, 2), work("gone", *range(3, 11))], ["undone"]),
+        ([work("1/1", *range(1, 11)), work("gone", 11)], ["unknown", "undone"]),
+    ],
+)
+def test_work_that_breaks_the_promise_is_noticed(batches: list[list[Result]], kinds: list[str]) -> None:
+    assert set(kinds) <= set(found(*batches, undone=["gone"]))
+
+
+def test_a_handover_is_another_process_s_batch() -> None:
+    assert handovers([]) == 0
+    assert handovers([*work("1/1", 1), *work("1/2", 2), *work("2/1", 3), *work("1/3", 4)]) == 2
