@@ -53,8 +53,12 @@ _PLAN_EACH = "SET LOCAL plan_cache_mode = force_custom_plan;"
 _MOMENT = (
     "LEAST(GREATEST(created, timestamptz '0001-01-01 00:00:00+00'), timestamptz '9999-12-31 00:00:00+00')"
 )
-# As a double, the epoch is exact to the microsecond for two centuries.
-_MICROSECONDS = f"(date_part('epoch', {_MOMENT}) * 1000000)::int8::text"
+# The epoch is a double, which is exact for whole seconds only: a wrong microsecond would look as if positions
+# had gone back.
+_MICROSECONDS = (
+    f"(date_part('epoch', date_trunc('second', {_MOMENT}))::int8 * 1000000"
+    f" + date_part('microseconds', {_MOMENT})::int8 % 1000000)::text"
+)
 
 
 class Page(NamedTuple):

@@ -44,6 +44,8 @@ def test_an_entry_is_what_was_inserted(server: Server, event_log: EventLog) -> N
     ("created", "read"),
     [
         ("2024-02-29 12:00:00.000001+02", datetime(2024, 2, 29, 10, 0, 0, 1, timezone.utc)),
+        ("1500-01-01 00:00:00.123457+00", datetime(1500, 1, 1, 0, 0, 0, 123457, timezone.utc)),
+        ("2400-03-01 11:00:00.999999+00", datetime(2400, 3, 1, 11, 0, 0, 999999, timezone.utc)),
         ("infinity", datetime(9999, 12, 31, tzinfo=timezone.utc)),
         ("294276-12-31 23:59:59+00", datetime(9999, 12, 31, tzinfo=timezone.utc)),
         ("-infinity", datetime(1, 1, 1, tzinfo=timezone.utc)),
