@@ -66,3 +66,9 @@ def callback(value: Callable[..., object] | None) -> None:
         raise ConfigurationError(
             f"event_callback is a function of (event, error), not {value!r}", option="event_callback"
         )
+
+
+def on_gap(value: Callable[..., object] | None) -> None:
+    """Raise `ConfigurationError` if *value* is neither callable nor ``None``."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"on_gap is a function without arguments, not {value!r}", option="on_gap")

@@ -9,28 +9,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import gevent
 
 from ._broadcast.fanout import FanOut
-from ._broadcast.subscription import Subscription
+from ._broadcast.stats import BroadcasterStats
+from ._broadcast.subscription import Subscription, check_overflow
 from ._broadcast.upstream import UpstreamListener
 from ._completion import check_timeout
 from ._connection.live import LiveConnection
 from ._conninfo.urls import Dsn
+from ._consumers.consumer import Consumer
+from ._consumers.registry import Consumers
+from ._consumers.stream import Stream
 from ._deadline import Deadline
 from ._listener import config as _config
 from ._listener.events import EventCallback
 from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides
-from ._listener.stats import Stats
 from ._may_wait import check_may_wait, close_or_begin_to
+from ._options import on_gap as check_on_gap
 from ._options import queue_size as check_queue_size
-from ._queues import Overflow, SubscriptionQueue
+from ._queues import SubscriptionQueue
 from ._sql import check_channel, notify_statement
-from .backend import Backend
+from .backend import Backend, Notification
 from .errors import ConfigurationError, ListenerClosed
 from .listener import CLOSE_GRACE
 
@@ -40,18 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Broadcaster", "BroadcasterStats", "Subscription"]
 
 Made = TypeVar("Made", bound="Broadcaster")
-
-
-@dataclass(frozen=True)
-class BroadcasterStats(Stats):
-    """The figures of the broadcaster's listener and of its subscriptions."""
-
-    subscriptions: int = 0
-    """Open subscriptions: the server has acknowledged the channels with which they began."""
-    subscriptions_dropped: int = 0
-    """Notifications for which a subscription's queue had no room, closed subscriptions included."""
-    subscriptions_waiting: int = 0
-    """Calls of ``subscribe()`` that wait for the server's acknowledgement."""
+Handler = TypeVar("Handler", bound=Callable[[Notification], object])
 
 
 class Broadcaster:
@@ -92,7 +84,9 @@ class Broadcaster:
             heartbeat_interval=heartbeat_interval,
             heartbeat_timeout=heartbeat_timeout,
         )
-        self._fan_out = FanOut(UpstreamListener(self._options.check()))
+        settings = self._options.check()
+        self._fan_out = FanOut(UpstreamListener(settings))
+        self._consumers = Consumers(self.start, settings)
 
     @classmethod
     def from_config(cls: type[Made], config: object, **overrides: Unpack[OptionOverrides]) -> Made:
@@ -125,11 +119,8 @@ class Broadcaster:
         may share a channel.
         """
         timeout = check_timeout(timeout)
-        queue = SubscriptionQueue(check_queue_size(queue_size), _overflow(overflow))
-        if on_gap is not None and not callable(on_gap):
-            raise ConfigurationError(
-                f"on_gap is a function without arguments, not {on_gap!r}", option="on_gap"
-            )
+        queue = SubscriptionQueue(check_queue_size(queue_size), check_overflow(overflow))
+        check_on_gap(on_gap)
         names = dict.fromkeys(map(check_channel, channels))
         fan_out = self._require_open()
         fan_out.start()
@@ -137,6 +128,51 @@ class Broadcaster:
         subscription = Subscription(fan_out, queue, on_gap)
         fan_out.open(queue, names, timeout)
         return subscription
+
+    def on(
+        self, *channels: str, on_gap: Callable[[], object] | None = None, queue_size: int = 256
+    ) -> Callable[[Handler], Handler]:
+        """Return a decorator for a function that each process calls with every notification on *channels*.
+
+        It only notes the function, so use it at import. `start`, or a hook of `pglisten.gunicorn`, starts a
+        greenlet for it, which subscribes to *channels* with *queue_size*. Notifications come one at a time,
+        in order.
+
+        *on_gap* is called without arguments before the first notification, and where some may be missing:
+        after a reconnection, after an overflow of the queue, and after the function has raised. Then the
+        function gets the next notification, and never the same one again. An error is logged and counted;
+        the next attempt comes after ``min_reconnect_interval``, and later after each further failure, up to
+        ``max_reconnect_interval``. GreenletExit ends the function's greenlet.
+
+        Raises `InvalidChannelName`, `ConfigurationError` without a channel or for a wrong option, and
+        `ListenerClosed`.
+        """
+        names, size = tuple(dict.fromkeys(map(check_channel, channels))), check_queue_size(queue_size)
+        check_on_gap(on_gap)
+        if not names:
+            raise ConfigurationError("on() needs a channel", option="channels")
+
+        def subscribe() -> Subscription:
+            return self.subscribe(*names, queue_size=size)
+
+        def note(function: Handler) -> Handler:
+            def stream(consumer: Consumer) -> Stream:
+                return Stream(consumer, subscribe, function, on_gap, ended=lambda: self.closed)
+
+            self._consumers.add(function, stream)
+            return function
+
+        return note
+
+    def start(self) -> None:
+        """Start the functions that ``on()`` has noted, also those of event logs, in this process.
+
+        Functions that are noted later start at once. Never waits, and does nothing if they run. A forked
+        child starts its own. gunicorn's workers do by a hook of `pglisten.gunicorn`; call this elsewhere, in
+        the process and thread that serves.
+        """
+        self._require_open()
+        self._consumers.start()
 
     def notify(self, channel: str, payload: str = "", timeout: float | None = None) -> None:
         """Send a notification over the same connection; see `Listener.notify`.
@@ -190,22 +226,32 @@ class Broadcaster:
             return BroadcasterStats()
         figures = fan_out.upstream.stats()
         subscriptions, waiting, dropped = fan_out.counts()
+        consumers, failures = self._consumers.counts()
         return BroadcasterStats(
             **{field.name: getattr(figures, field.name) for field in dataclasses.fields(figures)},
             subscriptions=subscriptions,
             subscriptions_waiting=waiting,
             subscriptions_dropped=dropped,
+            consumers=consumers,
+            consumer_failures=failures,
         )
 
     def close(self, timeout: float | None = CLOSE_GRACE) -> None:
         """Close it and its subscriptions. Afterwards no greenlet, socket or server session is left.
 
-        Queued items can still be consumed; then iteration of a subscription ends. *timeout* is that of
-        `Listener.close`, and so is returning at once in the event loop and in a signal handler.
+        Queued items can still be consumed; then iteration of a subscription ends. Functions of ``on()`` get
+        nothing more. *timeout* is that of `Listener.close`, also for such a function that runs. Returns at
+        once in the event loop and in a signal handler, as that does.
         """
         timeout = check_timeout(timeout)
         if not (self.closed and self._fan_out.owner.forked):
-            close_or_begin_to(self._require_open(even_closed=True).close, timeout)
+            self._require_open(even_closed=True)
+            close_or_begin_to(self._close, timeout)
+
+    def _close(self, timeout: float | None) -> None:
+        deadline = Deadline(timeout)
+        self._consumers.stop(timeout)
+        self._require_open(even_closed=True).close(deadline.remaining())
 
     def __enter__(self) -> Broadcaster:
         return self
@@ -243,33 +289,6 @@ class Broadcaster:
         fan_out.start()
         check_may_wait()
         return fan_out.upstream.connection_by(deadline)
-
-
-def fetch(
-    broadcaster: Broadcaster, sql: str, limit: float, timeout: float | None = None
-) -> list[tuple[str | None, ...]]:
-    """Run *sql* over the connection of *broadcaster*; see `LiveConnection.fetch`. For `EventLog`.
-
-    If this is the first use, it first waits until an attempt to connect has succeeded or failed.
-    """
-    timeout = check_timeout(timeout)
-    deadline = Deadline(timeout)
-    connection = broadcaster._connection_by(deadline)  # pyright: ignore[reportPrivateUsage]
-    return connection.fetch(sql, limit, deadline.remaining(), stated=timeout)
-
-
-def connection_of(broadcaster: Broadcaster) -> LiveConnection:
-    """Return the connection of *broadcaster*, as `fetch` gets it. For `EventLog`."""
-    return broadcaster._connection_by(Deadline(None))  # pyright: ignore[reportPrivateUsage]
-
-
-def _overflow(overflow: str) -> Overflow:
-    try:
-        return Overflow(overflow)
-    except ValueError:
-        raise ConfigurationError(
-            f"overflow is 'drop_oldest', 'close' or 'block', not {overflow!r}", option="overflow"
-        ) from None
 
 
 def _closed() -> ListenerClosed:

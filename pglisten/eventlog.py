@@ -26,12 +26,13 @@ from ._eventlog.names import LogNames
 from ._eventlog.pace import FOLLOW
 from ._eventlog.reader import Reader
 from ._eventlog.schema import create_sql
+from ._eventlog.source import fetch
 from ._eventlog.transactions import transactions
 from ._eventlog.writing import append_sql, append_template, check_entry
 from ._may_wait import calls_back, check_may_wait, close_or_begin_to
 from ._options import queue_size as check_queue_size
 from ._sql import check_channel
-from .broadcast import Broadcaster, fetch
+from .broadcast import Broadcaster
 from .errors import ConfigurationError, ListenerClosed
 
 __all__ = ["ConsumerStatus", "Entry", "EventLog", "Follower", "LogStatus"]

@@ -1,4 +1,4 @@
-"""Hooks for gunicorn's gevent workers: they end event streams when the worker stops.
+"""Hooks for gunicorn's gevent workers: they start consumers, and end event streams when the worker stops.
 
 In ``gunicorn.conf.py``::
 
@@ -12,6 +12,9 @@ gunicorn has no hook for a graceful stop. A worker learns of it by SIGTERM, whic
 HUP and TTOU, or by ``worker.alive``, which ``max_requests`` and the reloader set to false. So these hooks
 wrap the signal's handler, and ``worker.notify()``, which gunicorn calls every second. On INT and QUIT, or
 without its master, a worker does not wait for requests: then ``worker_exit`` ends the streams.
+
+``post_worker_init`` starts the functions of ``Broadcaster.on`` and ``EventLog.on`` in each worker, and never
+in the master. They end with the worker, in ``worker_exit``: its last requests still find a cache up to date.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from gevent import monkey
 
 from ._backends import load_backend
 from ._broadcast.fanout import close_all
+from ._consumers.registry import start_all, stop_all
 from ._greenlet import spawn
 from ._sse.registry import streams
 from .listener import CLOSE_GRACE
@@ -72,16 +76,20 @@ def green(hook: PostFork = post_fork) -> PostFork:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """End the worker's event streams as soon as the worker has to stop."""
+    """Start the worker's consumers, and end its event streams as soon as it has to stop."""
     if monkey.is_module_patched("socket"):
         _StopWatcher(worker).watch()
+        start_all()
     else:
-        worker.log.warning("pglisten: this is not a gevent worker (-k gevent): event streams will block it")
+        worker.log.warning(
+            "pglisten: this is not a gevent worker (-k gevent): streams block it, and consumers do not run"
+        )
 
 
 def worker_exit(server: object, worker: object) -> None:
-    """End the remaining streams and close the worker's broadcasters, so that no server session is left."""
+    """End streams and consumers, and close the worker's broadcasters, so that no server session is left."""
     _end_streams()
+    stop_all(CLOSE_GRACE)
     close_all(CLOSE_GRACE)
 
 

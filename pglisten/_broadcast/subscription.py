@@ -8,13 +8,13 @@ from types import TracebackType
 from .._completion import check_timeout
 from .._may_wait import calls_back, check_may_wait, check_uninterrupted, interrupts
 from .._ownership import thread_ident
-from .._queues import SubscriptionQueue
+from .._queues import Overflow, SubscriptionQueue
 from .._sql import check_channel
 from ..backend import Notification
-from ..errors import ListenerClosed, copy_for_raise
+from ..errors import ConfigurationError, ListenerClosed, copy_for_raise
 from .fanout import FanOut
 
-__all__ = ["Subscription", "put_into", "queued"]
+__all__ = ["Subscription", "check_overflow", "put_into", "queued"]
 
 START = object()
 """The reason to call ``on_gap`` before the first item. Each gap is a reason of its own."""
@@ -178,3 +178,13 @@ def put_into(subscription: Subscription, notification: Notification) -> None:
 def queued(subscription: Subscription) -> int:
     """Return how many notifications and gap markers can be consumed without waiting."""
     return len(subscription._queue.items)  # pyright: ignore[reportPrivateUsage]
+
+
+def check_overflow(overflow: str) -> Overflow:
+    """Return *overflow*, or raise `ConfigurationError`."""
+    try:
+        return Overflow(overflow)
+    except ValueError:
+        raise ConfigurationError(
+            f"overflow is 'drop_oldest', 'close' or 'block', not {overflow!r}", option="overflow"
+        ) from None

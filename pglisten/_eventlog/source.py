@@ -1,12 +1,14 @@
-"""Where a reader gets its pages: the broadcaster's session."""
+"""Queries over a broadcaster's session: where a reader gets its pages."""
 
 from __future__ import annotations
 
+from .._completion import check_timeout
 from .._connection.live import LiveConnection
-from ..broadcast import Broadcaster, connection_of
+from .._deadline import Deadline
+from ..broadcast import Broadcaster
 from .statements import REPLY_LIMIT, Page, Query
 
-__all__ = ["Source"]
+__all__ = ["Source", "fetch"]
 
 
 class Source:
@@ -23,5 +25,21 @@ class Source:
         Raises `NotConnected`, `ConnectionLost` or `ServerError`.
         """
         if self._connection is None or self._connection.cause is not None:
-            self._connection = connection_of(self._broadcaster)
+            self._connection = _connection(self._broadcaster, Deadline(None))
         return query.read(self._connection.fetch_prepared(query.name, query.prepare, query.sql, REPLY_LIMIT))
+
+
+def fetch(
+    broadcaster: Broadcaster, sql: str, limit: float, timeout: float | None = None
+) -> list[tuple[str | None, ...]]:
+    """Run *sql* over the connection of *broadcaster*; see `LiveConnection.fetch`.
+
+    If this is the first use, it first waits until an attempt to connect has succeeded or failed.
+    """
+    timeout = check_timeout(timeout)
+    deadline = Deadline(timeout)
+    return _connection(broadcaster, deadline).fetch(sql, limit, deadline.remaining(), stated=timeout)
+
+
+def _connection(broadcaster: Broadcaster, deadline: Deadline) -> LiveConnection:
+    return broadcaster._connection_by(deadline)  # pyright: ignore[reportPrivateUsage]

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import gevent
+
 import pglisten
 from pglisten import sse
 
@@ -26,6 +28,19 @@ events = sse.app(
     heartbeat=float(os.environ.get("HEARTBEAT", "15")),
     send_timeout=float(os.environ.get("SEND_TIMEOUT", "60")),
 )
+
+
+consumed: list[str] = []
+
+if "CONSUME" in os.environ:
+
+    @broadcaster.on("prices", on_gap=lambda: consumed.append("gap"))
+    def consume(notification: pglisten.Notification) -> None:
+        consumed.append(notification.payload)
+        if notification.payload == "stuck":
+            gevent.sleep(60)
+        elif notification.payload == "bad":
+            raise ValueError(notification.payload)
 
 
 def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -48,5 +63,6 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
     else:
         stats = broadcaster.stats()
         answer = {"pid": os.getpid(), "server_pid": stats.server_pid, "subscriptions": stats.subscriptions}
+        answer["consumed"] = consumed
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(answer).encode()]

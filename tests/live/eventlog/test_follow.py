@@ -8,7 +8,7 @@ import gevent
 import pytest
 
 from pglisten import Broadcaster, ConfigurationError, EventLog, InvalidChannelName, OperationTimeout
-from pglisten.broadcast import fetch
+from pglisten._eventlog.source import fetch
 from pglisten.testing import Proxy
 from support.eventlogs import append, fill, next_entry, nothing_before_a_fence, payloads, positions
 from support.fixtures.eventlogs import WINDOW, MakeLog
