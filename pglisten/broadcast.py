@@ -155,14 +155,10 @@ class Broadcaster:
         def subscribe() -> Subscription:
             return self.subscribe(*names, queue_size=size)
 
-        def note(function: Handler) -> Handler:
-            def stream(consumer: Consumer) -> Stream:
-                return Stream(consumer, subscribe, function, on_gap, ended=lambda: self.closed)
+        def begin(consumer: Consumer, function: Handler) -> Stream:
+            return Stream(consumer, subscribe, function, on_gap, lambda: self.closed)
 
-            self._consumers.add(function, stream)
-            return function
-
-        return note
+        return self._consumers.decorator(begin)
 
     def start(self) -> None:
         """Start the functions that ``on()`` has noted, also those of event logs, in this process.

@@ -8,17 +8,21 @@ all its followers, over the session of a `Broadcaster`.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from types import TracebackType
+from typing import TypeVar
 
 import gevent
 
 from ._completion import check_timeout
+from ._consumers.consumer import Consumer, Work
+from ._consumers.stream import Stream
 from ._eventlog import admin
 from ._eventlog.admin import ConsumerStatus, LogStatus
+from ._eventlog.batches import Batches
 from ._eventlog.bookmark import Bookmark
-from ._eventlog.consumer import check_consumer, check_size, consume
+from ._eventlog.consumer import Batch, Ended, check_consumer, check_named, check_size, consume, wait_for_news
 from ._eventlog.cursors import runner
 from ._eventlog.entry import Entry
 from ._eventlog.follower import Follower
@@ -26,16 +30,21 @@ from ._eventlog.names import LogNames
 from ._eventlog.pace import FOLLOW
 from ._eventlog.reader import Reader
 from ._eventlog.schema import create_sql
-from ._eventlog.source import fetch
+from ._eventlog.source import consumers_of, fetch
 from ._eventlog.transactions import transactions
+from ._eventlog.window import check_window
 from ._eventlog.writing import append_sql, append_template, check_entry
 from ._may_wait import calls_back, check_may_wait, close_or_begin_to
+from ._options import on_gap as check_on_gap
 from ._options import queue_size as check_queue_size
 from ._sql import check_channel
 from .broadcast import Broadcaster
 from .errors import ConfigurationError, ListenerClosed
 
 __all__ = ["ConsumerStatus", "Entry", "EventLog", "Follower", "LogStatus"]
+
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class EventLog:
@@ -56,12 +65,8 @@ class EventLog:
             raise ConfigurationError(
                 f"broadcaster is a Broadcaster, not {broadcaster!r}", option="broadcaster"
             )
-        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-            raise ConfigurationError(
-                f"window is a number of entries from 1 up, not {window!r}", option="window"
-            )
         self._broadcaster = broadcaster
-        self._window = window
+        self._window = check_window(window)
         self._reader = Reader(self._names, broadcaster, window)
 
     def follow(
@@ -171,22 +176,56 @@ class EventLog:
         broadcaster is closed. It raises the driver's errors. Raises `ConfigurationError` for a wrong
         argument, and what ``follow`` raises.
         """
+        return self._batches(name, connection, channels, size, lambda: False)
+
+    def on(
+        self,
+        *channels: str,
+        on_gap: Callable[..., object] | None = None,
+        consume: str | None = None,
+        connect: Callable[[], object] | None = None,
+        size: int = 100,
+    ) -> Callable[[Function], Function]:
+        """Return a decorator for a function that gets the entries of *channels* (none: all channels).
+
+        It only notes the function, as `Broadcaster.on` does, and the broadcaster's ``start()`` starts it.
+
+        Without *consume* each process that has started it follows the log from now on, and calls the function
+        with each `Entry`. *on_gap* is called without arguments at the start, where entries are missing, and
+        after the function has raised: then the next entry comes. Without *on_gap* the same one comes again.
+
+        With *consume*, the name of a consumer, the function gets a list of up to *size* entries, in one of
+        all processes, and a connection that *connect* has returned. The consumer's position moves in its
+        transaction, which commits after the function has returned; see ``consume``. If the function raises,
+        the connection is closed, and the same entries come again over another one. *on_gap* is called with
+        the connection where ``trim`` has removed entries that the consumer had not read.
+
+        Raises `InvalidChannelName`, `ConfigurationError` for a wrong argument, and `ListenerClosed`.
+        """
+        wanted = tuple(map(check_channel, channels))
+        check_on_gap(on_gap)
+        check_named(consume, connect, size)
+
+        def read(connection: object, ended: Ended) -> Generator[Batch, None, None]:
+            return self._batches(str(consume), connection, wanted, size, ended)
+
+        def begin(consumer: Consumer, function: Callable[..., object]) -> Work:
+            if connect is not None:
+                return Batches(consumer, connect, read, function, on_gap, lambda: self.closed)
+            return Stream(consumer, lambda: self.follow(*wanted), function, on_gap, lambda: self.closed, True)
+
+        return consumers_of(self._broadcaster).decorator(begin)
+
+    def _batches(
+        self, name: str, connection: object, channels: tuple[str, ...], size: int, ended: Ended
+    ) -> Generator[Batch, None, None]:
         check_consumer(name)
         check_size(size)
         wanted = tuple(dict.fromkeys(map(check_channel, channels)))
         over = transactions(connection)
 
-        def wait(position: int) -> bool:
-            try:
-                with self.follow(*wanted, after=position) as follower:
-                    follower.get()
-            except ListenerClosed:
-                if not self.closed:
-                    raise  # Thrown in from outside.
-                return False
-            return True
-
-        return consume(over, self._names, name, wanted, size=size, wait=wait)
+        wait = wait_for_news(lambda position: self.follow(*wanted, after=position), lambda: self.closed)
+        return consume(over, self._names, name, wanted, size=size, wait=wait, ended=ended)
 
     def trim(
         self,

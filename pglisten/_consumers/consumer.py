@@ -141,13 +141,15 @@ class Consumer:
         self.failures += 1
         # The text of any other error may hold a payload, or the password of a connection string.
         text = f": {error}" if isinstance(error, Error) else ""
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__, limit=-FRAMES))
         logger.error(
-            "consumer %s failed, and continues in %.3g s\n%s%s%s",
+            "consumer %s failed, and continues in %.3g s\n%s%s%s%s",
             self._name,
             delay,
             "".join(frames),
             type(error).__qualname__,
+            f" (SQLSTATE {code})" if code else "",
             text,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import Any
 
 from .._listener.settings import Settings
 from .._ownership import Owner
@@ -36,11 +37,20 @@ class Consumers:
     def _started(self) -> bool:
         return self._owner is not None and not self._owner.forked
 
-    def add(self, function: object, begin: Callable[[Consumer], Work]) -> None:
-        """Note *function*, whose work *begin* makes. Where others run already, it starts at once.
+    def decorator(self, begin: Callable[[Consumer, Any], Work]) -> Callable[[Any], Any]:
+        """Return a decorator that notes a function, whose work *begin* makes from the function.
 
-        Raises `TypeError` if *function* is none that a call runs, and `ListenerClosed`.
+        It returns the function. Where others run already, the function starts at once. Raises `TypeError` if
+        it is no function, or one that a call does not run, and `ListenerClosed`.
         """
+
+        def note(function: Any) -> Any:
+            self._note(function, lambda consumer: begin(consumer, function))
+            return function
+
+        return note
+
+    def _note(self, function: object, begin: Callable[[Consumer], Work]) -> None:
         _check(function)
         if self._stopped:
             raise ListenerClosed("the broadcaster was closed")

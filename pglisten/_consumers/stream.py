@@ -27,13 +27,12 @@ class Stream:
     With *repeats* the function gets the same item again, if there is no *on_gap* to make up for it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         consumer: Consumer,
         open_source: Callable[[], Source],
         function: Callable[[Any], object],
         on_gap: Callable[[], object] | None,
-        *,
         ended: Callable[[], bool],
         repeats: bool = False,
     ) -> None:

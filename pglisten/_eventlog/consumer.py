@@ -15,16 +15,27 @@ ends, and it works through a connection pooler too. Between batches a consumer h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from typing import NamedTuple, Protocol, TypeAlias
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ListenerClosed
 from .cursors import Row, sqlstate
 from .entry import Entry, created_at
+from .follower import Follower
 from .names import LogNames
 from .transactions import Transactions, autocommits
 
-__all__ = ["BATCH_BYTES", "Batch", "Wait", "check_consumer", "check_size", "consume"]
+__all__ = [
+    "BATCH_BYTES",
+    "Batch",
+    "Ended",
+    "Wait",
+    "check_consumer",
+    "check_named",
+    "check_size",
+    "consume",
+    "wait_for_news",
+]
 
 BATCH_BYTES = 16 << 20
 """Most bytes of payloads of a batch; one longer entry is a batch of its own."""
@@ -43,6 +54,10 @@ _POSSIBLE = (
 
 Batch: TypeAlias = "list[Entry] | None"
 """The next entries, or ``None`` where ``trim`` has removed entries that the consumer had not read."""
+
+
+Ended: TypeAlias = Callable[[], bool]
+"""Returns whether to end, instead of going on with the next batch."""
 
 
 class Wait(Protocol):
@@ -68,6 +83,38 @@ def check_size(size: int) -> None:
         raise ConfigurationError(f"size is a number of entries from 1 up, not {size!r}", option="size")
 
 
+def check_named(name: str | None, connect: object, size: int) -> None:
+    """Raise `ConfigurationError` if these are not the arguments of a named consumer, or of none."""
+    if (name is None) != (connect is None):
+        raise ConfigurationError(
+            "a named consumer needs both: consume, its name, and connect, which returns a connection",
+            option="connect" if connect is None else "consume",
+        )
+    if connect is not None and not callable(connect):
+        raise ConfigurationError(
+            f"connect is a function that returns a connection, not {type(connect).__name__}", option="connect"
+        )
+    if name is not None:
+        check_consumer(name)
+        check_size(size)
+
+
+def wait_for_news(follow: Callable[[int], Follower], closed: Callable[[], bool]) -> Wait:
+    """Return a function that waits for an entry, with a follower after a position that *follow* returns."""
+
+    def wait(position: int) -> bool:
+        try:
+            with follow(position) as follower:
+                follower.get()
+        except ListenerClosed:
+            if not closed():
+                raise  # Thrown in from outside.
+            return False
+        return True
+
+    return wait
+
+
 class _Page(NamedTuple):
     entries: list[Entry]
     trimmed: int
@@ -77,9 +124,19 @@ class _Page(NamedTuple):
 
 
 def consume(
-    of: Transactions, names: LogNames, name: str, channels: Collection[str], *, size: int, wait: Wait
+    of: Transactions,
+    names: LogNames,
+    name: str,
+    channels: Collection[str],
+    *,
+    size: int,
+    wait: Wait,
+    ended: Ended,
 ) -> Generator[Batch, None, None]:
-    """Yield batches; commit each one when the next is asked for. See `EventLog.consume`."""
+    """Yield batches; commit each one when the next is asked for. See `EventLog.consume`.
+
+    *ended* is called after the commit of each batch; if it returns true, there is no other.
+    """
     query = _Query(names, tuple(channels), size)
     _check_clean(of)
     while True:
@@ -95,6 +152,8 @@ def consume(
         except BaseException:  # Also a generator that is closed, and a greenlet that is killed.
             _give_up(of)
             raise
+        if ended():
+            return
 
 
 def _check_clean(of: Transactions) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .._completion import check_timeout
 from .._connection.live import LiveConnection
+from .._consumers.registry import Consumers
 from .._deadline import Deadline
 from ..broadcast import Broadcaster
 from .statements import REPLY_LIMIT, Page, Query
 
-__all__ = ["Source", "fetch"]
+__all__ = ["Source", "consumers_of", "fetch"]
 
 
 class Source:
@@ -39,6 +40,11 @@ def fetch(
     timeout = check_timeout(timeout)
     deadline = Deadline(timeout)
     return _connection(broadcaster, deadline).fetch(sql, limit, deadline.remaining(), stated=timeout)
+
+
+def consumers_of(broadcaster: Broadcaster) -> Consumers:
+    """Return the consumers that ``start()`` of *broadcaster* starts."""
+    return broadcaster._consumers  # pyright: ignore[reportPrivateUsage]
 
 
 def _connection(broadcaster: Broadcaster, deadline: Deadline) -> LiveConnection:

@@ -10,15 +10,23 @@ import sys
 from bisect import bisect_right
 from collections.abc import Collection
 
+from ..errors import ConfigurationError
 from .entry import EPOCH, Entry, microseconds
 from .statements import FEW_CHANNELS, Page
 
-__all__ = ["WINDOW_BYTES", "Window"]
+__all__ = ["WINDOW_BYTES", "Window", "check_window"]
 
 WINDOW_BYTES = 16 << 20
 """Most bytes of payloads that a window keeps, as Python stores them. The newest entry always stays."""
 
 _GONE = Entry(0, "", "", EPOCH)
+
+
+def check_window(size: int) -> int:
+    """Return *size*, or raise `ConfigurationError` if it is no number of entries."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ConfigurationError(f"window is a number of entries from 1 up, not {size!r}", option="window")
+    return size
 
 
 class _Line:
