@@ -29,6 +29,7 @@ from .errors import (
 )
 from .eventlog import Entry, EventLog, Follower
 from .listener import Listener, ListenerEvent, Stats
+from .sending import notify_over
 
 __version__ = "0.1.0"
 
@@ -61,5 +62,6 @@ __all__ = [
     "__version__",
     "available_backends",
     "load_backend",
+    "notify_over",
     "quote_identifier",
 ]

@@ -22,6 +22,7 @@ MODULES = [
     "pglisten.django",
     "pglisten.gunicorn",
     "pglisten.listener",
+    "pglisten.sending",
     "pglisten.sse",
     "pglisten.testing",
     "pglisten.testing.contract",
