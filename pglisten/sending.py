@@ -20,8 +20,8 @@ def notify_over(cursor: object, channel: str, payload: str = "") -> None:
     the notification is sent at once. PostgreSQL sends equal notifications of a transaction once.
 
     Raises `InvalidChannelName`, `PayloadTooLong` over 7999 bytes of UTF-8, and ``ValueError`` if the payload
-    holds a NUL, before anything is sent: the transaction can go on. Raises ``TypeError`` if *cursor* cannot run
-    a statement or is asynchronous, and the errors of the driver.
+    holds a NUL, before anything is sent: the transaction can go on. Raises ``TypeError`` if *cursor* cannot
+    run a statement or is asynchronous, and the errors of the driver.
     """
     check_channel(channel)
     check_payload(payload)
