@@ -43,6 +43,11 @@ class UpstreamListener(Listener):
         """The name of its state, as in a listener's ``repr``."""
         return "forked" if self._supervisor.owner.forked and not self.closed else self._supervisor.state.value
 
+    @property
+    def current(self) -> LiveConnection | None:
+        """The connection, if it lives and listens to all channels; else ``None``. Each has its own."""
+        return self._supervisor.connection
+
     def outage(self) -> Exception | None:
         """Return the last error of the outage that is still on; ``None`` if there is none."""
         return self._supervisor.outage()

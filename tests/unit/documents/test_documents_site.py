@@ -16,6 +16,7 @@ MODULES = [
     "pglisten",
     "pglisten.backend",
     "pglisten.broadcast",
+    "pglisten.cache",
     "pglisten.connection",
     "pglisten.errors",
     "pglisten.eventlog",
