@@ -287,5 +287,10 @@ class Broadcaster:
         return fan_out.upstream.connection_by(deadline)
 
 
+def outage_of(broadcaster: Broadcaster) -> Exception | None:
+    """Return the last error of the outage that is still on; ``None`` if there is none."""
+    return broadcaster._fan_out.upstream.outage()  # pyright: ignore[reportPrivateUsage]
+
+
 def _closed() -> ListenerClosed:
     return ListenerClosed("the broadcaster was closed")

@@ -297,3 +297,8 @@ class EventLog:
         if reader.end is not None:
             raise ListenerClosed("the event log was closed") from reader.end
         return reader
+
+
+def broadcaster_of(log: EventLog) -> Broadcaster:
+    """Return the broadcaster whose session *log* uses. For event streams."""
+    return log._broadcaster  # pyright: ignore[reportPrivateUsage]

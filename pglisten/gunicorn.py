@@ -47,6 +47,7 @@ class Worker(Protocol):
     """The part of gunicorn's gevent workers that the hooks use."""
 
     alive: bool
+    cfg: Any
     log: Any
     notify: Callable[[], None]
 
@@ -76,7 +77,12 @@ def green(hook: PostFork = post_fork) -> PostFork:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Start the worker's consumers, and end its event streams as soon as it has to stop."""
+    """Start the worker's consumers, limit its event streams, and end them as soon as it has to stop.
+
+    By default, applications of `pglisten.sse` leave a tenth of ``worker_connections`` free, at least 10. So
+    the worker answers 503 to further streams, and goes on answering other requests.
+    """
+    streams.capacity = _capacity(worker.cfg.worker_connections)
     if monkey.is_module_patched("socket"):
         _StopWatcher(worker).watch()
         start_all()
@@ -91,6 +97,12 @@ def worker_exit(server: object, worker: object) -> None:
     _end_streams()
     stop_all(CLOSE_GRACE)
     close_all(CLOSE_GRACE)
+
+
+def _capacity(worker_connections: int) -> int:
+    """Return how many of a worker's connections may be streams."""
+    free = max(worker_connections // 10, min(10, worker_connections // 2))
+    return max(1, worker_connections - free)
 
 
 class _StopWatcher:

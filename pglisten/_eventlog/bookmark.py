@@ -27,7 +27,7 @@ class Bookmark:
     It begins after *position*, or with *from_oldest* with the oldest entry that is kept.
     """
 
-    __slots__ = ("_from_oldest", "_generation", "_page", "_through", "ahead", "channels", "position")
+    __slots__ = ("_generation", "_page", "_through", "ahead", "channels", "from_oldest", "position")
 
     def __init__(
         self, window: Window, position: int, channels: frozenset[str], *, from_oldest: bool = False
@@ -35,7 +35,7 @@ class Bookmark:
         self.channels = channels
         self.position = position
         """The follower has all entries up to here."""
-        self._from_oldest = from_oldest
+        self.from_oldest = from_oldest
         """Whether it has not reached its first entry, so that what was trimmed before is no loss."""
         self._generation = window.generation
         self._page: deque[Entry] = deque()
@@ -60,11 +60,11 @@ class Bookmark:
             if self.position >= window.trimmed:
                 return Nothing.BEHIND
             self.position = window.trimmed
-            return self.take(window) if self._from_oldest else None
+            return self.take(window) if self.from_oldest else None
         return self._take_from(window)
 
     def _take_from(self, window: Window) -> Entry | Nothing:
-        self._from_oldest = False
+        self.from_oldest = False
         found = window.after(self.position, self.channels)
         if found is None:
             self.caught_up(window.head)
@@ -91,11 +91,17 @@ class Bookmark:
         """Note that there is no entry of its channels up to *position*."""
         self.position = max(self.position, position)
 
+    def to_newest(self, window: Window) -> None:
+        """Skip all entries up to the window's head."""
+        self.caught_up(window.head)
+        self._page.clear()
+        self.ahead = False
+
     def accept(self, page: Page, position: int, window: Window) -> None:
         """Take *page*, its own, which was read for *position*. If it has moved meanwhile, drop the page."""
         if position != self.wants(window) or page.trimmed > position:
             return  # Trimmed: the window knows, and `take` says so.
-        self._from_oldest = False
+        self.from_oldest = False
         self._page.extend(page.entries)
         self._through = page.through
         self.ahead = True

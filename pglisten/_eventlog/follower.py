@@ -18,7 +18,7 @@ from .entry import Entry
 from .pauses import Pause
 from .reader import Reader
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "miss_what_was_trimmed", "skip_to_newest", "take_now"]
 
 
 class Follower:
@@ -69,6 +69,19 @@ class Follower:
             if ends_at is None and timeout is not None:
                 ends_at = time.monotonic() + timeout
             self._wait(item is Nothing.BEHIND, timeout, ends_at)
+
+    def _take_now(self) -> Entry | Nothing | None:
+        reader, bookmark = self._reader, self._bookmark
+        if reader.pace.left <= 0 or self.closed:
+            return Nothing.NEW
+        if self._pause is not None:
+            self._note_what_was_told()
+        item = bookmark.take(reader.window)
+        if not isinstance(item, Nothing):
+            reader.pace.left -= 1
+            if bookmark.ahead and bookmark.left <= self._limit:
+                self._read_ahead()
+        return item
 
     def __iter__(self) -> Iterator[Entry | None]:
         """Iterate over what ``get()`` returns, until the follower is closed."""
@@ -166,3 +179,21 @@ class Follower:
         end = self._end or self._reader.end
         if end is not None:
             raise copy_for_raise(end)
+
+
+def take_now(follower: Follower) -> Entry | Nothing | None:
+    """Return the next item if it can be had without waiting, and otherwise `Nothing`. For event streams."""
+    return follower._take_now()  # pyright: ignore[reportPrivateUsage]
+
+
+def skip_to_newest(follower: Follower) -> None:
+    """Have the follower continue after the newest entry that this process has read. For event streams."""
+    follower._bookmark.to_newest(follower._reader.window)  # pyright: ignore[reportPrivateUsage]
+
+
+def miss_what_was_trimmed(follower: Follower) -> None:
+    """Have a follower that begins after position 0 return ``None`` for what was trimmed. For event streams.
+
+    Its consumer had everything up to 0. For ``follow(after=0)``, that is not what 0 says.
+    """
+    follower._bookmark.from_oldest = False  # pyright: ignore[reportPrivateUsage]

@@ -18,7 +18,7 @@ from .._greenlet import Greenlet, let_others_run, spawn
 from .._listener.backoff import Backoff
 from .._ownership import Owner
 from ..backend import Notification
-from ..broadcast import Broadcaster, Subscription
+from ..broadcast import Broadcaster, Subscription, outage_of
 from ..errors import ConnectionLost, Error, ListenerClosed, NotConnected, ServerError, told, without_frames
 from .names import LogNames
 from .pace import Pace
@@ -110,7 +110,7 @@ class Reader:
         look = self._look
         self._due = True
         self._wake()
-        look.wait(timeout, what)
+        look.wait(timeout, what, outage=lambda: outage_of(self._broadcaster))
 
     def look_once(self, timeout: float | None, what: str) -> None:
         """`look`, unless the log has been read."""

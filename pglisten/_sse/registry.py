@@ -30,6 +30,13 @@ class StreamRegistry:
     def __init__(self) -> None:
         self.stopping = False
         """Whether the worker stops: new streams end at once."""
+        self.capacity: int | None = None
+        """How many streams this process may have, so that its server still answers other requests.
+
+        ``None``: not known. `pglisten.gunicorn` sets it.
+        """
+        self.opening = 0
+        """Requests that wait until their stream can begin."""
         self._open: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._all_closed = Event()
 
@@ -69,7 +76,7 @@ class StreamRegistry:
 
     def reset(self) -> None:
         """Start without streams, in a forked child: the streams belong to its parent."""
-        self.stopping = False
+        self.stopping, self.opening = False, 0
         self._open.clear()
         self._all_closed = Event()
 

@@ -1,45 +1,27 @@
-"""A subscription as the bytes of a Server-Sent Events body.
-
-The HTML standard defines the format in section 9.2: lines of ``field: value``, and an empty line after each
-event. The format includes one space after the colon, which protects a leading space of the value. A value
-ends with its line. Data with line breaks becomes several ``data`` lines; other fields hold no line breaks.
-"""
+"""A subscription, or a follower of a log, as the bytes of a Server-Sent Events body."""
 
 from __future__ import annotations
 
-import re
+import random
 import secrets
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple
 
-from .. import _options
-from .._broadcast.subscription import queued
-from ..backend import Notification
-from ..broadcast import Subscription
-from ..errors import (
-    ChannelNotOpen,
-    ConfigurationError,
-    Error,
-    ListenerClosed,
-    OperationTimeout,
-    SubscriptionOverflow,
-)
+from gevent.event import Event
+
+from .._eventlog.bookmark import Nothing
+from .._ownership import thread_ident
+from ..errors import ChannelNotOpen, ListenerClosed, OperationTimeout, ServerError, SubscriptionOverflow
+from .encoder import RECONNECTED, Encoder
+from .form import EventForm, Item, Pacing
+from .owners import Admission
 from .registry import streams
 from .sender import Sender
+from .sources import Source
 
-__all__ = ["GAP", "Encode", "EventFormat", "EventName", "EventStream"]
-
-EventName: TypeAlias = "str | Callable[[Notification], str]"
-Encode: TypeAlias = Callable[[Notification], str]
-
-GAP = "gap"
-"""The name of the event at a gap, where notifications may be missing."""
-
-BROWSER_EVENTS = frozenset({"open", "error"})
-"""Events that an `EventSource` fires itself (HTML standard, 9.2.2): a page could not tell ours from them."""
+__all__ = ["EventStream", "Opening", "chance", "ended_stream"]
 
 HEARTBEAT = b":\n"
 """A comment: it is no event for the client, and its write fails once the client is gone.
@@ -50,130 +32,97 @@ No empty line follows, because some clients other than browsers make an event of
 CHUNK = 65536
 """Size in bytes from which a chunk takes no more events, even if more are queued."""
 
-LINE_BREAK = re.compile("\r\n|\r|\n")
-"""The line breaks of an event stream. `str.splitlines` splits at more characters than these."""
+chance: Callable[[], float] = random.random
+"""Spreads over time what many streams do. It keeps no secrets."""
+
+_encoders: weakref.WeakValueDictionary[tuple[object, ...], Encoder] = weakref.WeakValueDictionary()
+"""The encoders of the streams of this process, by thread and form."""
 
 
-@dataclass(frozen=True)
-class EventFormat:
-    """How notifications become events. Raises `ConfigurationError` for an option that cannot work."""
+class Opening(NamedTuple):
+    """How a stream begins."""
 
-    heartbeat: float
-    retry: float | None
-    event: EventName | None
-    encode: Encode | None
-    gap: str
-    send_timeout: float
+    missing: bool
+    """Whether the client may have missed something, so that the stream begins with a gap."""
+    admission: Admission | None = None
+    """What counts the stream as its owner's; ``None`` without an owner."""
 
-    def __post_init__(self) -> None:
-        _options.seconds("heartbeat", self.heartbeat)
-        _options.seconds("send_timeout", self.send_timeout)
-        _options.seconds("retry", self.retry, none_means="the browser's own choice")
-        if self.event is not None and not callable(self.event):
-            _check_name("event", self.event)
-        if self.encode is not None and not callable(self.encode):
-            raise ConfigurationError(
-                f"encode is a function of a notification, not {self.encode!r}", option="encode"
-            )
-        _check_name("gap", self.gap)
-        if not self.gap:
-            raise ConfigurationError(
-                "gap is the name of an event: it has at least one character", option="gap"
-            )
-        if self.event == self.gap:
-            raise ConfigurationError(
-                f"event and gap are both {self.gap!r}: a page could not tell a notification from a gap"
-            )
 
-    def name_conflict(self, channels: Iterable[str]) -> str | None:
-        """Return why *channels* cannot be names of events; ``None`` if they can."""
-        if self.event is not None:
-            return None
-        names = ((channel, self._reserved_for(_without_line_breaks(channel))) for channel in channels)
-        return next((f"channel {channel!r} has the name of {what}" for channel, what in names if what), None)
+def encoder_of(form: EventForm) -> Encoder:
+    """Return the encoder that all streams of *form* in this thread share."""
+    key = thread_ident(), form
+    try:
+        encoder = _encoders.get(key)
+        if encoder is None:
+            encoder = _encoders[key] = Encoder(form, secrets.token_hex(4))
+    except TypeError:  # One of the functions is not hashable.
+        return Encoder(form, secrets.token_hex(4))
+    return encoder
 
-    def preamble(self, event_id: str) -> str:
-        """Return the beginning of a stream for a client that connects for the first time.
 
-        The empty line makes a browser remember the ``id``. The browser sends it when it reconnects, even
-        before its first event. Browsers skip the byte order mark, as the standard demands. Some parsers would
-        make an event of an ``id`` alone; they do not skip the mark, find an unknown field, and ignore it.
-        """
-        return f"\ufeffid: {event_id}\n\n{self.retry_field()}"
+def first_chunk(encoder: Encoder, pacing: Pacing, position: int | None, *, missing: bool) -> bytes:
+    """Return the beginning of a stream: an ``id``, or a gap, and the reconnect delay.
 
-    def retry_field(self) -> str:
-        """Return the field with the reconnect delay. It takes effect without an empty line."""
-        return "" if self.retry is None else f"retry: {max(1, round(self.retry * 1000))}\n"
+    An empty line makes a browser remember the ``id``. The browser sends it when it reconnects, even before
+    its first event. Browsers skip the byte order mark, as the standard demands. Some parsers would make an
+    event of an ``id`` alone; they do not skip the mark, find an unknown field, and ignore it.
+    """
+    retry = pacing.retry_field(chance()).encode()
+    if missing:
+        # The gap among entries has no id: one that came before it would hide it from a client that loses
+        # its connection in between.
+        return retry + (encoder.marked_gap(RECONNECTED) if position is None else encoder.first_gap)
+    return f"\ufeffid: {encoder.next_mark() if position is None else position}\n\n".encode() + retry
 
-    def gap_event(self, event_id: str) -> str:
-        """Return the event for a gap, where notifications may be missing."""
-        return f"id: {event_id}\nevent: {self.gap}\ndata:\n\n"
 
-    def event_for(self, event_id: str, notification: Notification) -> str:
-        """Return the event for *notification*."""
-        encode = self.encode
-        text = notification.payload if encode is None else encode(notification)
-        if not isinstance(text, str):
-            raise TypeError(f"encode must return an event's data as str, not {type(text).__name__}")
-        if "\n" in text or "\r" in text:
-            text = "\ndata: ".join(LINE_BREAK.split(text))
-        name = self._name(notification)
-        field = f"event: {name}\n" if name else ""
-        return f"id: {event_id}\n{field}data: {text}\n\n"
+def ended_stream(form: EventForm, pacing: Pacing, *, resumes: bool) -> bytes:
+    """Return a stream that ends at once: the browser reconnects, to another worker.
 
-    def _name(self, notification: Notification) -> str:
-        name = notification.channel if self.event is None else self.event
-        if not isinstance(name, str):
-            name = name(notification)
-            if not isinstance(name, str):
-                raise TypeError(f"event must return an event's name as str, not {type(name).__name__}")
-        name = _without_line_breaks(name)
-        if (what := self._reserved_for(name)) is not None:
-            raise ConfigurationError(
-                f"a notification's event would have the name of {what}, {name!r}: choose another name for "
-                "it with event=, or for gap events with gap="
-            )
-        return name
-
-    def _reserved_for(self, name: str) -> str | None:
-        """Return which other events use *name*; ``None`` if none do."""
-        if name == self.gap:
-            return "gap events"
-        return "a browser's own events" if name in BROWSER_EVENTS else None
+    After any other status than 200 the browser would not reconnect. If the stream *resumes*, it has no
+    ``id``, so that the browser keeps the one that it has.
+    """
+    if resumes:
+        return pacing.retry_field(chance()).encode()
+    return first_chunk(encoder_of(form), pacing, None, missing=False)
 
 
 class EventStream:
     """The body of a response, in chunks. The server iterates the stream and closes it.
 
-    The stream ends with its subscription. The subscription is closed when the stream is closed, ends or is
+    The stream ends with its subscription or follower, which is closed when the stream is closed, ends or is
     garbage-collected, and when the greenlet that waits for a chunk is killed. A greenlet that takes longer
     than ``send_timeout`` from one chunk to the next gets a ``BrokenPipeError``.
     """
 
     def __init__(
         self,
-        subscription: Subscription,
-        event_format: EventFormat,
-        *,
-        reconnected: bool,
+        source: Source,
+        form: EventForm,
+        pacing: Pacing,
+        opening: Opening,
         open_streams: weakref.WeakSet[EventStream] | None = None,
     ) -> None:
-        self._subscription = subscription
-        self._format = event_format
-        self._prefix = secrets.token_hex(4)
-        self._number = 0
-        event_id = self._next_id()
-        if reconnected:
-            self._preamble = event_format.retry_field() + event_format.gap_event(event_id)
-        else:
-            self._preamble = event_format.preamble(event_id)
+        self._source = source
+        self._encoder = encoder_of(form)
+        self._pacing = pacing
+        self._resumes = source.position is not None
+        self._first = first_chunk(self._encoder, pacing, source.position, missing=opening.missing)
+        age = pacing.age_limit(chance())
+        self._ends_at = None if age is None else time.monotonic() + age
+        self._gap_at: float | None = None
+        """When the gap event that is held back is due, of the monotonic clock."""
+        self._interrupted: Event | None = None
+        """Set when the stream ends while a gap event is held back."""
         self._ended = False
         """Whether the stream returns no more chunks."""
-        self._sender = Sender(event_format.send_timeout)
+        self._sender = Sender(pacing.send_timeout)
         self._open_streams = open_streams
         if open_streams is not None:
             open_streams.add(self)
         streams.add(self)
+        self._admission = opening.admission
+        if self._admission is not None:
+            self._admission.attach(self)
 
     def __iter__(self) -> EventStream:
         return self
@@ -199,81 +148,111 @@ class EventStream:
         streams.remove(self)
         if self._open_streams is not None:
             self._open_streams.discard(self)
+        if self._admission is not None:
+            self._admission.release()
 
     def end(self) -> None:
         """Let the stream end once its queue is sent. Never waits."""
-        self._subscription.close()
+        self._source.close()
+        if self._interrupted is not None:
+            self._interrupted.set()
+
+    def revoke(self) -> None:
+        """End the stream without what is queued: the client may not have it any more. Never waits."""
+        self._finish()
 
     def abort(self) -> None:
         """Interrupt the greenlet that is sending a chunk, if there is one. Never waits."""
         self._sender.abort()
 
     def __repr__(self) -> str:
-        return f"<EventStream {'over' if self._ended else 'open'} of {self._subscription!r}>"
+        return f"<EventStream {'over' if self._ended else 'open'} of {self._source!r}>"
 
     def _chunk(self) -> bytes:
         """Return the next chunk; a comment if no event comes for the time of a heartbeat."""
         if self._ended:
             raise StopIteration
-        if self._preamble:
-            preamble, self._preamble = self._preamble, ""
-            return preamble.encode()
+        if self._first:
+            first, self._first = self._first, b""
+            return first
         began = time.monotonic()
+        wait = self._pacing.heartbeat
+        if self._ends_at is not None:
+            wait = min(wait, self._ends_at - began)
+            if wait <= 0:
+                raise StopIteration
+        if self._gap_at is not None:
+            return self._wait_for_gap(began, wait)
         try:
-            item = self._subscription.get(self._format.heartbeat)
+            item = self._source.get(wait)
         except OperationTimeout:
-            if time.monotonic() - began < self._format.heartbeat:
+            if time.monotonic() - began < wait:
                 raise  # A timeout inside on_gap: a retry here could loop forever.
             return HEARTBEAT
-        except (ListenerClosed, SubscriptionOverflow, ChannelNotOpen) as error:
-            if not self._subscription.closed:
-                raise  # Thrown in from outside, or raised by on_gap.
-            if isinstance(error, ListenerClosed):
-                raise StopIteration from None
-            self._finish()
-            return self._format.gap_event(self._next_id()).encode()
+        except (ListenerClosed, SubscriptionOverflow, ChannelNotOpen, ServerError) as error:
+            return self._last_chunk(error)
+        if self._ended:
+            raise StopIteration
+        if item is None and self._pacing.gap_spread:
+            self._hold_gap()
+            return self._wait_for_gap(began, wait)
         return self._with_queued(self._event(item))
+
+    def _last_chunk(self, error: Exception) -> bytes:
+        """Return the gap with which a stream of notifications ends if it was not closed."""
+        if self._ended:
+            raise StopIteration from None
+        if self._resumes and isinstance(error, ServerError):
+            raise StopIteration from None  # The log cannot be read. The reader has logged why.
+        if not self._source.closed or isinstance(error, ServerError):
+            raise error  # Thrown in from outside, or raised by on_gap.
+        if isinstance(error, ListenerClosed):
+            raise StopIteration from None
+        self._finish()
+        return self._event(None)
+
+    def _hold_gap(self) -> None:
+        """Hold the gap event back, and so all that follows, for a part of ``gap_spread``."""
+        self._gap_at = time.monotonic() + chance() * self._pacing.gap_spread
+        self._interrupted = Event()
+
+    def _wait_for_gap(self, now: float, wait: float) -> bytes:
+        """Return the gap event once it is due, and a comment if that takes longer than *wait* seconds."""
+        assert self._gap_at is not None
+        assert self._interrupted is not None
+        left = self._gap_at - now
+        # A client whose stream ends meanwhile reconnects, and then gets a gap.
+        if self._interrupted.wait(max(0.0, min(wait, left))) or self._source.closed:
+            raise StopIteration
+        if wait < left:
+            return HEARTBEAT
+        self._gap_at = self._interrupted = None
+        return self._with_queued(self._event(None))
 
     def _with_queued(self, first: bytes) -> bytes:
         """Return *first* and the events that are queued: one write for each event would cost more."""
+        take = self._source.take
+        item = take()
+        if isinstance(item, Nothing):
+            return first
         events, size = [first], len(first)
-        # With an empty queue get() would let other greenlets run, and would delay this chunk.
-        while size < CHUNK and queued(self._subscription):
-            try:
-                item = self._subscription.get(0)
-            except Error:
-                break  # Another consumer took the item, or on_gap raised: the next call raises again.
-            events.append(self._event(item))
-            size += len(events[-1])
+        while not isinstance(item, Nothing):
+            if item is None and self._pacing.gap_spread:
+                self._hold_gap()
+                break
+            events.append(event := self._event(item))
+            size += len(event)
+            if size >= CHUNK:
+                break
+            item = take()
         return b"".join(events)
 
-    def _event(self, item: Notification | None) -> bytes:
-        event_id = self._next_id()
-        if item is None:
-            return self._format.gap_event(event_id).encode()
-        return self._format.event_for(event_id, item).encode()
-
-    def _next_id(self) -> str:
-        """Return a unique id for the next event. A stream cannot resume from it."""
-        self._number += 1
-        return f"{self._prefix}-{self._number}"
+    def _event(self, item: Item | None) -> bytes:
+        if item is not None:
+            return self._encoder.event(item)
+        self._source.skip()
+        return self._encoder.gap if self._resumes else self._encoder.marked_gap()
 
     def _finish(self) -> None:
         self._ended = True
-        self._subscription.close()
-
-
-def _without_line_breaks(name: str) -> str:
-    """Return *name* without line breaks, which the name of an event cannot hold."""
-    if "\n" in name or "\r" in name:
-        name = name.replace("\r", "").replace("\n", "")
-    return name
-
-
-def _check_name(option: str, name: str) -> None:
-    if not isinstance(name, str) or "\n" in name or "\r" in name:
-        raise ConfigurationError(f"{option} is a name without line breaks, not {name!r}", option=option)
-    if name in BROWSER_EVENTS:
-        raise ConfigurationError(
-            f"{option} is {name!r}, the name of a browser's own events: choose another", option=option
-        )
+        self.end()

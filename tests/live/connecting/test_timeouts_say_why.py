@@ -128,7 +128,7 @@ def test_a_refused_stream_is_logged_with_the_reason(
         app(environ, lambda status, headers, exc_info=None: statuses.append(status))  # type: ignore[arg-type]
     assert statuses == ["503 Service Unavailable"]
     (said,) = [record.getMessage() for record in caplog.records if record.name == "pglisten.sse"]
-    assert said.startswith("a stream was refused: LISTEN 'orders': not done within 0.3 s: 127.0.0.1:")
+    assert said.startswith("event streams are refused: LISTEN 'orders': not done within 0.3 s: 127.0.0.1:")
     assert "connection refused" in said.lower()
     assert SECRET not in caplog.text
 

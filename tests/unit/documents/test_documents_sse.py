@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pglisten import sse
+from pglisten.gunicorn import _capacity
 
 TEXT = (Path(__file__).parents[3] / "docs" / "sse.md").read_text()
 
@@ -24,7 +27,8 @@ def test_every_option_of_stream_is_there_with_its_default() -> None:
     rows = dict(
         re.findall(r"^\| `(\w+)` \| ([^|]+) \|", TEXT.partition("## What a gap means")[0], re.MULTILINE)
     )
-    said = {"the channel": None, "the payload": None, "`None`": None, '`"gap"`': "gap"}
+    said: dict[str, Any] = {"the channel": None, "the payload": None, "`None`": None, '`"gap"`': "gap"}
+    said["`(1, 5)`"] = (1, 5)
     assert {name: said[text] if text in said else float(text) for name, text in rows.items()} == _defaults(
         sse.stream
     )
@@ -34,12 +38,18 @@ def test_the_numbers_of_app_are_the_real_ones() -> None:
     defaults = _defaults(sse.app)
     for name in ("max_channels", "queue_size"):
         assert f"`{name}` ({defaults[name]})" in TEXT
-    assert f"`max_streams` ({defaults['max_streams']:,} in a process)" in TEXT
     assert f"`timeout` ({defaults['timeout']:g} s)" in TEXT
 
 
-def test_app_takes_every_option_of_stream_that_is_no_requests_own() -> None:
+@pytest.mark.parametrize("function", [sse.app, sse.response])
+def test_all_ways_take_every_option_of_stream_that_is_no_requests_own(function: Any) -> None:
     stream = _defaults(sse.stream)
     del stream["last_event_id"]
-    app = _defaults(sse.app)
-    assert {name: app[name] for name in stream} == stream
+    options = _defaults(function)
+    assert {name: options[name] for name in stream} == stream
+
+
+@pytest.mark.parametrize(("connections", "free"), [(1000, 100), (10_000, 1000), (50, 10), (10, 5), (1, 0)])
+def test_the_connections_that_stay_free_are_those_of_the_page(connections: int, free: int) -> None:
+    assert "tenth of `worker_connections` free, and 10 at least" in " ".join(TEXT.split())
+    assert _capacity(connections) == connections - free

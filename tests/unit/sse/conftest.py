@@ -46,3 +46,10 @@ def stopping() -> Iterator[None]:
     """Let the test end the process's streams."""
     yield
     streams.reset()
+
+
+@pytest.fixture
+def capacity() -> Iterator[None]:
+    """Let the test limit the process's streams."""
+    yield
+    streams.capacity = None

@@ -82,4 +82,4 @@ def test_each_event_comes_at_once_and_there_are_no_other_events(
             assert app.last.endswith(b"\n\n")  # The client did not wait for the next line.
             received.append(event)
     expected = [("orders", payload) for payload in PAYLOADS]
-    assert received == ([("gap", ""), *expected] if came_back else expected)
+    assert received == ([("gap", "reconnected"), *expected] if came_back else expected)

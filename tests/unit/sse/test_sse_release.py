@@ -150,13 +150,17 @@ def test_a_forked_worker_begins_without_the_streams_of_its_master(
     body.close()
 
 
-def test_a_worker_without_gevent_gets_a_warning() -> None:
+def test_a_worker_without_gevent_gets_a_warning(capacity: None) -> None:
     class Log:
         def warning(self, message: str) -> None:
             warnings.append(message)
 
+    class Config:
+        worker_connections = 1000
+
     class Worker:
         alive = True
+        cfg = Config()
         log = Log()
 
         def notify(self) -> None:
