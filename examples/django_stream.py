@@ -46,9 +46,8 @@ def page(request):
 
 def events(request):
     # If this view used the ORM, call django.db.connection.close() first: the stream would keep it open.
-    subscription = broadcaster.subscribe("chat", timeout=10)
-    stream = sse.stream(subscription, last_event_id=request.headers.get("Last-Event-ID"))
-    return StreamingHttpResponse(stream, headers=dict(sse.HEADERS))
+    answer = sse.response(broadcaster, request.META, "chat")
+    return StreamingHttpResponse(answer.body, status=answer.code, headers=dict(answer.headers))
 
 
 @require_POST

@@ -36,9 +36,10 @@ class Page:
 
 class Events:
     def on_get(self, request, response):
-        subscription = broadcaster.subscribe("chat", timeout=10)
-        response.set_headers(sse.HEADERS)
-        response.stream = sse.stream(subscription, last_event_id=request.get_header("Last-Event-ID"))
+        answer = sse.response(broadcaster, request.env, "chat")
+        response.status = answer.status
+        response.set_headers(answer.headers)
+        response.stream = answer.body
 
 
 class Notify:

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import gevent
-from flask import Flask, Response, request
+from flask import Flask, request
 from gevent.pywsgi import WSGIServer
 
 import pglisten
@@ -38,9 +38,7 @@ def page():
 
 @app.get("/events")
 def events():
-    subscription = broadcaster.subscribe("chat", timeout=10)
-    stream = sse.stream(subscription, last_event_id=request.headers.get("Last-Event-ID"))
-    return Response(stream, headers=sse.HEADERS)
+    return sse.response(broadcaster, request.environ, "chat")
 
 
 @app.post("/notify")
