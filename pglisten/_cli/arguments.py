@@ -149,6 +149,11 @@ def _add_demo(commands: Any) -> argparse.ArgumentParser:
         type=partial(_number, most=MOST_WORKERS),
         help=f"worker processes of gunicorn, at most {MOST_WORKERS} (default: one per backend, at least 2)",
     )
+    demo.add_argument(
+        "--log",
+        action="store_true",
+        help="make an event log in the database of the server that you name, and drop it at the end",
+    )
     _add_connection(
         demo,
         dsn="connection string of a server to use instead of a private one",

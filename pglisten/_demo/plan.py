@@ -37,6 +37,8 @@ def plan(arguments: argparse.Namespace) -> Plan:
     if not names:
         load_backend()  # raises an error that says what to install
     dsn: str | None = arguments.dsn
+    if dsn is None and arguments.log:
+        raise ConfigurationError("--log is for a server of yours: the private one has an event log anyway")
     if dsn is not None:
         for name in names:
             Target(dsn, name, None)
@@ -50,7 +52,8 @@ def _in_terminal(
         if getattr(arguments, option.replace("-", "_")) is not None:
             raise ConfigurationError(f"--{option} is for the web page: leave it out, or leave out --terminal")
     seconds: float = TERMINAL_SECONDS if arguments.seconds is None else arguments.seconds
-    return lambda screen: terminal.perform(screen, names, dsn=dsn, seconds=seconds)
+    log: bool = arguments.log
+    return lambda screen: terminal.perform(screen, names, dsn=dsn, log=log, seconds=seconds)
 
 
 def _on_web(
@@ -64,4 +67,5 @@ def _on_web(
             )
     asked = {"host": arguments.web_host, "port": arguments.web_port, "workers": arguments.workers}
     place = web.Place(**{name: value for name, value in asked.items() if value is not None})
-    return lambda screen: web.perform(screen, names, dsn=dsn, place=place, seconds=arguments.seconds)
+    log: bool = arguments.log
+    return lambda screen: web.perform(screen, names, dsn=dsn, log=log, place=place, seconds=arguments.seconds)

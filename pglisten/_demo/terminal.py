@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import gevent
 
+from .common import OUTAGE
 from .screen import Screen
 from .stage import Stage, open_stage
 from .watcher import Watcher
@@ -24,19 +25,19 @@ SUMMARY_TIMEOUT = 0.3
 """Seconds for the last lines to be written after Ctrl-C: the reader may have gone."""
 
 
-def perform(screen: Screen, names: Sequence[str], *, dsn: str | None, seconds: float) -> None:
+def perform(screen: Screen, names: Sequence[str], *, dsn: str | None, log: bool, seconds: float) -> None:
     """Show the backends called *names* for *seconds*, on the server at *dsn* or on a private one.
 
-    The interruption begins after a third of *seconds*. The show ends early, and in order, when its greenlet
+    The outage begins after a third of *seconds*. The show ends early, and in order, when its greenlet
     is killed. Raises `PrivatePostgresError` if no private server can be started, and `Error` if *dsn*
     leads nowhere.
     """
     watchers: list[Watcher] = []
     farewell = ""
     try:
-        with open_stage(screen, dsn, names[0]) as stage, ExitStack() as stack:
+        with open_stage(screen, dsn, names[0], log=log) as stage, ExitStack() as stack:
             for name in names:
-                watchers.append(Watcher(screen, stage.dsn, name, stage.shop.channel))
+                watchers.append(Watcher(screen, stage.door or stage.dsn, name, stage.names))
                 stack.callback(watchers[-1].close)
             _play(seconds, stage, watchers)
     except gevent.GreenletExit:
@@ -51,7 +52,7 @@ def _play(seconds: float, stage: Stage, watchers: Sequence[Watcher]) -> None:
     while time.monotonic() < begin + seconds / 3:
         stage.shop.send()
         gevent.sleep(PACE)
-    stage.interrupt()
+    stage.cut(min(OUTAGE, seconds / 3))
     while time.monotonic() < begin + seconds - PACE:
         gevent.sleep(PACE)
         stage.shop.send()
@@ -64,6 +65,6 @@ def _play(seconds: float, stage: Stage, watchers: Sequence[Watcher]) -> None:
 
 
 def _summarize(screen: Screen, farewell: str, watchers: Sequence[Watcher]) -> None:
-    screen.title(f"{farewell}What became of the orders:")
+    screen.title(f"{farewell}What became of the orders, by notification alone and by the event log:")
     for watcher in watchers:
         screen.lines("", watcher.name, watcher.summary())

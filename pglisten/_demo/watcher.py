@@ -1,137 +1,145 @@
-"""The listener of one backend in the demo, and the count of what it received."""
+"""One backend in the demo's terminal: what it received by notification alone, and by the event log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import gevent
 from gevent.event import Event
 
-from .._greenlet import spawn
-from ..backend import Notification
+from .._greenlet import Greenlet, spawn
+from ..broadcast import Broadcaster
 from ..errors import ListenerClosed
-from ..listener import Listener, ListenerEvent
+from ..eventlog import Entry, EventLog
+from ..listener import ListenerEvent
+from .behind import follow, hear
+from .common import FIRST_RETRY, LONGEST_RETRY, Names
 from .screen import Look, Screen
-from .shop import order_number, order_text
+from .shop import message_of, order_number
+from .tally import Tally, count
 
-__all__ = ["Tally", "Watcher"]
+__all__ = ["Watcher"]
 
-FIRST_RETRY = 0.25
-"""Seconds. Short, so that several attempts fail while the server is away."""
-
-LONGEST_RETRY = 0.5
-"""Seconds; short for the same reason. Programs should use the defaults of both."""
-
-LISTEN_TIMEOUT = 10.0
-"""Seconds for the first LISTEN; the server has just accepted another connection."""
+START_TIMEOUT = 10.0
+"""Seconds to connect and listen; the server has just accepted another connection."""
 
 CALLBACK_GRACE = 0.1
 """Seconds for the last event to be printed. The reader may have gone, and the demo ends within a second."""
 
 
-class Tally:
-    """Counts the numbered notifications that came, those that did not, and the gap markers."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.missed = 0
-        self.unannounced = 0
-        """Missed notifications without a gap marker in their place: more than 0 is a bug in pglisten."""
-        self.gaps = 0
-        self._newest = 0
-        self._gap_since = False
-
-    def notification(self, number: int) -> None:
-        """Count a notification; numbers start at 1."""
-        missed = number - self._newest - 1
-        self.received += 1
-        self.missed += missed
-        if not self._gap_since:
-            self.unannounced += missed
-        self._newest, self._gap_since = number, False
-
-    def gap(self) -> None:
-        """Count a gap marker."""
-        self.gaps += 1
-        self._gap_since = True
-
-
 class Watcher:
-    """Listens to *channel* with one backend and prints what it receives, until the last order."""
+    """Follows the shop's channel with one backend, and prints what it receives, until the last order."""
 
-    def __init__(self, screen: Screen, dsn: str, name: str, channel: str) -> None:
-        """Connect and listen; return when the server has acknowledged LISTEN."""
+    def __init__(self, screen: Screen, dsn: str | Callable[[], str], name: str, names: Names) -> None:
+        """Connect, listen and follow; return when all of it has begun."""
         self.name = name
         self.tally = Tally()
+        self.last_order: int | None = None
+        """The number of the last order, once it is known."""
         self._screen = screen
-        self._connected = Event()
-        self.listener = Listener(
+        self._read = 0
+        self._failed = 0
+        """Attempts since the start or the loss."""
+        self._heard: set[str] = set()
+        self._started = {step: Event() for step in ("connected", "listening", "following")}
+        self._last = {step: Event() for step in ("heard", "read")}
+        self._broadcaster = Broadcaster(
             dsn,
             backend=name,
             min_reconnect_interval=FIRST_RETRY,
             max_reconnect_interval=LONGEST_RETRY,
             event_callback=self._event,
         )
+        self._log = None if names.log is None else EventLog(names.log, self._broadcaster)
+        self._greenlets: list[Greenlet] = [
+            spawn(f"demo-{name}", hear, self._broadcaster, names.channel, self)
+        ]
+        if self._log is None:
+            self._started["following"].set()
+            self._last["read"].set()
+        else:
+            self._greenlets.append(spawn(f"demo-{name}-log", follow, self._log, names.channel, None, self))
         try:
-            self.listener.listen(channel, LISTEN_TIMEOUT)
-            # Wait until the event's greenlet has printed its line: the first order must come after it.
-            self._connected.wait()
+            with gevent.Timeout(START_TIMEOUT):
+                # The line of the event has to be printed too: the first order must come after it.
+                for step in self._started.values():
+                    step.wait()
         except BaseException:
             # No caller can close it yet.
-            self.listener.close()
+            self.close()
             raise
-        self.last_order: int | None = None
-        """The number of the last order, once it is known."""
-        self._consumer = spawn(f"demo-{name}", self._consume)
 
     def wait_for_last(self, timeout: float) -> None:
-        """Wait until the last order has arrived, *timeout* seconds at most."""
-        self._consumer.join(timeout)
+        """Wait until the last order has arrived both ways, *timeout* seconds at most."""
+        gevent.wait(list(self._last.values()), timeout)
 
     def close(self) -> None:
-        """Close the listener, which ends the consumer's loop."""
-        self.listener.close(CALLBACK_GRACE)
-        # Not joined: it may wait for a reader of standard output that has gone.
-        self._consumer.kill()
+        """Close the broadcaster, which ends both greenlets."""
+        self._broadcaster.close(CALLBACK_GRACE)
+        # Not joined: they may wait for a reader of standard output that has gone.
+        gevent.killall(self._greenlets, block=False)
 
     def summary(self) -> str:
         """Return the counts in one line."""
-        tally, stats = self.tally, self.listener.stats()
-        missed = f"{tally.missed} missed"
-        if tally.unannounced:
-            missed += f" ({tally.unannounced} WITHOUT a gap marker: please report it)"
-        elif tally.missed:
-            missed += " (gap marker)"
-        failed = _count(stats.failed_attempts, "attempt")
-        back = _count(stats.reconnects, "reconnection")
-        return f"{tally.received} received, {missed}, {failed} failed, {back}"
+        stats = self._broadcaster.stats()
+        failed = count(stats.failed_attempts, "attempt")
+        back = count(stats.reconnects, "reconnection")
+        log = "" if self._log is None else f"; by the event log {self._read} received"
+        return f"{self.tally.summary()}{log}; {failed} failed, {back}"
 
-    def _consume(self) -> None:
-        for item in self.listener:
-            if item is None:
-                self.tally.gap()
-                self._screen.tell(
-                    self.name, "None, the gap marker: some may have been missed, so reload", Look.GAP
-                )
-            elif self._is_last(item):
-                return
+    # The book: see `pglisten._demo.behind`.
 
-    def _is_last(self, item: Notification) -> bool:
-        text = order_text(item.payload)
+    def listening(self) -> None:
+        """Note that the channel is acknowledged."""
+        self._started["listening"].set()
+
+    def gap(self) -> None:
+        """Count and print the gap marker."""
+        self.tally.gap()
+        self._screen.tell(self.name, "None, the gap marker: some may have been missed, so reload", Look.GAP)
+
+    def heard(self, payload: str) -> None:
+        """Count and print a notification."""
+        key, text = message_of(payload)
         number = order_number(text)
         # Other programs may send to the channel, if the server is the user's own.
         if number is not None:
             self.tally.notification(number)
+        self._heard.add(key)
         self._screen.tell(self.name, f"received: {text}")
-        return number is not None and number == self.last_order
+        if number is not None and number == self.last_order:
+            self._last["heard"].set()
+
+    def following(self, position: int) -> None:
+        """Note that the log is followed."""
+        del position
+        self._started["following"].set()
+
+    def read(self, entry: Entry | None) -> None:
+        """Count an entry; print it if no notification brought it."""
+        if entry is None:
+            return
+        key, text = message_of(entry.payload)
+        number = order_number(text)
+        self._read += number is not None
+        if key not in self._heard:
+            self._screen.tell(self.name, f"from the event log: {text}", Look.GOOD)
+        if number is not None and number == self.last_order:
+            self._last["read"].set()
 
     def _event(self, event: ListenerEvent, error: Exception | None) -> None:
         if isinstance(error, ListenerClosed):
             return
-        if error is None:
-            self._screen.tell(self.name, f"{event.value} and listening", Look.GOOD)
-            self._connected.set()
+        if event is ListenerEvent.CONNECTION_ATTEMPT_FAILED:
+            self._failed += 1
+            if self._failed == 1:
+                # The demo itself is the cause, so the remedy would mislead; the other attempts fail alike.
+                cause = str(error).partition(" (remedy: ")[0]
+                self._screen.tell(self.name, f"attempt failed: {cause}; it tries again", Look.BAD)
+        elif error is None:
+            after = f" after {count(self._failed, 'failed attempt')}" if self._failed else ""
+            self._failed = 0
+            self._screen.tell(self.name, f"{event.value} and listening{after}", Look.GOOD)
+            self._started["connected"].set()
         else:
-            what = "attempt failed" if event is ListenerEvent.CONNECTION_ATTEMPT_FAILED else event.value
-            self._screen.tell(self.name, f"{what}: {error}", Look.BAD)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+            self._screen.tell(self.name, f"{event.value}: {error}", Look.BAD)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["FILES", "SAFETY", "Answer", "Refusal", "check_host", "check_token", "message_of", "reply"]
+__all__ = ["FILES", "SAFETY", "Answer", "Refusal", "check_host", "check_token", "posted", "reply"]
 
 MAX_BODY = 65536
 """Longest body of a request in bytes: a payload has at most 7999, and JSON may need six for one."""
@@ -101,8 +101,8 @@ def check_token(environ: WSGIEnvironment, token: str) -> None:
         raise Refusal("403 Forbidden", "this is for the page alone: reload it")
 
 
-def message_of(environ: WSGIEnvironment) -> tuple[str, str]:
-    """Return the channel and the payload of a message that the page sends."""
+def posted(environ: WSGIEnvironment) -> tuple[str, str, str]:
+    """Return key, name and text of a message that the page posts."""
     try:
         length = int(environ.get("CONTENT_LENGTH") or "")
     except ValueError:
@@ -111,12 +111,9 @@ def message_of(environ: WSGIEnvironment) -> tuple[str, str]:
         raise Refusal("413 Content Too Large", f"that is too long: {MAX_BODY} bytes at most")
     try:
         values: Any = json.loads(environ["wsgi.input"].read(length))
-        channel, name, text = values["channel"], values["name"], values["text"]
+        key, name, text = values["key"], values["name"], values["text"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise Refusal("400 Bad Request", "that is not what the page sends") from None
-    if not all(isinstance(each, str) for each in (channel, name, text)):
+    if not all(isinstance(each, str) for each in (key, name, text)):
         raise Refusal("400 Bad Request", "that is not what the page sends")
-    # Without escapes, other listeners can read the text, and more of it fits. UTF-8 cannot encode half of a
-    # surrogate pair, which becomes a question mark.
-    payload = json.dumps({"name": name, "text": text}, ensure_ascii=False)
-    return channel, payload.encode(errors="replace").decode()
+    return key, name, text

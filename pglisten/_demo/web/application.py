@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import gevent.socket
 
 from ..._greenlet import Greenlet, spawn
 from ...broadcast import Broadcaster
-from ...errors import ListenerClosed, NotConnected, OperationTimeout, PayloadTooLong, ServerError
+from ...errors import ConnectionFailed, Error, PayloadTooLong
+from ...eventlog import EventLog
 from ...sse import HEADERS
-from .answers import FILES, SAFETY, Answer, Refusal, check_host, check_token, message_of, reply
+from ..behind import shown
+from ..common import FIRST_RETRY, LONGEST_RETRY, OUTAGE
+from ..door import Door
+from ..shop import Post, message
+from .answers import FILES, SAFETY, Answer, Refusal, check_host, check_token, posted, reply
+from .cast import Cast
 from .control import Request
 from .pages import Page
 from .settings import Settings
@@ -24,16 +32,10 @@ from .state import StatePublisher
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Application", "make"]
+__all__ = ["LEAVING", "Application", "make"]
 
-FIRST_RETRY = 0.25
-"""Seconds. Short, so that several attempts fail while the server is away."""
-
-LONGEST_RETRY = 0.5
-"""Seconds; short for the same reason. Programs should use the defaults of both."""
-
-NOTIFY_TIMEOUT = 10.0
-"""Seconds for a notification to be committed; the user of the page waits for it."""
+LEAVING = b"event: leaving\ndata: {}\n\n"
+"""The whole stream of a worker that is about to be replaced."""
 
 
 def make() -> Application:
@@ -41,28 +43,42 @@ def make() -> Application:
     # The page shows every failed attempt.
     logging.getLogger("pglisten.listener").setLevel(logging.ERROR)
     settings = Settings.read(os.environ)
+    door = Door(settings.dsn) if settings.door else None
     publisher = StatePublisher()
     broadcaster = Broadcaster(
-        settings.dsn,
+        door or settings.dsn,
         min_reconnect_interval=FIRST_RETRY,
         max_reconnect_interval=LONGEST_RETRY,
         event_callback=publisher.event,
     )
-    publisher.server_pid = lambda: broadcaster.stats().server_pid
-    return Application(settings, broadcaster, publisher)
+    names = settings.names
+    post = Post(settings.sender, broadcaster.backend, names.channel, names.log)
+    return Application(settings, broadcaster, publisher, post, door)
 
 
 class Application:
     """A WSGI application; one for each worker."""
 
-    def __init__(self, settings: Settings, broadcaster: Broadcaster, publisher: StatePublisher) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        broadcaster: Broadcaster,
+        publisher: StatePublisher,
+        post: Post,
+        door: Door | None = None,
+    ) -> None:
         self._settings = settings
         self._broadcaster = broadcaster
         self._publisher = publisher
+        names = settings.names
+        self._log = None if names.log is None else EventLog(names.log, broadcaster)
+        self._post = post
+        self._cast = Cast(broadcaster, names.backstage, door)
         self._control: gevent.socket.socket | None = None
         self._watch: Greenlet | None = None
         self._posts: dict[str, Callable[[WSGIEnvironment], Answer]] = {
             "/send": self._send,
+            "/cut": lambda _: self._ask(Request.CUT),
             "/restart": lambda _: self._ask(Request.RESTART),
             "/reload": lambda _: self._ask(Request.RELOAD),
         }
@@ -70,9 +86,10 @@ class Application:
     def begin(self, master: int) -> None:
         """Report that the worker is ready; end *master*, gunicorn's process, when the demo has ended."""
         control = self._control = gevent.socket.socket(fileno=self._settings.control)
-        # The demo does not read while the database restarts; a full socket already holds enough requests.
+        # The demo does not read during an outage; a full socket already holds enough requests.
         control.settimeout(0)
         self._watch = spawn("demo-watch", _end_with, control, master)
+        self._cast.start()
         self._tell(Request.READY)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -82,7 +99,10 @@ class Application:
             check_host(environ, any_host=self._settings.any_host)
             if path == "/events" and method == "GET":
                 start_response("200 OK", [*HEADERS, *SAFETY])
-                return self._page(environ)
+                if self._cast.leaving:
+                    # An empty stream: the page tries again, until a new worker gets its request.
+                    return [LEAVING]
+                return self._page(parse_qs(environ.get("QUERY_STRING", "")))
             answer = self._answer(environ, method, path)
         except Refusal as refusal:
             answer = refusal.answer
@@ -101,46 +121,46 @@ class Application:
             raise Refusal("405 Method Not Allowed", "this is for GET", ("Allow", "GET"))
         return FILES[path]
 
-    @property
-    def _worker(self) -> dict[str, object]:
-        return {"worker": os.getpid(), "backend": self._broadcaster.backend}
-
-    def _page(self, environ: WSGIEnvironment) -> Page:
+    def _page(self, query: dict[str, list[str]]) -> Page:
         settings = self._settings
-        again = environ.get("HTTP_LAST_EVENT_ID")
-        if environ.get("QUERY_STRING") == "again":
-            # The page has opened a new stream after the browser stopped retrying the old one.
-            again = again or ""
-        hello = {
+        # Names and positions of another demo at this address mean nothing here.
+        again = query.get("run") == [settings.run]
+        window = "".join(query.get("window", []))
+        position = "".join(query.get("after", [])) if again else ""
+        hello: dict[str, Any] = {
+            "worker": os.getpid(),
+            "backend": self._broadcaster.backend,
             "server": settings.server,
             "restarts": settings.restarts,
+            "log": settings.names.log is not None,
+            "outage": OUTAGE,
+            "run": settings.run,
             "token": settings.token,
-            "channels": [{"label": label, "name": name} for label, name in settings.channels.items()],
+            "code": shown(),
         }
         return Page(
             self._broadcaster,
+            self._log,
+            settings.names.channel,
             self._publisher,
-            settings.channels.values(),
-            worker=self._worker,
+            self._cast,
+            window=window if re.fullmatch(r"[\w-]{1,20}", window, re.ASCII) else "?",
             hello=hello,
-            last_event_id=again,
+            after=int(position) if re.fullmatch(r"[0-9]{1,18}", position) else None,
         )
 
     def _send(self, environ: WSGIEnvironment) -> Answer:
-        channel, payload = message_of(environ)
-        if channel not in self._settings.channels.values():
-            raise Refusal("400 Bad Request", "that is none of the demo's channels")
+        key, name, text = posted(environ)
+        payload = message(name, text, key)
         try:
-            self._broadcaster.notify(channel, payload, NOTIFY_TIMEOUT)
+            self._post.send(payload)
         except PayloadTooLong as error:
-            raise Refusal("400 Bad Request", f"the text is too long: {error}") from None
-        except NotConnected:
-            raise Refusal(
-                "503 Service Unavailable", "the worker has no connection to the database now"
-            ) from None
-        except (ListenerClosed, OperationTimeout, ServerError, ConnectionError) as error:
+            raise Refusal("400 Bad Request", f"the text is too long for a notification: {error}") from None
+        except ConnectionFailed:
+            raise Refusal("503 Service Unavailable", "PostgreSQL cannot be reached now") from None
+        except Error as error:
             raise Refusal("503 Service Unavailable", str(error)) from None
-        return reply(self._worker)
+        return reply({})
 
     def _ask(self, request: Request) -> Answer:
         self._tell(request)

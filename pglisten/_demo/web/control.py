@@ -17,6 +17,8 @@ class Request(Enum):
 
     READY = b"y"
     """The worker is about to answer requests."""
+    CUT = b"c"
+    """A user wants the workers to be cut off from the database."""
     RESTART = b"r"
     """A user wants to restart the database."""
     RELOAD = b"l"

@@ -93,8 +93,8 @@ class WebServer:
             self._starting = max(0, self._starting - 1)
         return request
 
-    def discard(self, request: Request) -> None:
-        """Discard all requests of that kind that have arrived."""
+    def discard(self, *unwanted: Request) -> None:
+        """Discard all requests of those kinds that have arrived."""
         self._control.settimeout(0)
         try:
             while not self._ended:
@@ -103,7 +103,7 @@ class WebServer:
             pass
         finally:
             self._control.settimeout(None)
-        self._requests = deque(each for each in self._requests if each is not request)
+        self._requests = deque(each for each in self._requests if each not in unwanted)
 
     def reload(self) -> None:
         """Replace the workers; do nothing while they are being replaced."""

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from ..common import Names
+
 __all__ = ["VARIABLE", "Settings"]
 
 VARIABLE = "PGLISTEN_DEMO_SETTINGS"
@@ -18,14 +20,20 @@ class Settings:
     """The settings that the web server needs."""
 
     dsn: str
+    """For the workers."""
+    sender: str
+    """For what the page sends: it works during an outage."""
+    door: bool
+    """Whether the workers keep themselves away during an outage: the line to the server is not the demo's."""
     server: str
     """The page's name of the database."""
     backends: tuple[str, ...]
     """Names of the backends, distributed over the workers."""
-    channels: Mapping[str, str]
-    """The page's label of each channel, and its name."""
+    names: Names
     restarts: bool
-    """Whether the database can be restarted; otherwise the workers' sessions can be ended."""
+    """Whether the database can be restarted."""
+    run: str
+    """Another one for each demo: positions of another demo's log mean nothing in this one's."""
     token: str
     """The token that every POST must have: another site can send a POST, but cannot read the token."""
     any_host: bool
@@ -48,4 +56,4 @@ class Settings:
     def read(cls, environ: Mapping[str, str]) -> Settings:
         """Return the settings in the environment of a process."""
         values = json.loads(environ[VARIABLE])
-        return cls(**values | {"backends": tuple(values["backends"])})
+        return cls(**values | {"backends": tuple(values["backends"]), "names": Names(**values["names"])})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import gevent
 import gevent.socket
 
+from ..common import OUTAGE
 from ..screen import Look, Screen
 from ..stage import Stage, open_stage
 from .address import is_loopback, listen, url
@@ -43,7 +44,13 @@ class Place:
 
 
 def perform(
-    screen: Screen, names: Sequence[str], *, dsn: str | None, place: Place, seconds: float | None
+    screen: Screen,
+    names: Sequence[str],
+    *,
+    dsn: str | None,
+    log: bool,
+    place: Place,
+    seconds: float | None,
 ) -> None:
     """Serve the page, with workers on the backends called *names*, for *seconds* (``None``: until killed).
 
@@ -54,7 +61,7 @@ def perform(
         with ExitStack() as stack:
             # First, so that a port in use is reported at once.
             listener = stack.enter_context(listen(place.host, place.port))
-            stage = stack.enter_context(open_stage(screen, dsn, names[0]))
+            stage = stack.enter_context(open_stage(screen, dsn, names[0], log=log))
             workers = place.workers or max(FEWEST_WORKERS, len(names))
             server = stack.enter_context(_serve(stage, listener, names, workers))
             address = url(listener)
@@ -73,10 +80,13 @@ def perform(
 def _serve(stage: Stage, listener: gevent.socket.socket, names: Sequence[str], workers: int) -> WebServer:
     settings = Settings(
         dsn=stage.dsn,
+        sender=stage.sender,
+        door=stage.door is not None,
         server=stage.server,
         backends=tuple(names),
-        channels=stage.channels,
-        restarts=stage.restarts,
+        names=stage.names,
+        restarts=stage.restart is not None,
+        run=secrets.token_hex(4),
         token=secrets.token_urlsafe(16),
         any_host=not is_loopback(listener),
         workers=workers,
@@ -88,13 +98,18 @@ def _attend(screen: Screen, stage: Stage, server: WebServer, address: str) -> No
     """Carry out the requests of the workers."""
     while not server.ready:
         server.request()
-    screen.title(f"Open {address} in a browser, best in two windows. Ctrl-C ends it.")
+    screen.title(f"Open {address} in a browser, cut the workers off, and send. Ctrl-C ends it.")
     while True:
         request = server.request()
-        if request is Request.RESTART:
-            stage.interrupt()
-            # One restart serves every user who pressed the button meanwhile.
-            server.discard(Request.RESTART)
-        elif request is Request.RELOAD and server.ready:
+        if request is Request.RELOAD and server.ready:
             screen.tell("workers", "are replaced", Look.GOOD)
+            # Those that are there then take no new streams.
+            stage.tell(reload=True)
             server.reload()
+        elif request in (Request.CUT, Request.RESTART):
+            if request is Request.RESTART and stage.restart is not None:
+                stage.restart()
+            else:
+                stage.cut(OUTAGE)
+            # One outage serves every user who pressed a button meanwhile.
+            server.discard(Request.CUT, Request.RESTART)

@@ -25,7 +25,6 @@ class State:
     """Failed attempts since the start, or since the loss."""
     error: str = ""
     """Of the loss, or of the last failed attempt."""
-    server_pid: int | None = None
 
     def fields(self) -> dict[str, Any]:
         """Return the fields for JSON."""
@@ -39,8 +38,6 @@ class StatePublisher:
         self.state = State()
         self.callbacks: set[Callable[[State], None]] = set()
         """Functions that never wait: the listener delivers only after all have returned."""
-        self.server_pid: Callable[[], int | None] = lambda: None
-        """Returns the session's server process; called when there is a new session."""
 
     def event(self, event: ListenerEvent, error: Exception | None) -> None:
         """Take an event of the listener, as its ``event_callback``."""
@@ -48,9 +45,9 @@ class StatePublisher:
             return  # the worker and its pages end
         now = self.state
         if event is ListenerEvent.CONNECTED:
-            now = replace(now, name="connected", server_pid=self.server_pid())
+            now = replace(now, name="connected")
         elif event is ListenerEvent.RECONNECTED:
-            now = replace(now, name="back", server_pid=self.server_pid())
+            now = replace(now, name="back")
         elif event is ListenerEvent.DISCONNECTED:
             now = State("lost", error=one_line(error))
         else:

@@ -29,9 +29,10 @@ sys.exit(main(["demo", "--terminal"]))
 """
 
 
-def assert_whole_story(lines: list[str]) -> None:
+def assert_whole_story(lines: list[str], *, log: bool) -> None:
     for name in installed_backends():
         told = [line for line in lines if name in line]
+        left = list(told)
         steps = [
             "received: Order 1",
             "disconnected: ",
@@ -40,12 +41,16 @@ def assert_whole_story(lines: list[str]) -> None:
             "received: Order ",
         ]
         for step in steps:
-            while told and step not in told[0]:
-                del told[0]
-            assert told, f"{name} did not come to {step!r} in {lines}"
-        summary = rf"^{name} +(\d+) received, (\d+) missed.* failed, 1 reconnection$"
-        [(received, missed)] = re.findall(summary, "\n".join(lines), re.MULTILINE)
-        assert int(received) + int(missed) == sum("NOTIFY" in line for line in lines)
+            while left and step not in left[0]:
+                del left[0]
+            assert left, f"{name} did not come to {step!r} in {lines}"
+        counts = r"(\d+) received, (\d+) missed \(gap marker\)(.*); \d+ attempts? failed, 1 reconnection"
+        summary = rf"^{name} +{counts}$"
+        [(received, missed, by_log)] = re.findall(summary, "\n".join(lines), re.MULTILINE)
+        sent = sum("sends: " in line for line in lines)
+        assert (int(received) + int(missed), int(missed)) == (sent, 2)
+        assert by_log == (f"; by the event log {sent} received" if log else "")
+        assert log == any("from the event log: Order" in line for line in told)
     assert "WITHOUT" not in "".join(lines)
 
 
@@ -66,14 +71,14 @@ def test_it_tells_the_whole_story_of_each_backend_and_leaves_nothing(start: Star
     rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
     lines += rest.splitlines()
-    assert_whole_story(lines)
+    assert_whole_story(lines, log=True)
     assert any("attempt failed: " in line for line in lines)
     assert "\x1b" not in "".join(lines)
     remains.assert_gone()
 
 
 @pytest.mark.parametrize(
-    ("number", "moment"), [(signal.SIGINT, "received: Order 2"), (signal.SIGTERM, "shuts down")]
+    ("number", "moment"), [(signal.SIGINT, "received: Order 2"), (signal.SIGTERM, "are cut off")]
 )
 def test_a_signal_ends_it_in_order(start: Start, number: signal.Signals, moment: str) -> None:
     demo = start("-m", "pglisten", "demo", "--terminal", "--seconds", "5")
@@ -84,7 +89,7 @@ def test_a_signal_ends_it_in_order(start: Start, number: signal.Signals, moment:
     rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
     for name in installed_backends():
-        assert re.search(rf"^{name} +\d+ received, 0 missed,", rest, re.MULTILINE)
+        assert re.search(rf"^{name} +\d+ received, 0 missed; by the event log", rest, re.MULTILINE)
     remains.assert_gone()
 
 
@@ -113,11 +118,13 @@ def test_with_a_dsn_it_ends_only_its_own_sessions_there(start: Start, server: Se
         "-m", "pglisten", "demo", "--terminal", "--seconds", "5", "--dsn", server.dsn(application_name="demo")
     )
     lines = up_to(demo, "received")
-    [prefix] = set(re.findall(r"NOTIFY (pglisten_demo_[0-9a-f]{8})_orders", "".join(lines)))
-    assert server.sessions(prefix) == len(installed_backends())
+    assert "No event log: the demo changes nothing in your database." in "".join(lines)
+    sessions = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'pglisten_demo_%'"
+    assert len(server.query(sessions)) == len(installed_backends())
+    assert server.query("SELECT relname FROM pg_class WHERE relname LIKE 'pglisten_demo_%'") == []
     rest, said = the_rest(demo)
     assert (demo.returncode, said) == (0, "")
-    assert_whole_story(lines + rest.splitlines())
+    assert_whole_story(lines + rest.splitlines(), log=False)
     assert server.query("SELECT pg_backend_pid()") == [(own,)]
 
 

@@ -10,7 +10,7 @@ import socket
 import psutil
 import pytest
 
-from support.fixtures.demo import Remains, Start, Stream, WebDemo, stop, the_rest, up_to, wait
+from support.fixtures.demo import Remains, Start, Stream, WebDemo, stop, text_of, the_rest, up_to, wait
 from support.fixtures.environment import installed_backends
 from support.servers.server import Server
 
@@ -53,42 +53,47 @@ def test_each_worker_has_another_backend_and_hands_on_what_any_of_them_sends(dem
     for stream in streams.values():
         stream.until("state", name="connected")
     first, *others = streams.values()
-    status, answer = demo.post("/send", first.token, channel="chat", name="Ada", text="to both")
-    assert status == 200
-    assert answer["worker"] in streams
-    pids = set()
-    for worker, stream in streams.items():
+    assert demo.post("/send", first.token, key="1", name="Ada", text="to all") == (200, {})
+    for stream in streams.values():
         with stream:
-            [(_, data)] = stream.until_text("to both")[-1:]
-            assert (data["channel"], data["worker"], data["backend"]) == (
-                "chat",
-                worker,
-                stream.hello["backend"],
-            )
-            pids.add(data["pid"])
-    assert len(pids) == 1
+            stream.until_text("to all")
     assert {other.token for other in others} == {first.token}
+    # Each knows of all workers and of its own window.
+    workers_seen = [data for name, data in first.seen if name == "cast"][-1]["workers"]
+    assert {each["worker"] for each in workers_seen} == set(streams)
     stop(demo)
 
 
-def test_a_restart_is_told_to_every_page_in_order(demo: WebDemo) -> None:
+def test_what_is_sent_during_an_outage_is_lost_to_notifications_and_kept_by_the_log(demo: WebDemo) -> None:
     with Stream(demo) as stream:
-        [(_, state)] = stream.until("state", name="connected")[-1:]
-        # A button pressed meanwhile causes no second restart.
-        assert [demo.post("/restart", stream.token)[0] for _ in range(3)] == [202] * 3
-        seen = stream.until("state", name="back")
-        # A server that shuts down may not hand on what was committed just before; that is the gap's too.
-        orders = [data["payload"] for name, data in seen if name == "notification"]
-        assert ["Order 1" in order for order in orders] in ([], [True])
-        *lost, back = [data for name, data in seen if name == "state"]
-        assert {data["name"] for data in lost} == {"lost"}
-        assert [data["attempts"] for data in lost] == list(range(len(lost)))
-        assert any("refused" in data["error"] for data in lost)
-        assert back["server_pid"] not in (None, state["server_pid"])
-        assert stream.event() == ("gap", None)
-        stream.until("notification", channel="orders")
-        demo.send(stream.token, "after")
-        stream.until_text("after")
+        stream.until("state", name="connected")
+        # A button pressed meanwhile causes no second outage.
+        assert [demo.post("/cut", stream.token)[0] for _ in range(3)] == [202] * 3
+        stream.until("state", name="lost")
+        announced = [data["outage"] for name, data in stream.seen if name == "cast" and data["outage"]]
+        assert [each["kind"] for each in announced[:1]] == ["cut"]
+        assert demo.post("/send", stream.token, key="1", name="Ada", text="unheard") == (200, {})
+        with Stream(demo) as second:
+            second.until("cast")
+            states = {data["name"] for name, data in second.seen if name == "state"}
+            assert states <= {"lost", "connecting"}
+            assert [data for name, data in second.seen if name == "cast"][-1]["outage"]["seconds"] > 1
+            back = stream.until("state", name="back")
+            lost = [data for name, data in back if name == "state"][:-1]
+            assert [data["attempts"] for data in lost] == list(range(1, len(lost) + 1))
+            assert all("refused" in data["error"] for data in lost)
+            seen = stream.until("gap")
+            texts = {text_of(event) for event in seen if event[0] == "read"}
+            while len(texts) < 3:
+                texts.add(stream.read()[1])
+            assert texts == {"unheard", "Order 1", "Order 2"}
+            while states.isdisjoint({"connected", "back"}):
+                states.add(second.until("state")[-1][1]["name"])
+            demo.send(stream.token, "after")
+            assert [text_of(event) for event in stream.until_text("after") if event[0] == "heard"] == [
+                "after"
+            ]
+            second.until_text("after")
         # A fence: what was asked for before has been done by now, or dropped.
         assert demo.post("/reload", stream.token)[0] == 202
         while stream.event()[0]:
@@ -96,26 +101,8 @@ def test_a_restart_is_told_to_every_page_in_order(demo: WebDemo) -> None:
     remains = Remains(demo.process)
     demo.process.send_signal(signal.SIGINT)
     told, said = the_rest(demo.process)
-    assert (told.count("shuts down"), told.count("is up again"), said) == (1, 1, "")
+    assert (told.count("are cut off"), told.count("may come back"), said) == (1, 1, "")
     remains.assert_gone()
-
-
-def test_a_page_that_is_opened_while_the_database_is_away_says_so_and_goes_on(demo: WebDemo) -> None:
-    with Stream(demo) as first:
-        first.until("state", name="connected")
-        demo.post("/restart", first.token)
-        first.until("state", name="lost")
-        with demo.frozen():
-            second = Stream(demo)
-            name, state = second.event()
-            # Its worker may not have had a connection before.
-            assert (name, state["name"]) in (("state", "lost"), ("state", "connecting"))
-        with second:
-            while state["name"] not in ("connected", "back"):
-                [(_, state)] = second.until("state")
-            demo.send(second.token, "after")
-            second.until_text("after")
-    stop(demo)
 
 
 @pytest.mark.parametrize("how", ["signal", "button"])
@@ -132,12 +119,18 @@ def test_workers_are_replaced_at_once_though_streams_are_open(demo: WebDemo, how
             pass
     _, alive = psutil.wait_procs(old, timeout=8)
     assert alive == []
-    with Stream(demo, Last_Event_ID="x") as stream:
+    run, position = stream.hello["run"], stream.position
+    demo.send(stream.token, "while it was away")
+    with Stream(demo, f"run={run}&after={position}") as stream:
         assert stream.hello["worker"] not in [process.pid for process in old]
-        seen = stream.until("gap")
-        assert {name for name, _ in seen[:-1]} == {"state"}
+        stream.until("gap")
+        assert stream.read(position)[1] == "while it was away"
         demo.send(stream.token, "after")
         stream.until_text("after")
+    # Of another demo, whose log had other positions.
+    with Stream(demo, "run=another&after=999999") as stream:
+        stream.until("state", name="connected")
+        assert "gap" not in [name for name, _ in stream.seen]
     stop(demo)
 
 
@@ -159,35 +152,36 @@ def test_a_killed_worker_is_replaced_by_one_with_its_backend(demo: WebDemo) -> N
     remains.assert_gone()
 
 
-def test_with_a_dsn_it_keeps_to_channels_and_sessions_of_its_own(
+def test_with_a_dsn_it_keeps_to_what_it_has_made_and_leaves_nothing(
     start: Start, server: Server, backend_name: str
 ) -> None:
     [[own]] = server.query("SELECT pg_backend_pid()")
-    options = ("--backend", backend_name, "--dsn", server.dsn(application_name="application"))
+    options = ("--backend", backend_name, "--log", "--dsn", server.dsn(application_name="application"))
     demo = WebDemo(start("-m", "pglisten", "demo", *options))
+    tables = "SELECT relname FROM pg_class WHERE relname LIKE 'pglisten_demo_%' AND relkind = 'r'"
+    assert len(server.query(tables)) == 4
+    assert "It is dropped at the end." in "".join(demo.said)
     with Stream(demo) as stream:
         assert (stream.hello["backend"], stream.hello["restarts"]) == (backend_name, False)
-        names = {each["label"]: each["name"] for each in stream.hello["channels"]}
-        assert list(names) == ["orders", "chat", "alerts"]
-        assert all(re.fullmatch(r"pglisten_demo_[0-9a-f]{8}_\w+", name) for name in names.values())
-        [(_, state)] = stream.until("state", name="connected")[-1:]
-        assert state["server_pid"] in server.pids(names["chat"].removesuffix("_chat"))
-        assert demo.post("/send", stream.token, channel="chat", name="", text="x") == (
-            400,
-            {"error": "that is none of the demo's channels"},
-        )
-        assert demo.post("/restart", stream.token)[0] == 202
-        stream.until("state", name="back")
-        assert stream.event() == ("gap", None)
-        server.notify(names["chat"], "not from the page")
-        stream.until("notification", payload="not from the page")
+        stream.until("state", name="connected")
+        assert demo.post("/cut", stream.token)[0] == 202
+        stream.until("state", name="lost")
+        demo.send(stream.token, "unheard")
+        seen = stream.until("state", name="back")
+        assert any("the demo keeps this connection away" in data.get("error", "") for _, data in seen)
+        texts = [text_of(event) for event in stream.until("gap") if event[0] == "heard"]
+        demo.send(stream.token, "after")
+        texts += [text_of(event) for event in stream.until_text("after") if event[0] == "heard"]
+        assert texts == ["after"]
+        assert "unheard" in [text_of(event) for event in stream.seen if event[0] == "read"]
     demo.process.send_signal(signal.SIGTERM)
     assert (the_rest(demo.process)[1], demo.process.returncode) == ("", 0)
     assert server.query("SELECT pg_backend_pid()") == [(own,)]
+    assert server.query(tables) == []
 
 
 def test_what_is_served_is_what_a_browser_may_run_and_no_more(demo: WebDemo) -> None:
-    for path, kind in {"/": "text/html", "/app.js": "text/javascript", "/style.css": "text/css"}.items():
+    for path, kind in {"/": "text/html", "/app.js": "text/javascript", "/page.css": "text/css"}.items():
         status, headers, body = demo.request("GET", path)
         assert (status, headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
         assert "default-src 'none'" in headers["Content-Security-Policy"]

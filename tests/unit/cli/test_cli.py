@@ -8,7 +8,7 @@ from pglisten import Notification
 from pglisten._cli.arguments import parser
 from pglisten._cli.listen import _as_json, _as_text
 from pglisten._cli.main import main
-from pglisten._demo.watcher import Tally
+from pglisten._demo.tally import Tally
 from pglisten._text import one_line, visible
 
 

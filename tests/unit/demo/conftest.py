@@ -20,5 +20,4 @@ def publisher() -> StatePublisher:
 @pytest.fixture
 def broadcaster(server: FakeServer, publisher: StatePublisher) -> Iterator[Broadcaster]:
     with make_fake(server, event_callback=publisher.event) as made:
-        publisher.server_pid = lambda: made.stats().server_pid
         yield made

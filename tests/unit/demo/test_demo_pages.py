@@ -10,6 +10,7 @@ import pytest
 
 import pglisten
 from pglisten import Broadcaster, ListenerClosed, ListenerEvent
+from pglisten._demo.web.cast import Cast
 from pglisten._demo.web.pages import QUEUE_SIZE, Page
 from pglisten._demo.web.state import StatePublisher
 from pglisten._sse.registry import streams
@@ -17,14 +18,16 @@ from pglisten.testing import FakeServer
 from support.timeouts import TIMEOUT
 
 
-def open_page(broadcaster: Broadcaster, publisher: StatePublisher) -> Page:
+def open_page(broadcaster: Broadcaster, publisher: StatePublisher, after: int | None = None) -> Page:
     return Page(
         broadcaster,
+        None,
+        "orders",
         publisher,
-        ["chat", "shop_orders"],
-        worker={"worker": 1, "backend": "fake"},
+        Cast(broadcaster, "backstage"),
+        window="w",
         hello={"token": "secret"},
-        last_event_id=None,
+        after=after,
     )
 
 
@@ -50,13 +53,19 @@ def test_a_page_is_greeted_and_then_told_when_it_hears_everything(
     server: FakeServer, broadcaster: Broadcaster, page: Page
 ) -> None:
     greeting = next(page).decode()
-    assert greeting.startswith("id: hello\nevent: hello\ndata: {")
-    assert json.loads(greeting.partition("data: ")[2]) == {"worker": 1, "backend": "fake", "token": "secret"}
+    assert greeting == 'event: hello\ndata: {"token": "secret"}\n\n'
     up_to(page, '"name": "connected"')
-    server.notify("shop_orders", "\n<b>")
-    event = up_to(page, "event: notification").partition("event: notification\ndata: ")[2]
-    assert json.loads(event)["payload"] == "\n<b>"
-    assert json.loads(event)["channel"] == "shop_orders"
+    server.notify("orders", "\n<b>")
+    event = up_to(page, "event: heard").partition("event: heard\ndata: ")[2]
+    assert json.loads(event) == {"payload": "\n<b>"}
+
+
+def test_a_page_that_comes_back_begins_with_a_gap(
+    broadcaster: Broadcaster, publisher: StatePublisher
+) -> None:
+    page = open_page(broadcaster, publisher, after=7)
+    assert up_to(page, '"name": "connected"').count("event: gap") == 1
+    page.close()
 
 
 def test_a_page_sees_a_loss_in_order(server: FakeServer, page: Page, broadcaster: Broadcaster) -> None:
@@ -66,7 +75,7 @@ def test_a_page_sees_a_loss_in_order(server: FakeServer, page: Page, broadcaster
     server.start()
     seen = up_to(page, "event: gap")
     assert seen.index('"name": "back"') < seen.index("event: gap")
-    server.notify("chat", "after")
+    server.notify("orders", "after")
     assert "gap" not in up_to(page, "after")
 
 
@@ -123,7 +132,8 @@ def test_a_page_ends_with_its_worker_and_leaves_nothing(
             list(page)
         assert streams.wait_closed(TIMEOUT)
         assert publisher.callbacks == set()
-        assert broadcaster.stats().subscriptions == 0
+        while broadcaster.stats().subscriptions:
+            gevent.sleep(0.001)
     finally:
         streams.reset()
 
@@ -150,7 +160,7 @@ def test_a_page_whose_browser_is_gone_gives_back_what_it_has(
     broadcaster: Broadcaster, publisher: StatePublisher, page: Page
 ) -> None:
     up_to(page, '"name": "connected"')
-    assert broadcaster.channels == {"chat", "shop_orders"}
+    assert broadcaster.channels == {"orders"}
     page.close()
     while broadcaster.channels:
         gevent.sleep(0.001)

@@ -51,6 +51,12 @@ def test_what_is_for_the_page_is_refused_in_the_terminal(option: str) -> None:
 
 
 @pytest.mark.skipif(not installed_backends(), reason="no driver is installed")
+def test_a_log_is_made_only_where_a_server_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="--log is for a server of yours"):
+        plan(read("--terminal", "--log"))
+
+
+@pytest.mark.skipif(not installed_backends(), reason="no driver is installed")
 def test_the_terminal_needs_no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(

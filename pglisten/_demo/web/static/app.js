@@ -1,273 +1,214 @@
-"use strict";
-// The page of `pglisten demo`. Payloads are shown with textContent only: any user of the
-// database can send any text.
+// The page of `pglisten demo`: what arrives goes to the ledgers, the book and the drawing.
 
-const LONGEST_LOG = 200;
-const PAUSE_BEFORE_RETRY = 1000; // ms; the browser's own retrying ends where a server answers with an error
-const LOOK_BACK = 8000; // ms for which "back" stays before it says "connected"
-const PATIENCE = 15000; // ms after which a button may be pressed again, whatever has become of it
+import { Book } from "/book.js";
+import { Countdown } from "/countdown.js";
+import { Drawing } from "/drawing.js";
+import { Ledger } from "/ledger.js";
+import { canShare, Stream } from "/stream.js";
+import { post } from "/post.js";
+import { words } from "/words.js";
 
 const $ = (id) => document.getElementById(id);
-let hello = null; // what the worker said of itself when the stream began
+const LOOK_BACK = 8000; // ms for which "back" stays
+const SETTLE = 900; // ms of silence after which a screen reader is told what has changed
+
+const me = crypto.getRandomValues(new Uint32Array(2)).reduce((id, part) => id + part.toString(36), "w");
+const ledger = new Ledger();
+const book = new Book(me, ledger);
+const drawing = new Drawing(me);
+const countdown = new Countdown();
+const stream = new Stream(me, (kind, data) => taken[kind]?.(data));
+let hello = null; // what the worker said of itself and of the demo when the stream began
 let returning = false; // whether there was a stream before this one
-let shown = ""; // the channel to show; "" for all of them
-let lookBack = 0; // timer
-let serverPid = null;
+let state = "connecting";
+let since = { lost: 0, late: 0 }; // the tally when the connection was lost
+let hellos = 1;
+let timers = {};
 
-// The stream
-
-function open() {
-  const source = new EventSource(hello ? "/events?again" : "/events");
-  source.addEventListener("hello", (event) => begin(JSON.parse(event.data)));
-  source.addEventListener("notification", (event) => arrived(JSON.parse(event.data)));
-  source.addEventListener("gap", () => mark("gap", "Gap: something may have been missed here."));
-  source.addEventListener("state", (event) => changed(JSON.parse(event.data)));
-  source.onerror = () => {
-    streamLost();
-    if (source.readyState === EventSource.CLOSED) {
-      setTimeout(open, PAUSE_BEFORE_RETRY);
+const taken = {
+  hello(data) {
+    if (hello && hello.run !== data.run) {
+      location.reload(); // another demo at this address
     }
-  };
-}
-
-function begin(greeting) {
-  returning = hello !== null;
-  hello = greeting;
-  $("path").dataset.stream = "up";
-  $("server").textContent = hello.server;
-  $("worker").textContent = hello.worker;
-  $("backend").textContent = hello.backend;
-  $("restart").textContent = hello.restarts ? "Restart the database" : "Cut the connections to the database";
-  for (const id of ["restart", "reload", "submit"]) {
-    $(id).disabled = false;
-  }
-  showChannels();
-  if (returning) {
-    mark("back", `The event stream is back, from worker ${hello.worker} (${hello.backend}).`);
-  }
-  say("connecting", ...WORDS.connecting);
-}
-
-function streamLost() {
-  if ($("path").dataset.stream === "up") {
-    mark("lost", `The event stream from worker ${hello.worker} has ended.`);
-  }
-  $("path").dataset.stream = "down";
-  $("path").dataset.database = "waiting";
-  say("lost", "Connection lost", "between this page and its worker. The browser tries again.");
-  detail("");
-}
-
-// How it stands
-
-const WORDS = {
-  connecting: ["Connecting", "to the database."],
-  connected: ["Connected", "to the database. What is sent arrives here."],
-  lost: ["Connection lost", "between the worker and the database. What is sent now does not arrive."],
-  back: ["Back", "and listening again. Something may have been missed."],
+    returning = hello !== null;
+    hello = data;
+    book.hasLog = hello.log;
+    drawing.leader = stream.leader;
+    $("server").textContent = hello.server;
+    $("restart").hidden = !hello.restarts;
+    for (const id of ["submit", "cut", "restart", "reload"]) {
+      $(id).disabled = false;
+    }
+    $("cut").textContent = `Cut the workers off for ${hello.outage} s`;
+    showCode(hello.code);
+    say("connecting");
+    book.show();
+  },
+  state(data) {
+    if (data.name === "lost" && state !== "lost") {
+      since = { ...ledger.tally };
+    }
+    const back = data.name === "connected" && (state === "back" || returning);
+    returning &&= data.name === "connecting";
+    say(back ? "back" : data.name, data);
+  },
+  cast({ workers, outage }) {
+    drawing.leader = stream.leader;
+    drawing.show(workers);
+    countdown.show(outage);
+    showKept();
+  },
+  shares(counts) {
+    drawing.shares = counts;
+    drawing.show(drawing.cast);
+    $("sharing").hidden = stream.leads && canShare;
+    $("sharing").textContent = canShare
+      ? "This window gets its events through another one of this browser, which has six connections for all windows."
+      : "";
+  },
+  down({ failed }) {
+    if (failed === 0) {
+      since = { ...ledger.tally };
+    }
+    say(failed > 3 ? "gone" : "down");
+  },
+  heard({ payload }) {
+    const message = content(payload);
+    const known = ledger.lines.some((line) => line.key === message.key);
+    ledger.heard(message);
+    drawing.send({ fromSender: !known });
+    changed();
+  },
+  gap() {
+    ledger.gap();
+    changed();
+  },
+  read({ position, payload }) {
+    const line = ledger.read(content(payload), position);
+    if (line.lost) {
+      drawing.catchUp();
+    }
+    changed();
+  },
 };
 
-function changed(state) {
-  const was = $("state").dataset.state;
-  $("path").dataset.database = { connecting: "waiting", lost: "down" }[state.name] ?? "up";
-  serverPid = state.server_pid;
-  if (state.name === "lost" && was !== "lost") {
-    mark("lost", "The connection to the database is lost.");
-  } else if (state.name === "back") {
-    mark("back", "The connection to the database is back, and every channel is listened to again.");
-    $("restart").disabled = false;
-  }
-  show(state.name === "connected" && returning ? { ...state, name: "back" } : state);
-  returning &&= state.name === "connecting";
-}
+// What is said of it
 
-function show(state) {
-  if (state.name !== $("state").dataset.state) {
-    say(state.name, ...WORDS[state.name]);
+function say(name, data = {}) {
+  if (name === "connected" && state !== "connected") {
+    $("sent").textContent = ""; // what could not be sent before can be sent now
+    $("sent").className = "";
   }
-  showDetail(state);
-  clearTimeout(lookBack);
-  if (state.name === "back") {
-    lookBack = setTimeout(() => show({ ...state, name: "connected" }), LOOK_BACK);
-  }
-}
-
-function showDetail(state) {
-  const failed = state.attempts === 1 ? "1 attempt" : `${state.attempts} attempts`;
-  const parts = {
-    connecting: state.error ? [`${failed} failed: ${state.error}`] : [],
-    connected: [`The worker's session is server process ${state.server_pid}, and all its pages share it.`],
-    lost: state.attempts ? [`${failed} to come back failed: ${state.error}`] : [state.error],
-    back: [`The worker's session is server process ${state.server_pid} now. Where a gap is marked, a program looks
-      at its tables: PostgreSQL keeps no notification for a listener that is not there.`],
-  };
-  detail(parts[state.name].join(" "));
-}
-
-function say(name, word, text) {
+  state = name;
+  const tally = { lost: ledger.tally.lost - since.lost, late: ledger.tally.late - since.late };
+  const [word, text, detail = ""] = words[name]({ ...data, tally, hello, outage: countdown.kind });
   $("state").dataset.state = name;
-  $("state-word").textContent = word;
-  $("state-text").textContent = text;
+  put($("state-word"), word);
+  put($("state-text"), text);
+  put($("detail"), detail); // changes with each attempt: not for a screen reader
+  $("stage").dataset.line = name;
+  clearTimeout(timers.back);
+  if (name === "back") {
+    put($("sent"), "");
+    $("sent").className = "";
+    $("cut").disabled = $("restart").disabled = false;
+    timers.back = setTimeout(() => say("connected", data), LOOK_BACK);
+  }
 }
 
-function detail(text) {
-  $("detail").textContent = text;
+function put(element, text) {
+  // A status that is written anew is spoken anew.
+  if (element.textContent !== text) {
+    element.textContent = text;
+  }
 }
 
-// What has arrived
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
+function changed() {
+  book.show();
+  showKept();
+  if (state === "back") {
+    say("back");
+  }
+  clearTimeout(timers.spoken);
+  timers.spoken = setTimeout(() => {
+    const { sent, heard, read } = ledger.tally;
+    put($("spoken"), `${sent} sent. ${heard} by notification. ${hello.log ? `${read} by the event log.` : ""}`);
+  }, SETTLE);
 }
 
-function clock() {
-  const made = element("time", "", new Date().toLocaleTimeString());
-  made.dateTime = new Date().toISOString();
-  return made;
+function showKept() {
+  const kept = ledger.lines.filter((line) => line.kind === "message" && !line.heard && !line.read).length;
+  $("kept").hidden = !(kept && hello?.log);
+  $("kept").textContent = `${kept} kept`;
+}
+
+function showCode(listings) {
+  $("listings").replaceChildren(
+    ...listings.map(({ caption, code }) => {
+      const figure = document.createElement("figure");
+      const text = document.createElement("pre");
+      text.tabIndex = 0;
+      text.textContent = code;
+      figure.append(document.createElement("figcaption"), text);
+      figure.firstElementChild.textContent = caption;
+      return figure;
+    }),
+  );
 }
 
 function content(payload) {
   try {
-    const message = JSON.parse(payload);
-    if (typeof message.name === "string" && typeof message.text === "string") {
-      return [message.name || "anonymous", message.text];
+    const { key, name, text } = JSON.parse(payload);
+    if ([key, name, text].every((each) => typeof each === "string")) {
+      return { key, name, text };
     }
   } catch {
     // Sent by another program.
   }
-  return ["", payload];
+  return { key: payload, name: "", text: payload };
 }
-
-function arrived(notification) {
-  const [name, text] = content(notification.payload);
-  const row = element("li", "note", "");
-  const head = element("div", "head", "");
-  const number = hello.channels.findIndex((channel) => channel.name === notification.channel);
-  head.append(element("span", `channel channel-${number}`, label(notification.channel)));
-  head.append(element("span", "sender", name), clock());
-  row.append(head, element("p", "text", text));
-  const from = notification.pid === serverPid ? "this worker's session" : "session";
-  row.append(
-    element(
-      "p",
-      "route",
-      `sent by ${from} ${notification.pid} · came through worker ${notification.worker} (${notification.backend})`,
-    ),
-  );
-  row.dataset.channel = notification.channel;
-  for (const count of document.querySelectorAll("#filter .count")) {
-    if (["", notification.channel].includes(count.dataset.channel)) {
-      count.textContent = Number(count.textContent) + 1;
-    }
-  }
-  put(row);
-}
-
-function mark(kind, text) {
-  const row = element("li", `marker ${kind}`, "");
-  row.append(element("span", "", text), clock());
-  put(row);
-}
-
-function put(row) {
-  $("empty").hidden = true;
-  row.hidden = !isShown(row);
-  $("log").prepend(row);
-  while ($("log").children.length > LONGEST_LOG) {
-    $("log").lastElementChild.remove();
-  }
-}
-
-// Channels
-
-function label(channel) {
-  return hello.channels.find((each) => each.name === channel)?.label ?? channel;
-}
-
-function isShown(row) {
-  // Markers are about every channel.
-  return shown === "" || (row.dataset.channel ?? shown) === shown;
-}
-
-function showChannels() {
-  // A demo that was started anew at the same address may have others.
-  const names = hello.channels.map((channel) => channel.name).join();
-  if ($("channel").dataset.names === names) {
-    return;
-  }
-  $("channel").dataset.names = names;
-  $("channel").replaceChildren();
-  $("filter").replaceChildren($("filter").firstElementChild);
-  shown = "";
-  for (const { name, label } of hello.channels) {
-    $("channel").append(new Option(label, name));
-  }
-  for (const { name, label } of [{ name: "", label: "all" }, ...hello.channels]) {
-    const choice = element("label", "", "");
-    const radio = document.createElement("input");
-    Object.assign(radio, { type: "radio", name: "shown", value: name, checked: name === "" });
-    const count = element("span", "count", "0");
-    count.dataset.channel = name;
-    choice.append(radio, element("span", "", label), count);
-    choice.title = name && `channel ${name}`;
-    $("filter").append(choice);
-  }
-}
-
-$("filter").addEventListener("change", (event) => {
-  shown = event.target.value;
-  for (const row of $("log").children) {
-    row.hidden = !isShown(row);
-  }
-});
 
 // What can be done
 
-async function post(path, content) {
-  try {
-    const answer = await fetch(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-Demo-Token": hello.token },
-      body: JSON.stringify(content),
-    });
-    return await answer.json();
-  } catch {
-    return { error: "the web server did not answer" };
-  }
+function nextHello() {
+  $("text").placeholder = `A message, or nothing for “Hello ${hellos}”`;
 }
 
 $("send").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const answer = await post("/send", {
-    channel: $("channel").value,
-    name: $("name").value.trim(),
-    text: $("text").value,
-  });
-  $("sent").className = answer.error ? "quiet bad" : "quiet";
-  $("sent").textContent = answer.error
-    ? `Not sent: ${answer.error}`
-    : `Sent to ${label($("channel").value)}, by worker ${answer.worker} (${answer.backend}).`;
-  if (!answer.error) {
-    $("text").value = "";
-  }
-  if (document.activeElement === $("submit")) {
-    $("text").focus();
+  const text = $("text").value.trim() || `Hello ${hellos++}`;
+  const message = { key: crypto.getRandomValues(new Uint32Array(3)).join("-"), name: me, text };
+  $("text").value = "";
+  nextHello();
+  const error = await post("/send", message, hello.token);
+  $("sent").className = error ? "bad" : "";
+  put($("sent"), error ? `Not sent: ${error}` : "");
+  if (error) {
+    $("text").value ||= text;
+  } else if (!ledger.lines.some((line) => line.key === message.key)) {
+    ledger.sent(message);
+    drawing.send();
+    changed();
   }
 });
 
-for (const id of ["restart", "reload"]) {
+for (const id of ["cut", "restart", "reload"]) {
   $(id).addEventListener("click", async () => {
     $(id).disabled = true;
-    setTimeout(() => ($(id).disabled = false), PATIENCE);
-    const answer = await post(`/${id}`, {});
-    if (answer.error) {
-      detail(`That did not work: ${answer.error}`);
+    setTimeout(() => ($(id).disabled = false), 1000 * hello.outage + 3000);
+    const error = await post(`/${id}`, {}, hello.token);
+    if (error) {
+      $("sent").className = "bad";
+      put($("sent"), `That did not work: ${error}`);
       $(id).disabled = false;
     }
   });
 }
 
-open();
+if (!canShare) {
+  $("sharing").hidden = false;
+  $("sharing").textContent = `This browser cannot share an event stream among windows at this address: with six
+    of them, all connections are in use and nothing can be sent. Open it as localhost, or keep to four.`;
+}
+nextHello();
+stream.start();
