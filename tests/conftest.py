@@ -2,6 +2,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "support.fixtures.environment",
+    "support.fixtures.combinations",
     "support.fixtures.servers",
     "support.fixtures.tls",
     "support.fixtures.standby",
