@@ -10,7 +10,6 @@ import pytest
 from support.fixtures.listeners import succeeds
 from support.fixtures.programs import CHILDREN
 from support.fixtures.servers import Server
-from support.fixtures.tls import TlsServer
 
 pytestmark = pytest.mark.slow  # Processes of its own for each test: on one Python.
 
@@ -117,19 +116,14 @@ SCENARIOS = [
 ]
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("how", ["os", "gevent", "multiprocessing"])
 @pytest.mark.parametrize("patched", ["plain", "patched"])
 def test_parent_and_child_each_go_on_with_a_session_of_their_own(
-    server: Server, backend_name: str, patched: str, how: str, scenario: str
+    dsn: str, backend_name: str, patched: str, how: str, scenario: str
 ) -> None:
-    succeeds(PARENT, patched, server.dsn(), backend_name, how, scenario)
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("patched", ["plain", "patched"])
-def test_so_they_do_over_tls(tls_server: TlsServer, backend_name: str, patched: str, scenario: str) -> None:
-    succeeds(PARENT, patched, tls_server.dsn(sslmode="require"), backend_name, "os", scenario)
+    succeeds(PARENT, patched, dsn, backend_name, how, scenario)
 
 
 CONNECTION = (
@@ -260,6 +254,7 @@ print("well")
 )
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("how", ["posix_spawn", "exec", "subprocess"])
 @pytest.mark.parametrize("patched", ["plain", "patched"])
 def test_a_program_that_is_started_inherits_no_socket_and_keeps_no_session(

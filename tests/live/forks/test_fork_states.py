@@ -110,6 +110,7 @@ def test_there_is_a_case_for_every_state_in_which_it_lives() -> None:
     assert {*CASES, State.CLOSED} == set(State)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("state", CASES, ids=lambda state: state.value)
 @pytest.mark.parametrize("patched", ["plain", "patched"])
 def test_parent_and_child_both_go_on_after_a_fork_in_any_state(
@@ -190,6 +191,7 @@ print("well")
 )
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("event", [event.name for event in ListenerEvent])
 @pytest.mark.parametrize("patched", ["plain", "patched"])
 def test_a_callback_that_forks_can_use_the_listener_in_the_child(
