@@ -177,7 +177,8 @@ def _begun(of: Transactions, query: _Query, name: str) -> tuple[Batch, int]:
             # Another session may have made it at the same time: then this one has added nothing.
             of.commit()
         except BaseException as error:
-            _give_up(of)
+            # A kill or a timeout has ended the wait for a reply: no driver raises these.
+            _give_up(of, interrupted=not isinstance(error, Exception))
             if sqlstate(error) not in RETRIED:
                 raise
 
@@ -193,11 +194,18 @@ def _moved(of: Transactions, query: _Query, name: str, position: int) -> tuple[B
     return batch, through
 
 
-def _give_up(of: Transactions) -> None:
-    # The connection may be lost, or in the middle of the query in which its greenlet was killed. The first
-    # error is the one to raise, and the server rolls back by itself.
+def _give_up(of: Transactions, *, interrupted: bool = False) -> None:
+    """Roll back. If that fails, or a query was *interrupted*, close the connection. The first error counts.
+
+    A connection in the middle of a query cannot roll back. If it stayed open, the server would grant it the
+    row's lock later, and all consumers of this name would wait for it.
+    """
     with contextlib.suppress(Exception):
-        of.rollback()
+        if not interrupted:
+            with contextlib.suppress(Exception):
+                of.rollback()
+                return
+        of.close()
 
 
 class _Query:

@@ -31,6 +31,10 @@ class Transactions(ABC):
     def rollback(self) -> None:
         """Roll the transaction back."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection, which is in the middle of a query: the server then rolls back."""
+
 
 def transactions(connection: Any) -> Transactions:
     """Return the transactions of *connection*.
@@ -70,6 +74,13 @@ class _Plain(Transactions):
     def rollback(self) -> None:
         self._connection.rollback()
 
+    def close(self) -> None:
+        if self._run is None:
+            self._connection.close()
+        else:  # SQLAlchemy's close() would keep the driver's connection for the next user.
+            self._connection.invalidate()
+            self._connection.rollback()
+
 
 class _Django(Transactions):
     """Django's connection, in atomic blocks, so that ``transaction.on_commit`` works in them."""
@@ -107,6 +118,10 @@ class _Django(Transactions):
             with contextlib.suppress(_RolledBack):
                 error = _RolledBack()
                 block.__exit__(_RolledBack, error, None)
+
+    def close(self) -> None:
+        self._connection.close()
+        self.rollback()  # Leaves the atomic block.
 
 
 class _RolledBack(Exception):

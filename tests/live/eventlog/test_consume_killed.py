@@ -1,0 +1,63 @@
+"""A consumer that is killed in the middle of a query leaves no lock behind."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+
+from pglisten.eventlog import EventLog
+from support.fixtures.consumers import add
+from support.fixtures.programs import StartProgram
+from support.logs import Opened, _for_pg8000
+from support.servers.server import Server
+
+KILLED = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import importlib
+import sys
+import gevent
+import pglisten
+from pglisten.eventlog import EventLog
+
+module, keywords, dsn, backend, schema = sys.argv[1:]
+connect = importlib.import_module(module).connect
+connection = connect(**eval(keywords)) if module == "pg8000.dbapi" else connect(dsn)
+with pglisten.Broadcaster(dsn, backend=backend) as broadcaster:
+    log = EventLog("events", broadcaster, schema=schema)
+    waiting = gevent.spawn(next, log.consume("mail", connection))
+    print("started", flush=True)
+    gevent.get_hub().threadpool.apply(sys.stdin.readline)
+    waiting.kill()
+    print("killed", flush=True)
+    gevent.get_hub().threadpool.apply(sys.stdin.readline)
+"""
+
+
+LOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+@pytest.mark.parametrize("module", ["psycopg", "pg8000.dbapi"])
+def test_a_consumer_that_is_killed_while_another_has_its_turn_keeps_no_lock(
+    event_log: EventLog, server: Server, log_schema: str, backend_name: str, module: str, psycopg2: Opened,
+    start_program: StartProgram,
+) -> None:  # fmt: skip
+    pytest.importorskip(module)
+    add(event_log, "1")
+    first = event_log.consume("mail", psycopg2.connection)
+    next(first)
+    keywords = repr(_for_pg8000(dict(server.keywords)))
+    program = start_program(KILLED, module, keywords, server.dsn(), backend_name, log_schema)
+    program.hear("started")
+    with gevent.Timeout(20):
+        while server.query(LOCKED) != [(1,)]:
+            gevent.idle()
+    program.process.stdin.write("\n"), program.process.stdin.flush()
+    program.hear("killed")
+    first.close()
+    with gevent.Timeout(20):
+        while server.query(LOCKED) != [(0,)]:
+            gevent.idle()
+    server.query(f"SET lock_timeout = '10s'; UPDATE {log_schema}.events_consumer SET position = position")
+    program.process.kill()
+    program.process.communicate()
