@@ -2,10 +2,10 @@
 
     python examples/cache_invalidation.py create        # once: the table and its trigger
     python examples/cache_invalidation.py 8000
-    curl http://127.0.0.1:8000/colour                   # blue, from the table
+    curl http://127.0.0.1:8000/colour                   # blue; the program says that it has read it
     curl http://127.0.0.1:8000/colour                   # blue, from the cache
     psql -c "UPDATE settings SET value = 'red' WHERE name = 'colour'"
-    curl http://127.0.0.1:8000/colour                   # red, from the table
+    curl http://127.0.0.1:8000/colour                   # red, read again
 
 PGLISTEN_DSN or the PG* variables name the database. PGLISTEN_BACKEND chooses the driver.
 """
@@ -23,6 +23,7 @@ import gevent
 from gevent.pywsgi import WSGIServer
 
 import pglisten
+from pglisten.cache import Cache
 
 SCHEMA = """
 CREATE TABLE settings (name text PRIMARY KEY, value text NOT NULL);
@@ -37,26 +38,11 @@ CREATE TRIGGER settings_changed AFTER INSERT OR UPDATE OR DELETE ON settings
     FOR EACH ROW EXECUTE FUNCTION settings_changed();
 """
 
-entries: dict[str, str] = {}
-changes = 0
-
-
-def lookup(name: str) -> tuple[str, str]:
-    """Return a setting, and its source: the table or the cache."""
-    if not listener.connected:
-        # Without a connection no notification says that an entry is out of date.
-        return read(name), "table"
-    if name in entries:
-        return entries[name], "cache"
-    before = changes
-    value = read(name)
-    # If a change arrived during the read, the value may be out of date: do not keep it.
-    if changes == before:
-        entries[name] = value
-    return value, "table"
+broadcaster = pglisten.Broadcaster.from_config(os.environ)
 
 
 def read(name: str) -> str:
+    print("read", name, flush=True)
     with database.connect() as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT value FROM settings WHERE name = %s", (name,))
@@ -64,41 +50,28 @@ def read(name: str) -> str:
         return "" if row is None else row[0]
 
 
-def forget() -> None:
-    """Follow the listener until it is closed."""
-    global changes
-    for notification in listener:
-        changes += 1
-        if notification is None:  # the connection was lost: any row may have changed
-            entries.clear()
-            print("forgot everything", flush=True)
-        else:
-            entries.pop(notification.payload, None)
-            print("forgot", notification.payload, flush=True)
+settings = Cache(broadcaster, "settings", read)
 
 
 def application(environ, start_response):
-    value, source = lookup(environ["PATH_INFO"].strip("/"))
+    value = settings.get(environ["PATH_INFO"].strip("/"))
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
-    return [f"{value}, from the {source}\n".encode()]
+    return [f"{value}\n".encode()]
 
 
 def main(port: int) -> None:
-    listener.listen("settings")  # before the cache keeps an entry, so that no change is missed
+    broadcaster.start()  # under gunicorn, the hook post_worker_init does this
     server = WSGIServer(("127.0.0.1", port), application)
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, server.close)
-    follower = gevent.spawn(forget)
     server.start()
     print(f"serving on http://127.0.0.1:{port}/", flush=True)
     server.serve_forever(stop_timeout=1)
-    listener.close()
-    follower.join()
+    broadcaster.close()
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["create"]:
         database.run(SCHEMA)
     else:
-        with pglisten.Listener.from_config(os.environ) as listener:
-            main(int(sys.argv[1]) if sys.argv[1:] else 8000)
+        main(int(sys.argv[1]) if sys.argv[1:] else 8000)
