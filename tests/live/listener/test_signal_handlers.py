@@ -82,7 +82,9 @@ end()
 """The signal comes in a greenlet of the application's."""
 
 ANYWHERE = """
-rng = random.Random(7)
+seed = random.SystemRandom().randrange(10**9)
+print("seed", seed, file=sys.stderr)  # Shown if it fails.
+rng = random.Random(seed)
 for number in range(int(rounds)):
     made.clear(), waiting.clear()
     # By the process's own time: the signals come where it has something to do.
@@ -122,8 +124,3 @@ def test_close_in_a_handler_ends_everything_wherever_it_comes(
     server: Server, backend_name: str, how: str
 ) -> None:
     succeeds(BEGINNING + ANYWHERE + END, how, backend_name, server.dsn(), "40")
-
-
-@pytest.mark.slow
-def test_close_in_many_handlers_ends_everything(server: Server, backend_name: str) -> None:
-    succeeds(BEGINNING + ANYWHERE + END, "plain", backend_name, server.dsn(), "150")
