@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 import gevent
 import pytest
+from gevent import monkey
 
 import pglisten
 from pglisten import Listener
@@ -18,11 +19,8 @@ READY = b"Z\0\0\0\5I"
 """ReadyForQuery, outside a transaction: the last message of an answer."""
 
 
-def _block_the_hub(seconds: float) -> None:
-    # As a request that computes: nothing else runs meanwhile.
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
+_block_the_hub: Callable[[float], None] = monkey.get_original("time", "sleep")
+"""Let nothing else run for some seconds, as a request that computes does."""
 
 
 def test_a_ping_that_never_had_its_turn_proves_nothing_while_others_are_answered(
