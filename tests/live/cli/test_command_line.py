@@ -33,6 +33,7 @@ def test_a_notification_is_a_line_of_time_channel_pid_and_payload(
     assert printed(process)[1:] == ["Größe", pid, "42 €"]
 
 
+@pytest.mark.any_backend
 def test_a_payload_can_neither_fake_a_line_nor_drive_the_terminal(
     start: Start, server: Server, backend_name: str
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_payload_can_neither_fake_a_line_nor_drive_the_terminal(
     assert printed(process)[1::2] == [r"a\tb", r"one\ntwo\r\x1b[2J\x9b3J\u202e \\n"]
 
 
+@pytest.mark.any_backend
 def test_json_is_one_object_a_line(start: Start, server: Server, backend_name: str) -> None:
     process = listening(start, server, backend_name, "--json", "orders")
     server.notify("orders", 'é\n"\x1b\U0001f600')
@@ -63,6 +65,7 @@ def test_a_signal_ends_it_cleanly(
     assert ended(process, number) == (0, "", "")
 
 
+@pytest.mark.any_backend
 def test_a_closed_pipe_ends_it_silently_and_without_another_notification(
     start: Start, server: Server, backend_name: str
 ) -> None:
@@ -76,6 +79,7 @@ def test_a_closed_pipe_ends_it_silently_and_without_another_notification(
     assert (process.wait(), process.stderr.read()) == (0, "")
 
 
+@pytest.mark.any_backend
 def test_a_reader_that_takes_nothing_does_not_keep_it_from_ending(
     start: Start, server: Server, backend_name: str
 ) -> None:
@@ -87,6 +91,7 @@ def test_a_reader_that_takes_nothing_does_not_keep_it_from_ending(
     assert process.wait() == 0
 
 
+@pytest.mark.any_backend
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
 def test_a_full_disk_is_told_and_is_a_failure(start: Start, server: Server, backend_name: str) -> None:
     with open("/dev/full", "w") as full:
@@ -110,6 +115,7 @@ def test_a_restart_of_the_server_shows_as_loss_return_and_gap(
     assert printed(process)[3] == "after it"
 
 
+@pytest.mark.any_backend
 def test_a_server_that_is_not_there_is_tried_again_until_it_is(
     start: Start, private_server: PrivateServer, backend_name: str
 ) -> None:
@@ -133,6 +139,7 @@ def test_a_signal_ends_it_while_the_server_is_not_there(
     assert ended(process)[:2] == (0, "")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "standard_input", "payload"),
     [
@@ -166,6 +173,7 @@ def test_notify_without_a_server_fails_in_one_line_without_the_password(
     assert str(private_server.keywords["password"]) not in said
 
 
+@pytest.mark.any_backend
 def test_the_dsn_comes_from_the_option_then_pglisten_dsn_then_the_pg_variables(
     start: Start, server: Server, backend_name: str
 ) -> None:
@@ -184,6 +192,7 @@ def test_the_dsn_comes_from_the_option_then_pglisten_dsn_then_the_pg_variables(
     assert found[1][0] > 0
 
 
+@pytest.mark.any_backend
 def test_what_is_wrong_is_one_line_and_exit_status_2(start: Start, backend_name: str) -> None:
     for arguments in (
         ["listen", "orders", "--dsn", "host=db passwort=secret"],

@@ -100,6 +100,7 @@ def test_a_log_is_made_filled_shown_trimmed_and_dropped(run: Run, server: Server
     assert server.query("SELECT to_regclass(%s)", f"{log_schema}.events") == [(None,)]
 
 
+@pytest.mark.any_backend
 def test_the_printed_statement_makes_it(run: Run, server: Server, log_schema: str) -> None:
     status, out, errors = run("create", "--sql", "--dsn", "host=nowhere.invalid")
     assert (status, errors) == (0, "")
@@ -108,6 +109,7 @@ def test_the_printed_statement_makes_it(run: Run, server: Server, log_schema: st
     assert run("append", "orders", "1") == (0, "", "")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("action", ["append", "follow", "trim", "status"])
 def test_a_log_that_is_not_there_is_said(run: Run, log_schema: str, action: str) -> None:
     more = {"append": ["orders", "1"], "trim": ["--keep", "1"]}.get(action, [])
@@ -116,6 +118,7 @@ def test_a_log_that_is_not_there_is_said(run: Run, log_schema: str, action: str)
     assert f"pglisten: there is no event log {log_schema}.events: pglisten log create makes it" in errors
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -143,6 +146,7 @@ def test_bad_names_end_with_2(run: Run) -> None:
         assert "name is text of 1 to 40 bytes" in errors
 
 
+@pytest.mark.any_backend
 def test_a_position_that_is_not_there_ends_with_2(run: Run) -> None:
     run("create")
     status, _, errors = run("follow", "--after", "5")

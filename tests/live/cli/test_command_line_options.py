@@ -51,6 +51,7 @@ def test_a_database_or_a_user_that_does_not_exist_ends_it_at_once(
     assert message in said
 
 
+@pytest.mark.any_backend
 def test_with_retry_it_tries_again(start: Start, auth_server: TlsServer, backend_name: str) -> None:
     dsn = auth_server.login("scram-sha-256", password=SECRET)
     process = start("listen", "orders", "--retry", "--dsn", dsn, "--backend", backend_name)
@@ -78,6 +79,7 @@ def test_after_the_first_connection_it_tries_again_whatever_the_server_says(
     private_server.query("DROP ROLE moving")
 
 
+@pytest.mark.any_backend
 def test_it_ends_after_a_number_of_notifications(start: Start, server: Server, backend_name: str) -> None:
     process = listening(start, server, backend_name, "orders", "--count", "2", "--payload-only")
     for number in range(4):
@@ -87,6 +89,7 @@ def test_it_ends_after_a_number_of_notifications(start: Start, server: Server, b
     assert server.sessions(f"cli-{backend_name}") == 0
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_that_number_is_no_success(
     start: Start, server: Server, backend_name: str, number: signal.Signals
@@ -95,6 +98,7 @@ def test_a_signal_before_that_number_is_no_success(
     assert ended(process, number) == (128 + number, "", "")
 
 
+@pytest.mark.any_backend
 def test_the_time_is_over_before_that_number(start: Start, server: Server, backend_name: str) -> None:
     process = listening(start, server, backend_name, "orders", "--count", "2", "--timeout", "3")
     server.notify("orders", "only one")
@@ -103,6 +107,7 @@ def test_the_time_is_over_before_that_number(start: Start, server: Server, backe
     assert (process.returncode, said) == (124, "pglisten: 1 of 2 notifications arrived within 3 s\n")
 
 
+@pytest.mark.any_backend
 def test_without_a_number_the_end_of_the_time_is_a_success(
     start: Start, server: Server, backend_name: str
 ) -> None:
@@ -111,6 +116,7 @@ def test_without_a_number_the_end_of_the_time_is_a_success(
     assert process.returncode == 0
 
 
+@pytest.mark.any_backend
 def test_unless_the_server_was_not_reached(
     start: Start, private_server: PrivateServer, backend_name: str
 ) -> None:
@@ -123,6 +129,7 @@ def test_unless_the_server_was_not_reached(
     assert said.endswith("\npglisten: not listening within 1.5 s\n")
 
 
+@pytest.mark.any_backend
 def test_the_time_is_over_while_the_reader_takes_nothing(
     start: Start, server: Server, backend_name: str
 ) -> None:
@@ -132,6 +139,7 @@ def test_the_time_is_over_while_the_reader_takes_nothing(
     assert process.wait(20) == 124
 
 
+@pytest.mark.any_backend
 def test_a_payload_alone_is_unchanged_for_a_program(start: Start, server: Server, backend_name: str) -> None:
     process = listening(start, server, backend_name, "orders", "--payload-only", "--count", "2")
     payloads = [json.dumps({"path": 'C:\\new "é"'}), "two\nlines\t\x1b[2J"]
@@ -140,6 +148,7 @@ def test_a_payload_alone_is_unchanged_for_a_program(start: Start, server: Server
     assert process.communicate()[0] == "".join(f"{payload}\n" for payload in payloads)
 
 
+@pytest.mark.any_backend
 def test_and_harmless_on_a_terminal(server: Server, backend_name: str, tmp_path: Path) -> None:
     master, slave = pty.openpty()
     command = [*PYTHON, "listen", "orders", "--payload-only", "--count", "1", "--dsn", server.dsn()]
@@ -154,6 +163,7 @@ def test_and_harmless_on_a_terminal(server: Server, backend_name: str, tmp_path:
     os.close(master)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "is_said"),
     [([], True), ([""], False), (["x"], False), (["-"], False)],
@@ -170,6 +180,7 @@ def test_notify_says_that_it_does_not_read_standard_input(
         assert said.count("\n") == 1
 
 
+@pytest.mark.any_backend
 def test_notify_says_it_of_a_file_too(server: Server, backend_name: str, tmp_path: Path) -> None:
     (tmp_path / "payload").write_text("hi\n")
     command = [*PYTHON, "notify", "orders", "--dsn", server.dsn(), "--backend", backend_name]
@@ -197,6 +208,7 @@ def _forms(server: Server) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.any_backend
 def test_every_form_of_a_connection_string_leads_to_the_server(
     start: Start, server: Server, backend_name: str, tmp_path: Path
 ) -> None:
@@ -222,6 +234,7 @@ def test_every_form_of_a_connection_string_leads_to_the_server(
         assert process.communicate()[0] == "for a function\n"
 
 
+@pytest.mark.any_backend
 def test_a_function_that_blocks_does_not_keep_a_signal_from_ending_the_command(
     start: Start, backend_name: str, tmp_path: Path
 ) -> None:
@@ -234,6 +247,7 @@ def test_a_function_that_blocks_does_not_keep_a_signal_from_ending_the_command(
         assert ended(process)[0] == {"listen": 0, "notify": 128 + signal.SIGTERM}[command]
 
 
+@pytest.mark.any_backend
 def test_the_doctor_asks_a_function_for_each_session_and_never_prints_its_result(
     start: Start, auth_server: TlsServer, backend_name: str, tmp_path: Path
 ) -> None:
@@ -260,6 +274,7 @@ def test_the_doctor_asks_a_function_for_each_session_and_never_prints_its_result
     assert SECRET not in output
 
 
+@pytest.mark.any_backend
 def test_the_demo_takes_them_too(start: Start, private_server: PrivateServer, backend_name: str) -> None:
     words = {key: str(value) for key, value in private_server.keywords.items()}
     url = "postgresql+psycopg2://{user}:{password}@{host}/{dbname}".format(**words)
