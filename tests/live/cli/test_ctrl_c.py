@@ -129,6 +129,7 @@ BEFORE: dict[str, Script] = {
 """What a server does instead of accepting the login."""
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize(
     ("does", "name"), [(does, name) for does in BEFORE for name in COMMANDS if _is_worth_it(does, name)]
 )
@@ -142,6 +143,7 @@ def test_while_it_connects(run: Run, backend_name: str, name: str, does: str) ->
         ends(command, 1 if backend_name == "pg8000" and "flood" in does and name != "listen" else status)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("negotiation", ["postgres", "direct"])
 def test_in_a_tls_handshake_that_is_frozen(run: Run, backend_name: str, name: str, negotiation: str) -> None:
@@ -188,6 +190,7 @@ AFTER: dict[str, dict[str, tuple[Script, ...]]] = {
 """What a server does after the login."""
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize(
     ("does", "name"), [(does, name) for does in AFTER for name in COMMANDS if _is_worth_it(does, name)]
 )

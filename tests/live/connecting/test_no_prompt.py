@@ -132,6 +132,7 @@ def in_a_service(server: TlsServer, key: str, home: Path) -> tuple[dict[str, str
 Where = Callable[[TlsServer, str, Path], tuple[dict[str, str], dict[str, str]]]
 
 
+@pytest.mark.pairwise
 @pytest.mark.sweep
 @pytest.mark.parametrize("where", [in_the_dsn, in_the_environment, at_home, in_a_service])
 @pytest.mark.parametrize("sslmode", ["verify-full", "prefer"])

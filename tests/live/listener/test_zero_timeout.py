@@ -9,6 +9,7 @@ from support.programs.zero_timeout import CALLS, END, NO_TIME
 from support.servers.server import Server
 
 
+@pytest.mark.pairwise
 @pytest.mark.sweep
 @pytest.mark.parametrize("how", ["plain", "patched"])
 @pytest.mark.parametrize("calls", CALLS)
