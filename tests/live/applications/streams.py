@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 
 import pglisten
-from pglisten import sse
+from pglisten import EventLog, sse
 
 broadcaster = pglisten.Broadcaster(min_reconnect_interval=0.1)  # PG* and PGLISTEN_BACKEND say where and how
 StartResponse = Callable[..., Any]
@@ -43,10 +43,20 @@ if "CONSUME" in os.environ:
             raise ValueError(notification.payload)
 
 
+log = EventLog("streams", broadcaster, schema="streams")
+resuming = sse.app(
+    log,
+    lambda environ, channel: True,
+    retry=(float(os.environ.get("RETRY_LOW", "1")), float(os.environ.get("RETRY_HIGH", "5"))),
+)
+
+
 def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
     if path == "/events":
         return events(environ, start_response)
+    if path == "/log":
+        return resuming(environ, start_response)
     if path == "/by-hand":
         subscription = broadcaster.subscribe("orders", timeout=20)
         start_response("200 OK", list(sse.HEADERS))
