@@ -70,6 +70,15 @@ def test_every_link_in_the_readme_is_absolute_for_the_page_of_the_package() -> N
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
+def test_every_picture_of_the_readme_is_there_and_small() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"https://raw\.githubusercontent\.com/pglisten/pglisten/main/([^\s\"]+)", text)
+    assert len(pictures) == 2
+    assert {
+        each: (ROOT / each).stat().st_size for each in pictures if (ROOT / each).stat().st_size > 150_000
+    } == {}
+
+
 def test_every_reference_in_the_readme_is_defined() -> None:
     text = CODE.sub("", _prose(ROOT / "README.md"))
     defined = set(re.findall(r"^\[([^\]]+)\]:", text, re.MULTILINE))

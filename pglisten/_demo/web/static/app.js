@@ -10,7 +10,7 @@ import { words } from "/words.js";
 
 const $ = (id) => document.getElementById(id);
 const LOOK_BACK = 8000; // ms for which "back" stays
-const SETTLE = 900; // ms of silence after which a screen reader is told what has changed
+const SETTLE = 400; // ms of silence after which it is said what has changed: a screen reader reads it aloud
 
 const me = crypto.getRandomValues(new Uint32Array(2)).reduce((id, part) => id + part.toString(36), "w");
 const ledger = new Ledger();
@@ -61,10 +61,7 @@ const taken = {
   shares(counts) {
     drawing.shares = counts;
     drawing.show(drawing.cast);
-    $("sharing").hidden = stream.leads && canShare;
-    $("sharing").textContent = canShare
-      ? "This window gets its events through another one of this browser, which has six connections for all windows."
-      : "";
+    $("sharing").hidden = stream.leads;
   },
   down({ failed }) {
     if (failed === 0) {
@@ -107,12 +104,14 @@ function say(name, data = {}) {
   put($("state-text"), text);
   put($("detail"), detail); // changes with each attempt: not for a screen reader
   $("stage").dataset.line = name;
-  clearTimeout(timers.back);
-  if (name === "back") {
+  if (name !== "back") {
+    clearTimeout(timers.back);
+    timers.back = null;
+  } else if (!timers.back) {
     put($("sent"), "");
     $("sent").className = "";
     $("cut").disabled = $("restart").disabled = false;
-    timers.back = setTimeout(() => say("connected", data), LOOK_BACK);
+    timers.back = setTimeout(() => say("connected"), LOOK_BACK);
   }
 }
 
@@ -126,11 +125,11 @@ function put(element, text) {
 function changed() {
   book.show();
   showKept();
-  if (state === "back") {
-    say("back");
-  }
   clearTimeout(timers.spoken);
   timers.spoken = setTimeout(() => {
+    if (state === "back") {
+      say("back");
+    }
     const { sent, heard, read } = ledger.tally;
     put($("spoken"), `${sent} sent. ${heard} by notification. ${hello.log ? `${read} by the event log.` : ""}`);
   }, SETTLE);
@@ -171,7 +170,7 @@ function content(payload) {
 // What can be done
 
 function nextHello() {
-  $("text").placeholder = `A message, or nothing for “Hello ${hellos}”`;
+  $("text").placeholder = `A message, or just “Hello ${hellos}”`;
 }
 
 $("send").addEventListener("submit", async (event) => {
@@ -205,10 +204,6 @@ for (const id of ["cut", "restart", "reload"]) {
   });
 }
 
-if (!canShare) {
-  $("sharing").hidden = false;
-  $("sharing").textContent = `This browser cannot share an event stream among windows at this address: with six
-    of them, all connections are in use and nothing can be sent. Open it as localhost, or keep to four.`;
-}
+$("alone").hidden = canShare;
 nextHello();
 stream.start();

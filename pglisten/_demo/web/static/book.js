@@ -67,7 +67,7 @@ export class Book {
 
   #cell(line, struck, { word, symbol, kind }) {
     const text = element(struck ? "del" : "span", "text");
-    text.append(element("span", "who", who(line.name, this.me)), line.text);
+    text.append(who(line.name, this.me), line.text);
     const mark = element("span", `mark ${kind}`);
     mark.style.setProperty("--order", this.#lostInARow(line));
     text.style.setProperty("--order", this.#lostInARow(line));
@@ -138,7 +138,11 @@ function gapText(lost) {
 }
 
 function who(name, me) {
-  return name === me ? "you" : name === "the shop" ? name : "another window";
+  const shown = element("span", "who", name === me ? "you" : name === "the shop" ? name : name && "another");
+  if (shown.textContent === "another") {
+    shown.append(element("span", "wide", " window"));
+  }
+  return shown;
 }
 
 function tally(number, of, more) {
