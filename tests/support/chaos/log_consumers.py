@@ -99,10 +99,10 @@ class NamedConsumer:
         self._running = [self._start(number, "--calm") for number in range(PROCESSES)]
 
     def wait_for(self, server: Server, payload: str, timeout: float) -> bool:
-        """Wait until the entry with *payload* is the last result; return whether it is."""
+        """Wait until the work on the entry with *payload* is committed; return whether it is."""
         ends = time.monotonic() + timeout
-        last = f"SELECT payload FROM {RESULTS} ORDER BY id DESC LIMIT 1"
-        while server.query(last) != [(payload,)]:
+        there = f"SELECT 1 FROM {RESULTS} WHERE payload = %s LIMIT 1"
+        while not server.query(there, payload):
             if time.monotonic() > ends:
                 return False
             gevent.sleep(0.05)  # The consumer is another process.
