@@ -89,7 +89,8 @@ def wait_ready(
     hub = get_hub()
     waiter: Waiter[bool] = Waiter(hub)
     ready = hub.loop.io(descriptor, (_READ if readable else 0) | (_WRITE if writable else 0))
-    late = None if timeout is None else hub.loop.timer(timeout)
+    # Low priority: if the event loop finds both at once, because something has held it up, it is ready.
+    late = None if timeout is None else hub.loop.timer(timeout, priority=-1)
     try:
         ready.start(waiter.switch, True)
         if late is not None:
