@@ -9,7 +9,7 @@ from gevent.event import Event
 
 from .._greenlet import Greenlet, spawn
 from ..broadcast import Broadcaster
-from ..errors import ListenerClosed
+from ..errors import Error, ListenerClosed, OperationTimeout
 from ..eventlog import Entry, EventLog
 from ..listener import ListenerEvent
 from .behind import follow, hear
@@ -31,7 +31,7 @@ class Watcher:
     """Follows the shop's channel with one backend, and prints what it receives, until the last order."""
 
     def __init__(self, screen: Screen, dsn: str | Callable[[], str], name: str, names: Names) -> None:
-        """Connect, listen and follow; return when all of it has begun."""
+        """Connect, listen and follow; return when all of it has begun. Raises `Error` if it cannot."""
         self.name = name
         self.tally = Tally()
         self.last_order: int | None = None
@@ -51,19 +51,26 @@ class Watcher:
             event_callback=self._event,
         )
         self._log = None if names.log is None else EventLog(names.log, self._broadcaster)
+        self._failure: Error | None = None
+        channel = names.channel
         self._greenlets: list[Greenlet] = [
-            spawn(f"demo-{name}", hear, self._broadcaster, names.channel, self)
+            spawn(f"demo-{name}", self._run, lambda: hear(self._broadcaster, channel, self))
         ]
         if self._log is None:
             self._started["following"].set()
             self._last["read"].set()
         else:
-            self._greenlets.append(spawn(f"demo-{name}-log", follow, self._log, names.channel, None, self))
+            log = self._log
+            self._greenlets.append(
+                spawn(f"demo-{name}-log", self._run, lambda: follow(log, channel, None, self))
+            )
         try:
-            with gevent.Timeout(START_TIMEOUT):
-                # The line of the event has to be printed too: the first order must come after it.
-                for step in self._started.values():
-                    step.wait()
+            # The line of the event has to be printed too: the first order must come after it.
+            if len(gevent.wait(list(self._started.values()), START_TIMEOUT)) < len(self._started):
+                reason = self._broadcaster.stats().last_error
+                raise OperationTimeout(f"{name} does not listen within {START_TIMEOUT:g} s: {reason}")
+            if self._failure is not None:
+                raise self._failure
         except BaseException:
             # No caller can close it yet.
             self.close()
@@ -126,6 +133,17 @@ class Watcher:
             self._screen.tell(self.name, f"from the event log: {text}", Look.GOOD)
         if number is not None and number == self.last_order:
             self._last["read"].set()
+
+    def _run(self, fill: Callable[[], None]) -> None:
+        try:
+            fill()
+        except ListenerClosed:
+            pass  # the demo ends
+        except Error as error:
+            self._failure = error
+            self._screen.tell(self.name, f"ends: {error}", Look.BAD)
+            for step in self._started.values():
+                step.set()
 
     def _event(self, event: ListenerEvent, error: Exception | None) -> None:
         if isinstance(error, ListenerClosed):
