@@ -2,7 +2,7 @@
 
 const messages = (number) => (number === 1 ? "1 message" : `${number} messages`);
 const attempts = (number) => (number === 1 ? "1 attempt" : `${number} attempts`);
-const reason = (error) => error.split(" (remedy: ")[0];
+const reason = (error) => error.split(" (remedy: ")[0].replace(/^the dsn function \S+ failed: \w+: /, "");
 
 export const words = {
   connecting: ({ attempts: failed, error }) => [
