@@ -65,16 +65,19 @@ class Watcher:
                 spawn(f"demo-{name}-log", self._run, lambda: follow(log, channel, None, self))
             )
         try:
-            # The line of the event has to be printed too: the first order must come after it.
-            if len(gevent.wait(list(self._started.values()), START_TIMEOUT)) < len(self._started):
-                reason = self._broadcaster.stats().last_error
-                raise OperationTimeout(f"{name} does not listen within {START_TIMEOUT:g} s: {reason}")
-            if self._failure is not None:
-                raise self._failure
+            self._wait_started()
         except BaseException:
             # No caller can close it yet.
             self.close()
             raise
+
+    def _wait_started(self) -> None:
+        # The line of the event has to be printed too: the first order must come after it.
+        if len(gevent.wait(list(self._started.values()), START_TIMEOUT)) < len(self._started):
+            reason = self._broadcaster.stats().last_error
+            raise OperationTimeout(f"{self.name} does not listen within {START_TIMEOUT:g} s: {reason}")
+        if self._failure is not None:
+            raise self._failure
 
     def wait_for_last(self, timeout: float) -> None:
         """Wait until the last order has arrived both ways, *timeout* seconds at most."""
