@@ -94,14 +94,18 @@ def _resolver_held(scene: Scene) -> None:
     # Names are resolved in threads, as many as there may be, and each of them is busy.
     gate = monkey.get_original("_thread", "allocate_lock")()
     gate.acquire()
+    busy: list[None] = []
 
     def work() -> None:
+        busy.append(None)
         with gate:
             pass
 
     for _ in range(MOST):
         scene.cleanup.callback(gevent.spawn(in_thread, work, None).join)
     scene.cleanup.callback(gate.release)
+    while len(busy) < MOST:  # A thread that still ends would leave its place to the resolver.
+        gevent.sleep(0.001)
     scene.make(host="localhost", connect_timeout=60.0)
     scene.wait_for_a_connection()
     assert scene.between.connections == 0
