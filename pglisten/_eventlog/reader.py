@@ -66,9 +66,9 @@ class Reader:
         self._due = True
         """Whether there may be new entries."""
         self._look: Completion | None = None
-        """Resolved by the next read that begins; ``None`` while no call waits for it."""
+        """For the next read that begins; ``None`` while no call waits for it."""
         self._looks: list[Completion] = []
-        """Resolved by the read that has begun, or by its repetition."""
+        """Resolved when the read that has begun, or its repetition, has reached the end of the log."""
         self._bells: Subscription | None = None
         self._idle = False
         """Whether the greenlet waits for a bell, so that a wish must wake it."""
@@ -207,15 +207,10 @@ class Reader:
 
     def _read_news(self) -> None:
         window = self.window
-        if self._look is not None:
-            self._looks.append(self._look)
-            self._look = None
+        self._begin_looks()
         self._due, began = False, window.filled
-        page = self._fetch(
-            page_after(self._names, window.head, head=window.head, known=window.last)
-            if began
-            else newest_page(self._names)
-        )
+        after = page_after(self._names, window.head, head=window.head, known=window.last)
+        page = self._fetch(after if began else newest_page(self._names))
         if began and window.contradicts(page):
             logger.warning("positions of the event log %s went back", self._names)
             began = False
@@ -227,7 +222,8 @@ class Reader:
             everyone = window.filled
             window.begin(page)
         self._tell(page, everyone=everyone)
-        if not self._due:
+        # Not only when nothing more is due: calls that come all the time would keep the first one waiting.
+        if not began or page.reached is None:
             self._resolve(None)
 
     def _tell(self, page: Page, *, everyone: bool) -> None:
@@ -281,11 +277,15 @@ class Reader:
         for pause in self.pauses.everyone():
             self.pauses.end(pause, error)
 
-    def _resolve(self, error: Error | None) -> None:
-        looks, self._looks = self._looks, []
-        if error is not None and self._look is not None:
-            looks.append(self._look)
+    def _begin_looks(self) -> None:
+        if self._look is not None:
+            self._looks.append(self._look)
             self._look = None
+
+    def _resolve(self, error: Error | None) -> None:
+        if error is not None:
+            self._begin_looks()
+        looks, self._looks = self._looks, []
         for look in looks:
             look.resolve(error)
 
