@@ -54,9 +54,11 @@ class Follower:
         pace = reader.pace
         # A follower that catches up does this for each entry, so it makes few calls.
         while True:
+            # Before the pace: from another thread, it would switch to greenlets of this one.
+            if reader.owner.thread != thread_ident() or self._end is not None or reader.end is not None:
+                self._check_open()
             if pace.left <= 0:
                 pace.wait()
-            if reader.owner.thread != thread_ident() or self._end is not None or reader.end is not None:
                 self._check_open()
             if self._pause is not None:
                 self._note_what_was_told()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
 import weakref
 
 import gevent
@@ -291,3 +292,34 @@ def test_other_threads_are_refused_and_the_event_loop_never_waits(event_log: Eve
     loop.run_callback(event_log.close)
     gevent.idle()
     assert follower.closed
+
+
+def test_a_call_that_looks_is_answered_while_others_come_all_the_time(event_log: EventLog) -> None:
+    event_log.follow(timeout=TIMEOUT)
+    reader = event_log._reader
+    first, others = gevent.spawn(reader.look, TIMEOUT, "look"), list[gevent.Greenlet]()
+    with gevent.Timeout(TIMEOUT):
+        while not first.ready():
+            if reader._look is None:
+                others.append(gevent.spawn(reader.look, TIMEOUT, "look"))
+            gevent.sleep(0)
+    gevent.joinall([first, *others], raise_error=True)
+
+
+def test_another_thread_is_refused_before_it_would_wait_for_its_turn(event_log: EventLog) -> None:
+    follower, other, raised = event_log.follow(), event_log.follow(), list[Exception]()
+
+    def get() -> None:
+        try:
+            follower.get(0)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+            raised.append(error)
+
+    event_log._reader.pace.left = 0
+    waiting = gevent.spawn(other.get)
+    gevent.sleep(0)  # Now it waits for the next portion.
+    thread = threading.Thread(target=get)
+    thread.start()
+    thread.join()
+    assert ["another OS thread" in str(error) for error in raised] == [True]
+    waiting.kill()
