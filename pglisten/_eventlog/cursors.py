@@ -6,6 +6,7 @@ that payloads appear in no statement that a driver logs or that an APM agent rec
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
@@ -114,10 +115,9 @@ def _named(sql: str, values: Sequence[object]) -> tuple[str, dict[str, object]]:
 
 
 def _filled(sql: str, marks: Iterable[str]) -> str:
-    pieces, names = sql.split("%s"), iter(marks)
-    return pieces[0].replace("%%", "%") + "".join(
-        next(names) + piece.replace("%%", "%") for piece in pieces[1:]
-    )
+    names = iter(marks)
+    # One pass from left to right: the name "a%s" is written "a%%s", which holds no placeholder.
+    return re.sub("%%|%s", lambda found: "%" if found[0] == "%%" else next(names), sql)
 
 
 def _rows(rows: Iterable[Any]) -> list[Row]:

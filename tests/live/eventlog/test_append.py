@@ -15,6 +15,10 @@ from support.logs import CONNECTIONS, Opened, open_connection
 from support.servers.server import Server
 
 
+ODD = '100% "odd": a? %s %(x)s%%s :n'
+"""A name with what drivers and ORMs take for a parameter."""
+
+
 def kept(server: Server, schema: str, name: str = "events") -> list[tuple[str, str]]:
     found = server.query(f'SELECT channel, payload FROM {schema}."{name}_log" ORDER BY position')
     return [(channel, payload) for channel, payload in found]
@@ -40,16 +44,15 @@ def plain_log(server: Server, log_schema: str) -> EventLog:
     """A log that is written to with cursors only: its broadcaster never connects."""
     from pglisten import Broadcaster
 
-    server.query(EventLog.sql('100% "odd": a?', schema=log_schema))
-    return EventLog('100% "odd": a?', Broadcaster(server.dsn()), schema=log_schema)
+    server.query(EventLog.sql(ODD, schema=log_schema))
+    return EventLog(ODD, Broadcaster(server.dsn()), schema=log_schema)
 
 
 def test_an_entry_is_part_of_the_transaction_of_the_cursor(
-    plain_log: EventLog, opened: Opened, server: Server, log_schema: str
+    plain_log: EventLog, opened: Opened, server: Server
 ) -> None:
     def there() -> list[tuple[str, str]]:
-        quoted = '"100% ""odd"": a?_log"'
-        return [(c, p) for c, p in server.query(f"SELECT channel, payload FROM {log_schema}.{quoted}")]
+        return [(c, p) for c, p in server.query(f"SELECT channel, payload FROM {plain_log._names.view}")]
 
     plain_log.append("orders", "it's \\ 100% :a ? é", cursor=opened.cursor)
     assert there() == []
@@ -57,10 +60,8 @@ def test_an_entry_is_part_of_the_transaction_of_the_cursor(
     plain_log.append("orders", "it's \\ 100% :a ? é", cursor=opened.cursor)
     opened.commit()
     assert there() == [("orders", "it's \\ 100% :a ? é")]
-    assert (
-        plain_log.position(cursor=opened.cursor)
-        == server.query(f'SELECT max(position) FROM {log_schema}."100% ""odd"": a?_log"')[0][0]
-    )
+    newest = server.query(f"SELECT max(position) FROM {plain_log._names.view}")[0][0]
+    assert plain_log.position(cursor=opened.cursor) == newest
     opened.rollback()
 
 
