@@ -5,6 +5,8 @@ The statements of `trim` are short: they run over the connection that also recei
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from datetime import datetime, timedelta
 from .._sql import READ_COMMITTED, quote_literal
 from ..errors import ConfigurationError, OperationTimeout
 from .cursors import Run
-from .entry import created_at
+from .entry import POSSIBLE, created_at
 from .names import LogNames
 
 __all__ = [
@@ -27,6 +29,12 @@ Fetch = Callable[[str, "float | None"], "list[tuple[str | None, ...]]"]
 TRIM_ROWS = 1000
 """Entries that one statement of `trim` removes: some 20 milliseconds."""
 
+OLDEST = 2e11
+"""Seconds, some 6,300 years: PostgreSQL has no moment so long ago that it could subtract more."""
+
+MOST_KEPT = 2**63 - 1
+"""The highest position."""
+
 STATEMENT_LIMIT = 60
 """Seconds after which the server ends a statement. Those of `status` count all entries."""
 
@@ -38,7 +46,7 @@ _BEGIN = (
     f"SET LOCAL statement_timeout = '{STATEMENT_LIMIT}s';"
 )
 
-_EPOCH = "CAST(CAST(extract(epoch FROM {}) * 1000000 AS bigint) AS text)"
+_EPOCH = f"CAST(CAST(extract(epoch FROM {POSSIBLE}) * 1000000 AS bigint) AS text)"
 
 
 @dataclass(frozen=True)
@@ -101,14 +109,21 @@ def _newest(names: LogNames) -> str:
 
 def check_older_than(older_than: timedelta | float | None) -> float | None:
     """Return *older_than* in seconds; raise `ConfigurationError` if it is no duration."""
-    if isinstance(older_than, timedelta):
-        return check_older_than(older_than.total_seconds())
-    good = isinstance(older_than, (int, float)) and not isinstance(older_than, bool)
-    if older_than is not None and not (good and 0 <= older_than < float("inf")):
+    if older_than is None:
+        return None
+    seconds, shown = math.nan, "an integer beyond all floats"
+    # Python does not print integers of some thousands of digits.
+    with contextlib.suppress(OverflowError):
+        if isinstance(older_than, timedelta):
+            seconds = older_than.total_seconds()
+        elif isinstance(older_than, (int, float)) and not isinstance(older_than, bool):
+            seconds = float(older_than)
+        shown = repr(older_than)
+    if not 0 <= seconds < math.inf:
         raise ConfigurationError(
-            f"older_than is seconds from 0 up or a timedelta, not {older_than!r}", option="older_than"
+            f"older_than is seconds from 0 up or a timedelta, not {shown}", option="older_than"
         )
-    return older_than
+    return min(seconds, OLDEST)
 
 
 def check_keep(keep: int | None, older_than: float | None) -> int | None:
@@ -117,7 +132,7 @@ def check_keep(keep: int | None, older_than: float | None) -> int | None:
         raise ConfigurationError(f"keep is a number of entries from 0 up, not {keep!r}", option="keep")
     if keep is None and older_than is None:
         raise ConfigurationError("give older_than, keep or both: trim() needs a limit", option="older_than")
-    return keep
+    return None if keep is None else min(keep, MOST_KEPT)
 
 
 def trim(

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from ..errors import ConfigurationError, ListenerClosed
 from .cursors import Row, sqlstate
-from .entry import Entry, created_at
+from .entry import POSSIBLE, Entry, created_at
 from .follower import Follower
 from .names import LogNames
 from .transactions import Transactions, autocommits
@@ -46,11 +46,6 @@ MAX_CONSUMER = 200
 RETRIED = frozenset({"40001", "40P01"})
 """Serialization failure, which a wait for the row's lock ends with above READ COMMITTED, and deadlock. The
 caller has done nothing in that transaction, so it is begun again."""
-
-# Years that datetime cannot express, and infinity, become the nearest that it can.
-_POSSIBLE = (
-    "LEAST(GREATEST(created, timestamptz '0001-01-01 00:00:00+00'), timestamptz '9999-12-31 00:00:00+00')"
-)
 
 Batch: TypeAlias = "list[Entry] | None"
 """The next entries, or ``None`` where ``trim`` has removed entries that the consumer had not read."""
@@ -234,7 +229,7 @@ FROM (
     FROM {state}
 ) AS state LEFT JOIN (
     SELECT position, channel, payload, count(*) OVER () AS found,
-        CAST(extract(epoch FROM {_POSSIBLE}) * 1000000 AS bigint) AS created,
+        CAST(extract(epoch FROM {POSSIBLE.format("created")}) * 1000000 AS bigint) AS created,
         sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
     FROM (
         SELECT position, channel, payload, created FROM {view} WHERE position > %s {chosen}

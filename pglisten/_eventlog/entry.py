@@ -8,11 +8,17 @@ from datetime import datetime, timedelta, timezone
 from itertools import repeat
 from typing import NamedTuple, cast
 
-__all__ = ["EPOCH", "Entry", "created_at", "make_entries", "microseconds"]
+__all__ = ["EPOCH", "POSSIBLE", "Entry", "created_at", "make_entries", "microseconds"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _MICROSECOND = timedelta(microseconds=1)
+
+POSSIBLE = (
+    "LEAST(GREATEST({}, pg_catalog.timestamptz '0001-01-01 00:00:00+00'), "
+    "pg_catalog.timestamptz '9999-12-31 00:00:00+00')"
+)
+"""SQL for a moment: years that datetime cannot express, and infinity, become the nearest that it can."""
 
 
 class Entry(NamedTuple):

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .._sql import READ_COMMITTED, quote_literal
-from .entry import Entry, make_entries
+from .entry import POSSIBLE, Entry, make_entries
 from .names import LogNames
 
 __all__ = ["PAGE_BYTES", "PAGE_ROWS", "REPLY_LIMIT", "Page", "Query", "newest_page", "page_after"]
@@ -49,10 +49,7 @@ _BEGIN = (
 _PLAN_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan;"
 _PLAN_EACH = "SET LOCAL plan_cache_mode = force_custom_plan;"
 
-# Years that datetime cannot express, and infinity, become the nearest that it can.
-_MOMENT = (
-    "LEAST(GREATEST(created, timestamptz '0001-01-01 00:00:00+00'), timestamptz '9999-12-31 00:00:00+00')"
-)
+_MOMENT = POSSIBLE.format("created")
 # The epoch is a double, which is exact for whole seconds only: a wrong microsecond would look as if positions
 # had gone back.
 _MICROSECONDS = (

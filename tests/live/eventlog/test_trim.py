@@ -51,6 +51,18 @@ def test_the_old_ones_go_up_to_the_first_that_is_young(
     assert figures(event_log) == (1206, 1201, 1200, 6)
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [{"keep": 2**63}, {"keep": 10**400}, {"older_than": 1e12}, {"older_than": 1e300},
+     {"older_than": timedelta.max}],
+)  # fmt: skip
+def test_a_limit_beyond_what_the_server_counts_removes_nothing(
+    event_log: EventLog, server: Server, log_schema: str, limit: Any
+) -> None:
+    fill(server, log_schema, 3, age="6000 years")
+    assert event_log.trim(**limit, timeout=20) == 0
+
+
 def test_a_follower_is_told(event_log: EventLog, server: Server, log_schema: str) -> None:
     fill(server, log_schema, 1)
     behind = event_log.follow(after=1, timeout=20)
@@ -105,6 +117,8 @@ def test_a_timeout_leaves_a_part(event_log: EventLog, server: Server, log_schema
         ({"older_than": timedelta(-1)}, "older_than"),
         ({"older_than": float("nan")}, "older_than"),
         ({"older_than": float("inf")}, "older_than"),
+        ({"older_than": 10**400}, "older_than"),
+        ({"older_than": 10**5000}, "older_than"),
         ({"older_than": "7d"}, "older_than"),
     ],
 )
@@ -119,10 +133,13 @@ def test_the_status_is_that_of_the_tables(event_log: EventLog, server: Server, l
     server.query("SET session_replication_role = replica")
     fill(server, log_schema, 2)
     server.query("RESET session_replication_role")
-    server.query(f"INSERT INTO {log_schema}.events_consumer (name, position) VALUES ('mail', 1), ('new', 0)")
+    server.query(f"INSERT INTO {log_schema}.events_consumer (name, position) VALUES ('mail', 1)")
+    # As a program that is not of pglisten may write it.
+    server.query(f"INSERT INTO {log_schema}.events_consumer VALUES ('new', 0, 'infinity')")
     status = event_log.status(timeout=20)
     mail, new = status.consumers
     size = status.bytes
+    assert new.updated == datetime(9999, 12, 31, tzinfo=timezone.utc)
     assert abs(datetime.now(timezone.utc) - mail.updated) < timedelta(minutes=1)
     assert mail == ConsumerStatus("mail", 1, 2, active=False, updated=mail.updated)
     assert status == LogStatus(f"{log_schema}.events", 1, 3, 1, 0, 3, 2, size, (mail, new))
