@@ -14,7 +14,6 @@ from support.fixtures.eventlogs import MakeLog
 from support.logs import CONNECTIONS, Opened, open_connection
 from support.servers.server import Server
 
-
 ODD = '100% "odd": a? %s %(x)s%%s :n'
 """A name with what drivers and ORMs take for a parameter."""
 
