@@ -137,7 +137,6 @@ def consume(
     while True:
         batch, through = _begun(of, query, name)
         if batch == []:
-            of.commit()
             if not wait(through):
                 return
             continue
@@ -162,12 +161,18 @@ def _check_clean(of: Transactions) -> None:
 
 
 def _begun(of: Transactions, query: _Query, name: str) -> tuple[Batch, int]:
-    """Begin a transaction in which the position has moved; return its batch and the position."""
+    """Begin a transaction in which the position has moved; return its batch and the position.
+
+    If the batch is empty, the transaction has been committed.
+    """
     while True:
         try:
             rows = of.run(query.lock, name)
             if rows:
-                return _moved(of, query, name, int(rows[0][0]))
+                moved = _moved(of, query, name, int(rows[0][0]))
+                if moved[0] == []:
+                    of.commit()  # Here, because above READ COMMITTED it may have to be tried again.
+                return moved
             of.run(query.register, name)
             # Another session may have made it at the same time: then this one has added nothing.
             of.commit()

@@ -152,6 +152,33 @@ def test_consumers_of_one_name_take_turns_and_take_over(
     assert not status.active
 
 
+def test_an_empty_batch_whose_commit_fails_to_serialize_is_tried_again(
+    event_log: EventLog, opened: Opened, server: Server, log_schema: str
+) -> None:
+    add(event_log, "1", channel="other")
+    server.query(f"""
+        CREATE SEQUENCE {log_schema}.commits;
+        CREATE FUNCTION {log_schema}.fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            IF nextval('{log_schema}.commits') = 1 THEN
+                RAISE EXCEPTION USING ERRCODE = 'serialization_failure';
+            END IF;
+            RETURN NULL;
+        END$$;
+        CREATE CONSTRAINT TRIGGER fail AFTER UPDATE ON {log_schema}.events_consumer
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {log_schema}.fail()""")
+    batches = event_log.consume("mail", opened.connection, "c")
+    waiting = gevent.spawn(next, batches)
+    with gevent.Timeout(20):
+        while not waiting.ready() and server.query(f"SELECT position FROM {log_schema}.events_consumer") != [
+            (1,)
+        ]:
+            gevent.idle()
+    add(event_log, "2")
+    assert payloads(waiting.get(timeout=20)) == ["2"]
+    batches.close()
+    assert server.query(f"SELECT last_value FROM {log_schema}.commits") == [(2,)]
+
+
 def test_it_ends_when_the_log_is_closed(event_log: EventLog, psycopg2: Opened) -> None:
     consuming = gevent.spawn(list, event_log.consume("mail", psycopg2.connection))
     event_log.follow(timeout=20).close()
