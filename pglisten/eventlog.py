@@ -170,7 +170,8 @@ class EventLog:
 
         Consumers of one name take turns: one has a batch, the others wait for its end. A new name begins with
         the oldest entry that is kept. Yields ``None``, a batch of its own, where ``trim`` has removed entries
-        that this consumer had not read. While there is no entry, it waits without a transaction.
+        that this consumer had not read, and where its position is beyond the newest one, after a restore.
+        While there is no entry, it waits without a transaction.
 
         A batch has up to *size* entries, and 16 MiB of payloads. The generator ends when the event log or its
         broadcaster is closed. It raises the driver's errors. Raises `ConfigurationError` for a wrong

@@ -15,6 +15,7 @@ ends, and it works through a connection pooler too. Between batches a consumer h
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Generator
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -37,6 +38,8 @@ __all__ = [
     "wait_for_news",
 ]
 
+logger = logging.getLogger("pglisten.eventlog")
+
 BATCH_BYTES = 16 << 20
 """Most bytes of payloads of a batch; one longer entry is a batch of its own."""
 
@@ -48,7 +51,7 @@ RETRIED = frozenset({"40001", "40P01"})
 caller has done nothing in that transaction, so it is begun again."""
 
 Batch: TypeAlias = "list[Entry] | None"
-"""The next entries, or ``None`` where ``trim`` has removed entries that the consumer had not read."""
+"""The next entries, or ``None`` where the consumer may have missed some."""
 
 
 Ended: TypeAlias = Callable[[], bool]
@@ -113,6 +116,7 @@ def wait_for_news(follow: Callable[[int], Follower], closed: Callable[[], bool])
 class _Page(NamedTuple):
     entries: list[Entry]
     trimmed: int
+    newest: int
     through: int
     """The consumer has all entries of its channels up to here when it has *entries*."""
     in_transaction: bool
@@ -188,8 +192,16 @@ def _moved(of: Transactions, query: _Query, name: str, position: int) -> tuple[B
     if not page.in_transaction:
         raise autocommits()
     batch, through = (None, page.trimmed) if page.trimmed > position else (page.entries, page.through)
+    if page.newest < position:
+        # A restore without the newest entries, or another log. As for followers, what it has now is covered
+        # by the None: it may be what this consumer had before.
+        logger.warning(
+            "the consumer %r of the event log %s was at position %d, and the newest is %d: it goes on from there",
+            name, query.names, position, page.newest,
+        )  # fmt: skip
+        batch, through = None, page.newest
     # If no entry is of its channels it moves on, or trim would seem to remove some of them.
-    if through > position:
+    if through != position:
         of.run(query.move, through, name)
     return batch, through
 
@@ -215,6 +227,7 @@ class _Query:
         consumers, state, view = (
             each.replace("%", "%%") for each in (names.consumers, names.state, names.view)
         )
+        self.names = names
         self._channels = channels
         self._size = size
         self.lock = f"SELECT position FROM {consumers} WHERE name = %s FOR UPDATE"
@@ -252,7 +265,7 @@ ORDER BY position"""
         trimmed, newest, in_transaction, found, *_ = rows[0]
         entries = [_entry(row) for row in rows if row[4] is not None]
         complete = len(entries) == (found or 0) < self._size
-        return _Page(entries, trimmed, newest if complete else entries[-1].position, in_transaction)
+        return _Page(entries, trimmed, newest, newest if complete else entries[-1].position, in_transaction)
 
 
 def _entry(row: Row) -> Entry:

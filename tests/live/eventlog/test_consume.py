@@ -113,6 +113,27 @@ def test_what_trim_removed_before_it_was_read_is_a_none(
     batches.close()
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_position_beyond_the_newest_one_is_a_none_and_goes_back(
+    event_log: EventLog, psycopg2: Opened, server: Server, log_schema: str, kept: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    add(event_log, *map(str, range(kept)))
+    # As after a restore of the consumers alone.
+    server.query(f"INSERT INTO {log_schema}.events_consumer (name, position) VALUES ('mail', 100)")
+    batches = event_log.consume("mail", psycopg2.connection)
+    assert next(batches) is None
+    add(event_log, "new")
+    assert payloads(next(batches)) == ["new"]
+    assert position(server, log_schema) == kept
+    batches.close()
+    (record,) = (each for each in caplog.records if each.name == "pglisten.eventlog")
+    assert (record.levelname, f"position 100, and the newest is {kept}" in record.message) == (
+        "WARNING",
+        True,
+    )
+
+
 def test_a_batch_has_few_bytes_or_one_entry(event_log: EventLog, psycopg2: Opened) -> None:
     for payload in ("x", "y" * 2**24, "z" * 2**24, "a", "b"):
         event_log.append("c", payload, timeout=20)
