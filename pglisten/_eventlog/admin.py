@@ -103,7 +103,7 @@ def position(fetch: Fetch, names: LogNames, timeout: float | None) -> int:
 def _newest(names: LogNames) -> str:
     return (
         f"SELECT CAST(GREATEST(trimmed, (SELECT position FROM {names.view} ORDER BY position DESC LIMIT 1)) "
-        f"AS text) AS newest FROM {names.state}"
+        f"AS pg_catalog.text) AS newest FROM {names.state}"
     )
 
 

@@ -50,6 +50,9 @@ RETRIED = frozenset({"40001", "40P01"})
 """Serialization failure, which a wait for the row's lock ends with above READ COMMITTED, and deadlock. The
 caller has done nothing in that transaction, so it is begun again."""
 
+# The caller's search_path may begin with a schema of others, who may have made operators there.
+_EQUALS = "OPERATOR(pg_catalog.=)"
+
 Batch: TypeAlias = "list[Entry] | None"
 """The next entries, or ``None`` where the consumer may have missed some."""
 
@@ -156,7 +159,7 @@ def consume(
 
 def _check_clean(of: Transactions) -> None:
     """Raise if the connection has changes that the consumer would commit."""
-    ((clean,),) = of.run("SELECT pg_current_xact_id_if_assigned() IS NULL AS clean")
+    ((clean,),) = of.run("SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NULL AS clean")
     if not clean:
         raise ConfigurationError(
             "connection has changes that are not committed: end their transaction first", option="connection"
@@ -196,7 +199,7 @@ def _moved(of: Transactions, query: _Query, name: str, position: int) -> tuple[B
         # A restore without the newest entries, or another log. As for followers, what it has now is covered
         # by the None: it may be what this consumer had before.
         logger.warning(
-            "the consumer %r of the event log %s was at position %d, and the newest is %d: it goes on from there",
+            "consumer %r of the event log %s was at position %d, and the newest is %d: it goes on from there",
             name, query.names, position, page.newest,
         )  # fmt: skip
         batch, through = None, page.newest
@@ -230,30 +233,37 @@ class _Query:
         self.names = names
         self._channels = channels
         self._size = size
-        self.lock = f"SELECT position FROM {consumers} WHERE name = %s FOR UPDATE"
+        self.lock = f"SELECT position FROM {consumers} WHERE name {_EQUALS} %s FOR UPDATE"
         self.register = (
-            f"INSERT INTO {consumers} (name, position) SELECT CAST(%s AS text), trimmed FROM {state} "
-            "ON CONFLICT DO NOTHING"
+            f"INSERT INTO {consumers} (name, position) SELECT CAST(%s AS pg_catalog.text), trimmed "
+            f"FROM {state} ON CONFLICT DO NOTHING"
         )
-        self.move = f"UPDATE {consumers} SET position = %s, updated = clock_timestamp() WHERE name = %s"
+        self.move = (
+            f"UPDATE {consumers} SET position = %s, updated = pg_catalog.clock_timestamp() "
+            f"WHERE name {_EQUALS} %s"
+        )
         # Equality lets the server read the index in order.
-        chosen = {0: "", 1: "AND channel = %s"}.get(len(channels), "AND channel = ANY (%s)")
+        chosen = {0: "", 1: f"AND channel {_EQUALS} %s"}.get(len(channels), f"AND channel {_EQUALS} ANY (%s)")
         self._page = f"""\
-SELECT trimmed, newest, pg_current_xact_id_if_assigned() IS NOT NULL AS in_transaction, found,
+SELECT trimmed, newest, pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL AS in_transaction, found,
     position, channel, payload, created
 FROM (
     SELECT trimmed,
         GREATEST(trimmed, (SELECT position FROM {view} ORDER BY position DESC LIMIT 1)) AS newest
     FROM {state}
 ) AS state LEFT JOIN (
-    SELECT position, channel, payload, count(*) OVER () AS found,
-        CAST(extract(epoch FROM {POSSIBLE.format("created")}) * 1000000 AS bigint) AS created,
-        sum(octet_length(payload)) OVER (ORDER BY position) - octet_length(payload) AS before
+    SELECT position, channel, payload, pg_catalog.count(*) OVER () AS found,
+        CAST(
+            extract(epoch FROM {POSSIBLE.format("created")}) OPERATOR(pg_catalog.*) 1000000 AS bigint
+        ) AS created,
+        pg_catalog.sum(pg_catalog.octet_length(payload)) OVER (ORDER BY position)
+            OPERATOR(pg_catalog.-) pg_catalog.octet_length(payload) AS before
     FROM (
-        SELECT position, channel, payload, created FROM {view} WHERE position > %s {chosen}
+        SELECT position, channel, payload, created FROM {view}
+        WHERE position OPERATOR(pg_catalog.>) %s {chosen}
         ORDER BY position LIMIT %s
     ) AS page
-) AS entries ON before < {BATCH_BYTES}
+) AS entries ON before OPERATOR(pg_catalog.<) {BATCH_BYTES}
 ORDER BY position"""
 
     def page(self, of: Transactions, position: int) -> _Page:

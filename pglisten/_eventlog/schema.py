@@ -78,8 +78,9 @@ def _block(names: LogNames, body: str) -> str:
         "DO",
         f"""\
 DECLARE
-    path text = pg_catalog.current_setting('search_path');
-    mark text;
+    -- Qualified: the types are looked up before the path is set.
+    path pg_catalog.text = pg_catalog.current_setting('search_path');
+    mark pg_catalog.text;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     -- Two sessions that do this at once take turns.
