@@ -7,7 +7,6 @@ all its followers, over the session of a `Broadcaster`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator
 from datetime import timedelta
 from types import TracebackType
@@ -21,20 +20,18 @@ from ._consumers.stream import Stream
 from ._eventlog import admin
 from ._eventlog.admin import ConsumerStatus, LogStatus
 from ._eventlog.batches import Batches
-from ._eventlog.bookmark import Bookmark
 from ._eventlog.consumer import Batch, Ended, check_consumer, check_named, check_size, consume, wait_for_news
 from ._eventlog.cursors import runner
 from ._eventlog.entry import Entry
-from ._eventlog.follower import Follower
+from ._eventlog.follower import Follower, begin_to_follow, check_after
 from ._eventlog.names import LogNames
-from ._eventlog.pace import FOLLOW
 from ._eventlog.reader import Reader
 from ._eventlog.schema import create_sql
 from ._eventlog.source import consumers_of, fetch
 from ._eventlog.transactions import transactions
 from ._eventlog.window import check_window
 from ._eventlog.writing import append_sql, append_template, check_entry
-from ._may_wait import calls_back, check_may_wait, close_or_begin_to
+from ._may_wait import calls_back, close_or_begin_to
 from ._options import on_gap as check_on_gap
 from ._options import queue_size as check_queue_size
 from ._sql import check_channel
@@ -89,29 +86,12 @@ class EventLog:
         newest one, `InvalidChannelName`, `ServerError` if the server refuses to read the log,
         `OperationTimeout` or `ListenerClosed`.
         """
-        timeout, began = check_timeout(timeout), time.monotonic()
+        timeout = check_timeout(timeout)
         wanted = frozenset(map(check_channel, channels))
         limit = check_queue_size(queue_size)
-        if after is not None and (isinstance(after, bool) or not isinstance(after, int) or after < 0):
-            raise ConfigurationError(f"after is a position from 0 up, or None, not {after!r}", option="after")
+        check_after(after)
         reader = self._require_open()
-        reader.start()
-        check_may_wait()
-        if reader.pace.left <= 0:
-            reader.pace.wait()
-        reader.pace.left -= FOLLOW
-        reader.look_once(timeout, "follow()")
-        if after is not None and after > reader.window.head:
-            # The reader may not have heard of it yet.
-            reader.look(None if timeout is None else max(0.0, began + timeout - time.monotonic()), "follow()")
-            if after > reader.window.head:
-                raise ConfigurationError(
-                    f"after={after} is beyond the newest position of the log, {reader.window.head}: "
-                    "it is another log's, or the server has lost its newest entries",
-                    option="after",
-                )
-        position = reader.window.head if after is None else after
-        return Follower(reader, Bookmark(reader.window, position, wanted, from_oldest=after == 0), limit)
+        return begin_to_follow(reader, after, wanted, limit, timeout)
 
     @staticmethod
     def sql(name: str, *, schema: str = "public") -> str:

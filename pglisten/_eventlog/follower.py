@@ -10,15 +10,18 @@ from gevent import get_hub
 from greenlet import getcurrent
 
 from .._completion import check_timeout
-from .._may_wait import cannot_wait, interrupts
+from .._may_wait import cannot_wait, check_may_wait, interrupts
 from .._ownership import thread_ident
-from ..errors import Error, ListenerClosed, OperationTimeout, copy_for_raise
+from ..errors import ConfigurationError, Error, ListenerClosed, OperationTimeout, copy_for_raise
 from .bookmark import Bookmark, Nothing
 from .entry import Entry
+from .pace import FOLLOW
 from .pauses import Pause
 from .reader import Reader
 
-__all__ = ["Follower", "miss_what_was_trimmed", "skip_to_newest", "take_now"]
+__all__ = [
+    "Follower", "begin_to_follow", "check_after", "miss_what_was_trimmed", "skip_to_newest", "take_now",
+]  # fmt: skip
 
 
 class Follower:
@@ -181,6 +184,36 @@ class Follower:
         end = self._end or self._reader.end
         if end is not None:
             raise copy_for_raise(end)
+
+
+def check_after(after: int | None) -> None:
+    """Raise `ConfigurationError` if *after* is neither a position nor None."""
+    if after is not None and (isinstance(after, bool) or not isinstance(after, int) or after < 0):
+        raise ConfigurationError(f"after is a position from 0 up, or None, not {after!r}", option="after")
+
+
+def begin_to_follow(
+    reader: Reader, after: int | None, channels: frozenset[str], limit: int, timeout: float | None
+) -> Follower:
+    """Return a follower, once the log has been read. See `EventLog.follow`."""
+    began, window = time.monotonic(), reader.window
+    reader.start()
+    check_may_wait()
+    if reader.pace.left <= 0:
+        reader.pace.wait()
+    reader.pace.left -= FOLLOW
+    reader.look_once(timeout, "follow()")
+    if after is not None and after > window.head:
+        # The reader may not have heard of it yet.
+        reader.look(None if timeout is None else max(0.0, began + timeout - time.monotonic()), "follow()")
+        if after > window.head:
+            raise ConfigurationError(
+                f"after={after} is beyond the newest position of the log, {window.head}: "
+                "it is another log's, or the server has lost its newest entries",
+                option="after",
+            )
+    position = window.head if after is None else after
+    return Follower(reader, Bookmark(window, position, channels, from_oldest=after == 0), limit)
 
 
 def take_now(follower: Follower) -> Entry | Nothing | None:
