@@ -238,7 +238,7 @@ class EventLog:
 
     def _fetch(self, sql: str, timeout: float | None) -> list[tuple[str | None, ...]]:
         self._require_open()
-        return fetch(self._broadcaster, sql, admin.REPLY_LIMIT, timeout)
+        return fetch(self._broadcaster, self._names, sql, admin.REPLY_LIMIT, timeout)
 
     @property
     def closed(self) -> bool:

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 
 from .._connection.host_choice import ends_attempt
+from .._eventlog.missing import NO_TABLE, no_log
 from .._eventlog.names import LogNames
 from .._eventlog.schema import MAX_ENTRY, create_sql, drop_sql
 from .._eventlog.writing import append_sql, check_entry
@@ -36,8 +37,6 @@ TIMEOUT = 30.0
 MOST_TRIMMING = 3600.0
 """Seconds for all steps of ``trim``: each step has a limit of its own."""
 
-NO_TABLE = "42P01"
-
 Line = Callable[[str], None]
 """Prints a line on standard output."""
 
@@ -58,7 +57,8 @@ def _work(names: LogNames, action: Callable[[Line], None], *, endless: bool = Fa
         except ServerError as error:
             if error.sqlstate != NO_TABLE:
                 raise
-            raise Error(f"there is no event log {names}: pglisten log create makes it ({error})") from error
+            told = f"{error.severity} {error.sqlstate}: {error.message}"
+            raise Error(f"{error.hint or no_log(names)} ({told})") from error
 
     def work() -> int:
         stdout = Output(sys.stdout)

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 from .._sql import READ_COMMITTED, quote_literal
 from ..errors import ConfigurationError, OperationTimeout
 from .cursors import Run
 from .entry import POSSIBLE, created_at
+from .missing import no_state
 from .names import LogNames
 
 __all__ = [
@@ -90,13 +92,13 @@ class LogStatus:
 
 def position_over(run: Run, names: LogNames) -> int:
     """Return the newest position by a cursor of the caller's."""
-    ((newest,),) = run(_newest(names).replace("%", "%%"), ())
+    ((newest,),) = run(_newest(names).replace("%", "%%"), ()) or _lost(names)
     return int(newest)
 
 
 def position(fetch: Fetch, names: LogNames, timeout: float | None) -> int:
     """Return the newest position."""
-    ((newest,),) = fetch(_BEGIN + _newest(names), timeout)
+    ((newest,),) = fetch(_BEGIN + _newest(names), timeout) or _lost(names)
     return _number(newest)
 
 
@@ -146,7 +148,7 @@ def trim(
         left = None if ends is None else ends - time.monotonic()
         if left is not None and left <= 0:
             raise OperationTimeout(f"trim: not done within {timeout:g} s; {removed} entries are removed")
-        ((old, gone),) = fetch(_trim(names, _number(last), older_than), left)
+        ((old, gone),) = fetch(_trim(names, _number(last), older_than), left) or _lost(names)
         removed += _number(gone)
         if _number(old) < TRIM_ROWS:
             return removed
@@ -185,12 +187,14 @@ def _trim(names: LogNames, last: int, older_than: float | None) -> str:
     UPDATE {names.state} SET trimmed = GREATEST(trimmed, (SELECT max(position) FROM old))
     WHERE EXISTS (SELECT FROM old)
 )
-SELECT CAST((SELECT count(*) FROM old) AS text), CAST((SELECT count(*) FROM entries) AS text)"""
+SELECT CAST((SELECT count(*) FROM old) AS text), CAST((SELECT count(*) FROM entries) AS text)
+FROM {names.state}"""
 
 
 def status(fetch: Fetch, names: LogNames, timeout: float | None) -> LogStatus:
     """Return the figures of this moment."""
-    ((version, newest, oldest, trimmed, entries, unnumbered, size),) = fetch(_figures(names), timeout)
+    figures = fetch(_figures(names), timeout) or _lost(names)
+    ((version, newest, oldest, trimmed, entries, unnumbered, size),) = figures
     head, start = _number(newest), _number(trimmed)
     rows = fetch(_consumers(names), timeout)
     consumers = tuple(
@@ -235,6 +239,10 @@ def _consumers(names: LogNames) -> str:
     ) AS text),
     {_EPOCH.format("updated")}
 FROM {names.consumers} AS c ORDER BY name"""
+
+
+def _lost(names: LogNames) -> NoReturn:
+    raise no_state(names)
 
 
 def _number(text: str | None) -> int:

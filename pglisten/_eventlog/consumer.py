@@ -23,6 +23,7 @@ from ..errors import ConfigurationError, ListenerClosed
 from .cursors import Row, sqlstate
 from .entry import POSSIBLE, Entry, created_at
 from .follower import Follower
+from .missing import no_state
 from .names import LogNames
 from .transactions import Transactions, autocommits
 
@@ -180,6 +181,8 @@ def _begun(of: Transactions, query: _Query, name: str) -> tuple[Batch, int]:
                 if moved[0] == []:
                     of.commit()  # Here, because above READ COMMITTED it may have to be tried again.
                 return moved
+            if not of.run(query.state):
+                raise no_state(query.names)
             of.run(query.register, name)
             # Another session may have made it at the same time: then this one has added nothing.
             of.commit()
@@ -234,6 +237,7 @@ class _Query:
         self._channels = channels
         self._size = size
         self.lock = f"SELECT position FROM {consumers} WHERE name {_EQUALS} %s FOR UPDATE"
+        self.state = f"SELECT trimmed FROM {state}"
         self.register = (
             f"INSERT INTO {consumers} (name, position) SELECT CAST(%s AS pg_catalog.text), trimmed "
             f"FROM {state} ON CONFLICT DO NOTHING"
@@ -272,6 +276,8 @@ ORDER BY position"""
         if self._channels:
             channels = [self._channels[0] if len(self._channels) == 1 else list(self._channels)]
         rows = of.run(self._page, position, *channels, self._size)
+        if not rows:
+            raise no_state(self.names)
         trimmed, newest, in_transaction, found, *_ = rows[0]
         entries = [_entry(row) for row in rows if row[4] is not None]
         complete = len(entries) == (found or 0) < self._size

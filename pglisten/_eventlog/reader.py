@@ -57,7 +57,7 @@ class Reader:
         """Why no more entries come; ``None`` while they do."""
         self._names = names
         self._broadcaster = broadcaster
-        self._source = Source(broadcaster)
+        self._source = Source(broadcaster, names)
         self.pace = Pace()
         self.pauses = Pauses()
         """The followers that wait."""

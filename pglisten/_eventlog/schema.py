@@ -12,6 +12,7 @@ and make SERIALIZABLE writers fail with false conflicts.
 from __future__ import annotations
 
 from .._sql import quote_literal
+from .missing import REMEDY
 from .names import LogNames
 
 __all__ = ["MAX_ENTRY", "VERSION", "create_sql", "drop_sql"]
@@ -29,7 +30,7 @@ All logs of a database share it. With a lock for each log, two transactions that
 order would end in a deadlock."""
 
 _MARK = "pglisten event log, version "
-"""The entries' table has this comment and a version: other tables are neither changed nor dropped."""
+"""A log's tables and functions have this comment and a version: others are neither changed nor dropped."""
 
 
 def create_sql(names: LogNames) -> str:
@@ -39,6 +40,9 @@ def create_sql(names: LogNames) -> str:
     ``%``, ``:`` or ``?`` outside of names, which drivers and ORMs would take for a parameter. It fails if the
     tables were made by a newer release, or if the log's name belongs to another table.
     """
+    parts = (names.positions, names.state, names.consumers, names.view)
+    rest = ", ".join(f"to_regclass({_text(each)})" for each in parts)
+    owned = " OR ".join(map(_is_ours, parts))
     return _block(
         names,
         f"""\
@@ -48,28 +52,49 @@ def create_sql(names: LogNames) -> str:
                 MESSAGE = {_text(f"the event log {names} was made by a newer release of pglisten")},
                 HINT = 'This release knows version {VERSION}. Upgrade pglisten.';
         END IF;
+    END IF;
+    IF (mark IS NOT NULL AND num_nulls({rest}) > 0) OR (mark IS NULL AND ({owned})) THEN
+        RAISE EXCEPTION USING ERRCODE = '42P01',
+            MESSAGE = {_text(f"the event log {names} lacks some of its tables")},
+            HINT = {_text(REMEDY)};
+    END IF;
+    IF mark IS NOT NULL THEN
         PERFORM set_config('search_path', path, true);
         RETURN;
     END IF;
 {_tables(names)}
 {_triggers(names)}
-    COMMENT ON TABLE {names.entries} IS '{_MARK}{VERSION}';
+{_marks(names)}
 """,
     )
 
 
 def drop_sql(names: LogNames) -> str:
     """Return one statement that removes the log and its entries; no log is no error."""
-    return _block(
-        names,
-        f"""\
-    IF mark IS NOT NULL THEN
-        DROP VIEW {names.view};
-        DROP TABLE {names.entries}, {names.positions}, {names.state}, {names.consumers};
-        DROP FUNCTION {names.function}(), {names.qualified("_keep")}();
-    END IF;
-""",
+    view = f"    IF mark IS NOT NULL THEN DROP VIEW IF EXISTS {names.view}; END IF;\n"
+    # Without the entries' table, the rest is known by its own comments.
+    rest = (
+        f"    IF mark IS NOT NULL OR {_is_ours(each, kind)} THEN DROP {kind} IF EXISTS {each}; END IF;\n"
+        for kind, each in _parts(names)
     )
+    return _block(names, view + "".join(rest))
+
+
+def _parts(names: LogNames) -> list[tuple[str, str]]:
+    """Return what has a comment: kind and name."""
+    tables = (names.entries, names.positions, names.state, names.consumers)
+    functions = (f"{names.function}()", f"{names.qualified('_keep')}()")
+    return [*(("TABLE", each) for each in tables), *(("FUNCTION", each) for each in functions)]
+
+
+def _marks(names: LogNames) -> str:
+    return "\n".join(f"    COMMENT ON {kind} {each} IS '{_MARK}{VERSION}';" for kind, each in _parts(names))
+
+
+def _is_ours(name: str, kind: str = "TABLE") -> str:
+    """Return the condition that there is a table or function *name* with our comment."""
+    number, catalog = ("to_regclass", "pg_class") if kind == "TABLE" else ("to_regprocedure", "pg_proc")
+    return f"COALESCE(starts_with(obj_description({number}({_text(name)}), '{catalog}'), '{_MARK}'), false)"
 
 
 def _block(names: LogNames, body: str) -> str:

@@ -17,7 +17,16 @@ from .._sql import READ_COMMITTED, quote_literal
 from .entry import POSSIBLE, Entry, make_entries
 from .names import LogNames
 
-__all__ = ["PAGE_BYTES", "PAGE_ROWS", "REPLY_LIMIT", "Page", "Query", "newest_page", "page_after"]
+__all__ = [
+    "PAGE_BYTES",
+    "PAGE_ROWS",
+    "REPLY_LIMIT",
+    "Page",
+    "Query",
+    "has_state",
+    "newest_page",
+    "page_after",
+]
 
 PAGE_ROWS = 500
 """Most entries of a page: about a millisecond of parsing."""
@@ -110,6 +119,11 @@ class Query(NamedTuple):
             trimmed=trimmed or 0,
             known=known,
         )
+
+
+def has_state(rows: Sequence[Sequence[str | None]]) -> bool:
+    """Return whether the log's state, the first field of the result, is there."""
+    return not (rows[0][0] or "").startswith(" ")  # NULL is an empty text.
 
 
 def page_after(

@@ -161,7 +161,7 @@ def test_each_bell_costs_one_query_and_a_session_that_was_changed_is_noticed(
     append(server, log, "c", "1")
     assert payloads(follower, 1) == ["1"]
     assert between.queries == before + 1
-    fetch(log._broadcaster, "DEALLOCATE ALL", TIMEOUT)
+    fetch(log._broadcaster, log._names, "DEALLOCATE ALL", TIMEOUT)
     append(server, log, "c", "2")
     assert payloads(follower, 1) == ["2"]
 

@@ -297,7 +297,7 @@ def test_other_threads_are_refused_and_the_event_loop_never_waits(event_log: Eve
 def test_a_call_that_looks_is_answered_while_others_come_all_the_time(event_log: EventLog) -> None:
     event_log.follow(timeout=TIMEOUT)
     reader = event_log._reader
-    first, others = gevent.spawn(reader.look, TIMEOUT, "look"), list[gevent.Greenlet]()
+    first, others = gevent.spawn(reader.look, TIMEOUT, "look"), list["gevent.Greenlet[..., None]"]()
     with gevent.Timeout(TIMEOUT):
         while not first.ready():
             if reader._look is None:

@@ -72,8 +72,8 @@ def test_nothing_of_a_schema_that_comes_first_is_run(
                 batches = log.consume("mail", opened.connection, *channels)
                 assert [entry.payload for entry in next(batches) or ()] == ["1", "2"]
                 batches.close()
-        for channels in ((), ("c",), ("c", "d"), tuple("abcdefghijkl")):
-            follower = log.follow(*channels, after=0, timeout=TIMEOUT)
+        for wanted in ("", "c", "cd", "abcdefghijkl"):
+            follower = log.follow(*wanted, after=0, timeout=TIMEOUT)
             assert getattr(follower.get(TIMEOUT), "payload", None) == "1"
         assert log.status(timeout=TIMEOUT).entries == 2
         assert log.trim(older_than=0, keep=1, timeout=TIMEOUT) == 1
