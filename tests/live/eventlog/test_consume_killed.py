@@ -25,7 +25,8 @@ connect = importlib.import_module(module).connect
 connection = connect(**eval(keywords)) if module == "pg8000.dbapi" else connect(dsn)
 with pglisten.Broadcaster(dsn, backend=backend) as broadcaster:
     log = EventLog("events", broadcaster, schema=schema)
-    waiting = gevent.spawn(next, log.consume("mail", connection))
+    batches = log.consume("mail", connection)  # gevent forgets the arguments of a greenlet that it kills.
+    waiting = gevent.spawn(next, batches)
     print("started", flush=True)
     gevent.get_hub().threadpool.apply(sys.stdin.readline)
     waiting.kill()
