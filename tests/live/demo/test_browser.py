@@ -208,7 +208,7 @@ def test_six_windows_of_one_browser_work_and_a_seventh_loads(
     browser.run(
         """
         state("connected")
-        expect(page.locator("#rows tr")).to_have_count(0)
+        expect(row("to the new workers")).to_have_count(0)
         send("still there")
         expect(row("still there").locator(".mark .word")).to_have_text(["heard", "read"])
         """
