@@ -25,7 +25,7 @@ from ..listener import ListenerEvent
 from .ending import Work, complain, exit_status
 from .listen import LONGEST_PAUSE, ConnectionLog
 from .notify import standard_input
-from .output import Output
+from .output import Output, local_time
 from .stopping import until_stopped
 from .target import dsn, target
 
@@ -144,7 +144,7 @@ def _lines(status: LogStatus) -> list[str]:
     columns = ("consumer", "position", "behind", "active", "updated")
     rows: Sequence[Sequence[str]] = [
         (visible(each.name), str(each.position), str(each.behind), "yes" if each.active else "no",
-         each.updated.astimezone().isoformat(timespec="seconds"))
+         local_time(each.updated, "seconds"))
         for each in status.consumers
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
@@ -193,7 +193,7 @@ def _follow(arguments: argparse.Namespace, names: LogNames) -> Callable[[Line], 
 
 
 def _as_text(entry: Entry) -> str:
-    created = entry.created.astimezone().isoformat(timespec="milliseconds")
+    created = local_time(entry.created, "milliseconds")
     return f"{created}\t{entry.position}\t{visible(entry.channel)}\t{visible(entry.payload)}"
 
 

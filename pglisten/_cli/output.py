@@ -7,6 +7,7 @@ every process that shares it: the shell, and all others on the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -19,7 +20,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from gevent.socket import wait_read, wait_write
 
-__all__ = ["Output", "is_terminal", "timestamp", "wants_colour"]
+__all__ = ["Output", "is_terminal", "local_time", "timestamp", "wants_colour"]
 
 CHUNK = select.PIPE_BUF
 """Most bytes of one write. A pipe that is ready for writing takes them without blocking (Python's
@@ -28,7 +29,18 @@ documentation of `select.PIPE_BUF`), and in one piece (POSIX, ``write``)."""
 
 def timestamp() -> str:
     """Return the current time in ISO 8601 with milliseconds and the local offset from UTC."""
-    return datetime.now(timezone.utc).astimezone().isoformat(timespec="milliseconds")
+    return local_time(datetime.now(timezone.utc), "milliseconds")
+
+
+def local_time(moment: datetime, precision: str) -> str:
+    """Return *moment* in ISO 8601 with the local offset from UTC; in its own offset if that is impossible.
+
+    *precision* is that of `datetime.isoformat`.
+    """
+    # The years 1 and 9999 may have no local time.
+    with contextlib.suppress(OverflowError, ValueError):
+        moment = moment.astimezone()
+    return moment.isoformat(timespec=precision)
 
 
 def is_terminal() -> bool:
