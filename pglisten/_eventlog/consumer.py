@@ -112,6 +112,10 @@ def wait_for_news(follow: Callable[[int], Follower], closed: Callable[[], bool])
             if not closed():
                 raise  # Thrown in from outside.
             return False
+        except ConfigurationError as error:
+            if error.option != "after":
+                raise
+            # Positions have just gone back. The next batch says so.
         return True
 
     return wait

@@ -101,9 +101,8 @@ class LogRun:
         dsn = servers.direct_dsn(application_name=APPLICATION, connect_timeout=2)
         tables = [f"public.{name}" for name in LOGS]
         self._writers = servers.writers = Writers(dsn, tables, CHANNELS, folder, setting.seed, setting.bulk)
-        options = ["--moves-back"] if servers.loses else []
         self._named = NamedConsumer(
-            [*options, through, setting.backend],
+            [through, setting.backend],
             *NAMED,
             folder,
             setting.seed,

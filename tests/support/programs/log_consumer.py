@@ -1,12 +1,11 @@
 """Works on the entries of an event log as a named consumer, as badly as it may, until it is killed.
 
-    log_consumer.py [--patched] [--calm] [--moves-back] DSN BACKEND SEED LOG NAME RESULTS CHANNEL...
+    log_consumer.py [--patched] [--calm] DSN BACKEND SEED LOG NAME RESULTS CHANNEL...
 
 The work on a batch is a row in the table RESULTS for each entry, or one without position for a ``None``. Some
 work raises, is broken off, or kills this process before it is committed: a line of JSON on standard output
 names that attempt first. The connection, by the driver of BACKEND, is replaced when it is lost. With
---patched it waits cooperatively. With --calm all work succeeds, in larger batches. With --moves-back the log
-may lose its newest entries.
+--patched it waits cooperatively. With --calm all work succeeds, in larger batches.
 """
 
 from __future__ import annotations
@@ -181,9 +180,7 @@ class Consumer:
         if type(error).__module__.partition(".")[0] == self.given.backend:
             code = sqlstate(error)
             lost = code is None or code[:2] in ENDS or code == READ_ONLY
-        back = isinstance(error, pglisten.ConfigurationError) and "beyond the newest" in str(error)
-        expected = lost or (back and self.given.moves_back)
-        self.say(LOST if expected else FAILED, f"{type(error).__name__}: {error}")
+        self.say(LOST if lost else FAILED, f"{type(error).__name__}: {error}")
 
     @staticmethod
     def close(connection: Any) -> None:
@@ -201,7 +198,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--patched", action="store_true")
     parser.add_argument("--calm", action="store_true")
-    parser.add_argument("--moves-back", action="store_true")
     parser.add_argument("dsn")
     parser.add_argument("backend")
     parser.add_argument("seed", type=int)
