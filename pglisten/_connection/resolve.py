@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import gevent
 from gevent import monkey, socket
-from gevent.resolver.thread import Resolver as ThreadResolver
 
 from .._conninfo import ConnInfo
 from .._conninfo.checks import is_numeric
@@ -49,7 +48,9 @@ def _look_up(host: str, port: int, timeout: float | None) -> _Answer:
         resolver: Any = gevent.get_hub().resolver
     except OSError as error:  # gevent makes it at first use, and it may read files.
         return error
-    if type(resolver) is not ThreadResolver:
+    kind: Any = resolver.__class__
+    # By name: ddtrace, loaded into a patched process, imports gevent's modules a second time.
+    if (kind.__module__, kind.__name__) != ("gevent.resolver.thread", "Resolver"):
         return _ask_gevent(host, port, timeout)
     # gevent's default resolver would wait for a thread of gevent's pool: see `in_thread`.
     done = in_thread(lambda: _ask(getaddrinfo, host, port), timeout)

@@ -59,7 +59,7 @@ def test_a_silent_host_has_a_connect_timeout_of_its_own(
     silent.hold()
     ports = f"{silent.port},{silent.port},{server.keywords['port']}"
     # If all addresses shared one timeout, no time would be left for the third.
-    connection = make_connection(_dsn(server, "127.0.0.1,127.0.0.1,127.0.0.1", ports), connect_timeout=0.5)
+    connection = make_connection(_dsn(server, "127.0.0.1,127.0.0.1,127.0.0.1", ports), connect_timeout=1.0)
     connection.ping(timeout=20)
 
 

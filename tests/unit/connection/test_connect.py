@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import gevent
 import pytest
 
 from pglisten._connection import resolve as _resolve
@@ -55,6 +56,16 @@ def test_addresses_are_shuffled_for_load_balancing_and_only_then(monkeypatch: py
 
     assert orders("host=db") == {("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")}
     assert len(orders("host=db load_balance_hosts=random")) > 2
+
+
+def test_gevents_resolver_is_known_though_its_module_was_imported_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_resolve, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ("127.0.0.7", 1))])
+    again = type("Resolver", (), {"__module__": "gevent.resolver.thread"})  # It can resolve nothing.
+    monkeypatch.setattr(gevent.get_hub(), "resolver", again())
+    (found,) = _resolve.resolve(_conninfo("host=db"), 20)
+    assert found.hostaddr == "127.0.0.7"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
