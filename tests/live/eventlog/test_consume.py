@@ -7,27 +7,11 @@ import contextlib
 import gevent
 import pytest
 
-from pglisten.eventlog import Entry, EventLog
-from support.fixtures.consumers import add
+from pglisten.eventlog import EventLog
+from support.fixtures.consumers import add, payloads, position, sessions_in_transaction
 from support.fixtures.eventlogs import MakeLog
-from support.fixtures.programs import StartProgram
 from support.logs import Opened, open_connection
 from support.servers.server import Server
-
-
-def position(server: Server, schema: str, name: str = "mail") -> int:
-    return int(server.query(f"SELECT position FROM {schema}.events_consumer WHERE name = %s", name)[0][0])
-
-
-def payloads(batch: list[Entry] | None) -> list[str]:
-    assert batch is not None
-    return [entry.payload for entry in batch]
-
-
-def sessions_in_transaction(server: Server) -> int:
-    return int(
-        server.query("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'")[0][0]
-    )
 
 
 def test_a_position_moves_with_the_transaction_of_the_work(
@@ -207,61 +191,6 @@ def test_it_ends_when_the_log_is_closed(event_log: EventLog, psycopg2: Opened) -
     assert consuming.get(timeout=20) == []
     psycopg2.cursor.execute("SELECT pg_current_xact_id_if_assigned()")
     assert psycopg2.cursor.fetchone() == (None,)
-
-
-def test_a_consumer_that_is_killed_while_it_waits_leaves_no_transaction(
-    event_log: EventLog, psycopg2: Opened, server: Server
-) -> None:
-    consuming = gevent.spawn(list, event_log.consume("mail", psycopg2.connection))
-    event_log.follow(timeout=20)
-    gevent.idle()
-    consuming.kill()
-    assert sessions_in_transaction(server) == 0
-
-
-PROGRAM = """
-import sys
-import gevent
-import psycopg2
-import pglisten
-from pglisten.eventlog import EventLog
-
-dsn, backend, schema = sys.argv[1:]
-with pglisten.Broadcaster(dsn, backend=backend) as broadcaster:
-    log, connection = EventLog("events", broadcaster, schema=schema), psycopg2.connect(dsn)
-    for batch in log.consume("mail", connection, size=2):
-        for entry in batch:
-            connection.cursor().execute(f"INSERT INTO {schema}.work VALUES (%s)", (int(entry.payload),))
-        print("done", batch[-1].payload, flush=True)
-        if int(batch[-1].payload) >= 4:
-            sys.stdin.readline()
-"""
-
-
-def test_work_of_a_consumer_that_is_killed_before_its_commit_is_done_once(
-    event_log: EventLog, server: Server, log_schema: str, backend_name: str, start_program: StartProgram
-) -> None:
-    server.query(f"CREATE TABLE {log_schema}.work (number int)")
-    add(event_log, *map(str, range(1, 8)))
-    arguments = (PROGRAM, server.dsn(), backend_name, log_schema)
-    first = start_program(*arguments)
-    first.hear("done 2")
-    first.hear("done 4")
-    second = start_program(*arguments)
-    with gevent.Timeout(20):
-        while server.query("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != [(1,)]:
-            gevent.idle()
-    first.process.kill()
-    second.hear("done 4")
-    for last in (6, 7):
-        second.answer(), second.process.stdin.write("\n"), second.process.stdin.flush()
-        second.hear(f"done {last}")
-    assert server.query(f"SELECT number FROM {log_schema}.work ORDER BY number") == [
-        (number,) for number in range(1, 7)
-    ]
-    second.process.kill()
-    first.process.communicate()
-    second.process.communicate()
 
 
 def test_a_poisoned_entry_is_put_aside_in_a_savepoint(

@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from pglisten.eventlog import EventLog
-from support.fixtures.consumers import add
+from support.fixtures.consumers import add, sessions_in_transaction
 from support.fixtures.programs import StartProgram
 from support.logs import Opened, _for_pg8000
 from support.servers.server import Server
@@ -62,3 +62,58 @@ def test_a_consumer_that_is_killed_while_another_has_its_turn_keeps_no_lock(
     server.query(f"SET lock_timeout = '10s'; UPDATE {log_schema}.events_consumer SET position = position")
     program.process.kill()
     program.process.communicate()
+
+
+def test_a_consumer_that_is_killed_while_it_waits_leaves_no_transaction(
+    event_log: EventLog, psycopg2: Opened, server: Server
+) -> None:
+    consuming = gevent.spawn(list, event_log.consume("mail", psycopg2.connection))
+    event_log.follow(timeout=20)
+    gevent.idle()
+    consuming.kill()
+    assert sessions_in_transaction(server) == 0
+
+
+PROGRAM = """
+import sys
+import gevent
+import psycopg2
+import pglisten
+from pglisten.eventlog import EventLog
+
+dsn, backend, schema = sys.argv[1:]
+with pglisten.Broadcaster(dsn, backend=backend) as broadcaster:
+    log, connection = EventLog("events", broadcaster, schema=schema), psycopg2.connect(dsn)
+    for batch in log.consume("mail", connection, size=2):
+        for entry in batch:
+            connection.cursor().execute(f"INSERT INTO {schema}.work VALUES (%s)", (int(entry.payload),))
+        print("done", batch[-1].payload, flush=True)
+        if int(batch[-1].payload) >= 4:
+            sys.stdin.readline()
+"""
+
+
+def test_work_of_a_consumer_that_is_killed_before_its_commit_is_done_once(
+    event_log: EventLog, server: Server, log_schema: str, backend_name: str, start_program: StartProgram
+) -> None:
+    server.query(f"CREATE TABLE {log_schema}.work (number int)")
+    add(event_log, *map(str, range(1, 8)))
+    arguments = (PROGRAM, server.dsn(), backend_name, log_schema)
+    first = start_program(*arguments)
+    first.hear("done 2")
+    first.hear("done 4")
+    second = start_program(*arguments)
+    with gevent.Timeout(20):
+        while server.query("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != [(1,)]:
+            gevent.idle()
+    first.process.kill()
+    second.hear("done 4")
+    for last in (6, 7):
+        second.answer(), second.process.stdin.write("\n"), second.process.stdin.flush()
+        second.hear(f"done {last}")
+    assert server.query(f"SELECT number FROM {log_schema}.work ORDER BY number") == [
+        (number,) for number in range(1, 7)
+    ]
+    second.process.kill()
+    first.process.communicate()
+    second.process.communicate()

@@ -38,11 +38,11 @@ def test_end_streams_ends_those_of_one_owner_in_all_processes(
         apps = [sse.app(each, anyone, owner=user) for each in (broadcaster, elsewhere)]
         ann = [iterate(client.ask(app, HTTP_COOKIE="ann").body) for app in apps]
         bob = [iterate(client.ask(app, HTTP_COOKIE="bob").body) for app in apps]
-        nobody = [iterate(client.ask(app).body) for app in apps]
+        anonymous = [iterate(client.ask(app).body) for app in apps]
         sse.end_streams("ann", broadcaster, timeout=TIMEOUT)
         gevent.joinall(ann, timeout=TIMEOUT, raise_error=True)
         assert [reading.value for reading in ann] == [b"", b""]
-        assert not any(reading.dead for reading in (*bob, *nobody))
+        assert not any(reading.dead for reading in (*bob, *anonymous))
 
 
 def test_a_revocation_discards_what_is_queued(
