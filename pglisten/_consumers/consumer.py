@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -110,8 +111,7 @@ class Consumer:
                 delay = self._next_delay()
                 self._log(error, delay)
                 del error  # Its frames hold payloads.
-                gevent.sleep(delay)
-                self.check()
+                self._pause(delay)
         except gevent.GreenletExit:
             if not self.ending:
                 logger.warning("consumer %s was killed, and has ended in this process", self._name)
@@ -130,6 +130,17 @@ class Consumer:
             if not self._work.closed:
                 return error
         return None
+
+    def _pause(self, delay: float) -> None:
+        ends_at = time.monotonic() + delay
+        while (left := ends_at - time.monotonic()) > 0:
+            try:
+                gevent.sleep(left)
+            except (gevent.GreenletExit, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - such as a gevent.Timeout that the function has left behind
+                logger.debug("consumer %s was disturbed in its pause", self._name)
+        self.check()
 
     def _next_delay(self) -> float:
         if self._backoff is None:

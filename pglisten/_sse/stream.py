@@ -220,6 +220,8 @@ class EventStream:
         """Return the gap event once it is due, and a comment if that takes longer than *wait* seconds."""
         assert self._gap_at is not None
         assert self._interrupted is not None
+        if self._source.closed:
+            raise StopIteration
         left = self._gap_at - now
         # A client whose stream ends meanwhile reconnects, and then gets a gap.
         if self._interrupted.wait(max(0.0, min(wait, left))) or self._source.closed:
@@ -233,10 +235,9 @@ class EventStream:
         """Return *first* and the events that are queued: one write for each event would cost more."""
         take = self._source.take
         item = take()
-        if isinstance(item, Nothing):
-            return first
         events, size = [first], len(first)
-        while not isinstance(item, Nothing):
+        # Encoding may switch greenlets, and the stream may be revoked meanwhile.
+        while not isinstance(item, Nothing) and not self._ended:
             if item is None and self._pacing.gap_spread:
                 self._hold_gap()
                 break
@@ -245,6 +246,8 @@ class EventStream:
             if size >= CHUNK:
                 break
             item = take()
+        if self._ended:
+            raise StopIteration
         return b"".join(events)
 
     def _event(self, item: Item | None) -> bytes:

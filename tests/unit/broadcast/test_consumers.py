@@ -7,6 +7,7 @@ import logging
 import gevent
 import pytest
 from gevent.event import Event
+from gevent.queue import Queue
 
 import pglisten
 from pglisten import Broadcaster, Notification
@@ -132,3 +133,21 @@ def test_delays_grow_with_each_failure_and_one_success_makes_them_short_again(
         seen.next(2)
     delays = [record.args[1] for record in caplog.records if record.name == "pglisten.consumers"]
     assert delays == [0.001, 0.002, 0.004, 0.004, 0.004, 0.001]
+
+
+def test_a_timeout_that_a_failed_function_has_left_behind_ends_no_consumer(broadcaster: Broadcaster) -> None:
+    handled: Queue[str] = Queue()
+
+    @broadcaster.on("a", on_gap=lambda: handled.put("gap"))
+    def handle(notification: Notification) -> None:
+        handled.put(notification.payload)
+        if notification.payload == "bad":
+            gevent.Timeout(0).start()
+            raise ValueError
+
+    broadcaster.start()
+    assert handled.get(timeout=TIMEOUT) == "gap"
+    for payload in ("bad", "good"):
+        broadcaster.notify("a", payload, TIMEOUT)
+    assert [handled.get(timeout=TIMEOUT) for _ in range(3)] == ["bad", "gap", "good"]
+    assert broadcaster.stats().consumers == 1

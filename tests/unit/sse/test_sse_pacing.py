@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 import gevent
+from gevent.event import Event
 
 from pglisten import Broadcaster, Notification, Subscription, sse
+from pglisten._broadcast.subscription import queued
 from pglisten._sse.encoder import KEPT
 from pglisten._sse.outage import QUIET, Outage
 from pglisten._sse.registry import streams
@@ -136,3 +138,35 @@ def test_an_outage_is_one_line_with_its_cause_and_one_with_its_count() -> None:
     assert outage.served(8) is None
     assert outage.refused("again", 5 + QUIET) == "event streams are refused: again"
     assert outage.served(20 + QUIET) == f"event streams are served again: 2 were refused in {15 + 0.0:.1f} s"
+
+
+def test_a_stream_that_was_ended_holds_no_gap_back(server: FakeServer, broadcaster: Broadcaster) -> None:
+    subscription = broadcaster.subscribe("orders")
+    body = sse.stream(subscription, gap_spread=1000, heartbeat=1000)
+    next(body)
+    server.cut()
+    while not queued(subscription):
+        gevent.sleep(0)
+    body.end()
+    with gevent.Timeout(TIMEOUT):
+        assert b"".join(body) == b""
+
+
+def test_a_revoked_stream_sends_nothing_of_what_was_being_encoded(broadcaster: Broadcaster) -> None:
+    subscription = broadcaster.subscribe("orders")
+    began, may_go_on = Event(), Event()
+
+    def encode(notification: Notification) -> str:
+        began.set()
+        may_go_on.wait(TIMEOUT)
+        return notification.payload
+
+    body = sse.stream(subscription, encode=encode)
+    next(body)
+    for number in range(5):
+        broadcaster.notify("orders", str(number), TIMEOUT)
+    reading = gevent.spawn(b"".join, body)
+    assert began.wait(TIMEOUT)
+    body.revoke()
+    may_go_on.set()
+    assert reading.get(timeout=TIMEOUT) == b""
