@@ -124,6 +124,7 @@ def test_no_cache_is_older_than_what_it_has_heard_and_none_stays_stale(
     ) as broadcaster:
         run = Run(private_server, broadcaster, chaos_seed)
         broadcaster.start()
+        broadcaster.wait_connected(10)
         faults = Faults(History(), servers, [between], broadcaster)
         others = [gevent.spawn(run.ask) for _ in range(8)] + [gevent.spawn(run.change)]
         lanes = [
