@@ -14,7 +14,7 @@ from ._listener import config as _config
 from ._listener.events import EventCallback, ListenerEvent
 from ._listener.settings import DEFAULTS, ListenerOptions, ListenerOverflow, OptionOverrides, Settings
 from ._listener.states import State
-from ._listener.stats import Stats
+from ._listener.stats import Stats, stats_of
 from ._listener.supervisor import Supervisor
 from ._may_wait import close_or_begin_to
 from ._ownership import Replaced, thread_ident
@@ -197,23 +197,7 @@ class Listener:
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""
-        supervisor = self._supervisor
-        if supervisor.owner.forked:
-            return Stats()
-        connection, queue = supervisor.connection, supervisor.queue
-        return Stats(
-            received=queue.received,
-            delivered=queue.delivered,
-            dropped=queue.dropped,
-            overflows=queue.overflows,
-            reconnects=supervisor.reconnects,
-            failed_attempts=supervisor.failed_attempts,
-            queue_depth=len(queue),
-            connected_since=None if connection is None else supervisor.connected_since,
-            last_error=supervisor.last_error,
-            last_ping=None if connection is None else connection.last_ping,
-            server_pid=None if connection is None else connection.pid,
-        )
+        return stats_of(self._supervisor)
 
     # The stream
 

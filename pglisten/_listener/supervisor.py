@@ -56,8 +56,8 @@ class Supervisor:
         self.reconnects = 0
         self.failed_attempts = 0
         self.last_error: Exception | None = None  # Of the last failed attempt or loss.
-        self.connected_since: float | None = None
-        """When the newest connection was made, in seconds since the epoch; ``None`` before the first."""
+        self.connected_since: float | None = None  # Of the newest connection, in seconds since the epoch.
+        self.since: float | None = None  # When it was started, connected or disconnected: see `_to`.
         self._settings = settings
         self._resumes = resumes
         self._timing = timing or Timing()
@@ -69,12 +69,12 @@ class Supervisor:
         self._events = Dispatcher(settings.event_callback, "pglisten-events")
         self._closer: Greenlet | None = None
         self._greenlet: Greenlet | None = None
-        self.attempted = Event()
-        """Set after the first attempt to connect has succeeded or failed, or when none will."""
+        self.attempted = Event()  # Set after a first attempt has succeeded or failed, or when none will.
 
     def start(self) -> None:
         """Begin to connect, unless that has begun."""
         if self._greenlet is None and self.state is not State.CLOSED:
+            self.since = time.monotonic()
             self._greenlet = spawn("pglisten-supervisor", self._run)
             self._greenlet.rawlink(self._ended)
 
@@ -289,6 +289,8 @@ class Supervisor:
 
     def _to(self, trigger: Trigger) -> None:
         self.state = TRANSITIONS[self.state, trigger]
+        if trigger in (Trigger.CAUGHT_UP, Trigger.LOST):
+            self.since = time.monotonic()
         if trigger in (Trigger.CAUGHT_UP, Trigger.FAILED, Trigger.CLOSE):
             self.attempted.set()
 

@@ -22,6 +22,7 @@ MODULES = [
     "pglisten.eventlog",
     "pglisten.django",
     "pglisten.gunicorn",
+    "pglisten.health",
     "pglisten.listener",
     "pglisten.sending",
     "pglisten.sse",
