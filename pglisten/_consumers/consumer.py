@@ -55,7 +55,11 @@ class Work(Protocol):
 class Consumer:
     """Run one piece of work in a greenlet of this process, again after each failure, until it is stopped."""
 
-    def __init__(self, name: str, begin: Callable[[Consumer], Work], settings: Settings) -> None:
+    def __init__(
+        self, name: str, begin: Callable[[Consumer], Work], settings: Settings, *, counted: bool = True
+    ) -> None:
+        self.counted = counted
+        """Whether figures have it: it runs a function of the application."""
         self.busy = False
         """Whether the application's function runs, and may end by itself."""
         self.failures = 0

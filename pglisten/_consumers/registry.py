@@ -25,7 +25,7 @@ class Consumers:
     def __init__(self, start: Callable[[], None], settings: Settings) -> None:
         self.begin = start
         self._settings = settings
-        self._noted: list[tuple[str, Callable[[Consumer], Work]]] = []
+        self._noted: list[tuple[str, Callable[[Consumer], Work], bool]] = []
         self._owner: Owner | None = None
         """The process that has started them; ``None`` if none has."""
         self._running: list[Consumer] = []
@@ -45,18 +45,19 @@ class Consumers:
         """
 
         def note(function: Any) -> Any:
-            self._note(function, lambda consumer: begin(consumer, function))
+            _check(function)
+            self.note(_name(function), lambda consumer: begin(consumer, function))
             return function
 
         return note
 
-    def _note(self, function: object, begin: Callable[[Consumer], Work]) -> None:
-        _check(function)
+    def note(self, name: str, begin: Callable[[Consumer], Work], *, counted: bool = True) -> None:
+        """Note work that *begin* makes. With *counted* false, it is this package's own: no figure has it."""
         if self._stopped:
             raise ListenerClosed("the broadcaster was closed")
         # Kept until they are stopped: a broadcaster that a factory has made may have no other reference.
         _noted.add(self)
-        self._noted.append((_name(function), begin))
+        self._noted.append((name, begin, counted))
         if self._started or (_serving is not None and _serving.is_here):
             self.begin()
 
@@ -64,8 +65,8 @@ class Consumers:
         """Start those that this process has not started. Never waits."""
         if not self._started:
             self._owner, self._running = Owner(), []
-        for name, begin in self._noted[len(self._running) :]:
-            self._running.append(Consumer(name, begin, self._settings))
+        for name, begin, counted in self._noted[len(self._running) :]:
+            self._running.append(Consumer(name, begin, self._settings, counted=counted))
 
     def stop(self, grace_period: float | None) -> None:
         """End all of them for good. A function that runs has *grace_period* seconds (``None``: no limit)."""
@@ -79,7 +80,7 @@ class Consumers:
 
     def counts(self) -> tuple[int, int]:
         """Return how many run, and how often one has failed, in this process."""
-        mine = self.of_this_process()
+        mine = [each for each in self.of_this_process() if each.counted]
         return sum(not each.greenlet.dead for each in mine), sum(each.failures for each in mine)
 
 

@@ -21,8 +21,8 @@ from .missing import no_state
 from .names import LogNames
 
 __all__ = [
-    "ConsumerStatus", "Fetch", "LogStatus", "check_keep", "check_older_than", "position", "position_over",
-    "status", "trim",
+    "ConsumerStatus", "Fetch", "LogStatus", "check_keep", "check_older_than", "lags", "position",
+    "position_over", "status", "trim",
 ]  # fmt: skip
 
 Fetch = Callable[[str, "float | None"], "list[tuple[str | None, ...]]"]
@@ -36,6 +36,9 @@ OLDEST = 2e11
 
 MOST_KEPT = 2**63 - 1
 """The highest position."""
+
+LAGS_LIMIT, LAGS_CONSUMERS = 2, 100
+"""Seconds after which the server ends the statement of `lags`, and the most consumers that it returns."""
 
 STATEMENT_LIMIT = 60
 """Seconds after which the server ends a statement. Those of `status` count all entries."""
@@ -103,10 +106,12 @@ def position(fetch: Fetch, names: LogNames, timeout: float | None) -> int:
 
 
 def _newest(names: LogNames) -> str:
-    return (
-        f"SELECT CAST(GREATEST(trimmed, (SELECT position FROM {names.view} ORDER BY position DESC LIMIT 1)) "
-        f"AS pg_catalog.text) AS newest FROM {names.state}"
-    )
+    return f"SELECT CAST({_newest_of(names)} AS pg_catalog.text) AS newest FROM {names.state}"
+
+
+def _newest_of(names: LogNames) -> str:
+    """Return the expression for the newest position, beside the row of the log's state."""
+    return f"GREATEST(trimmed, (SELECT position FROM {names.view} ORDER BY position DESC LIMIT 1))"
 
 
 def check_older_than(older_than: timedelta | float | None) -> float | None:
@@ -208,6 +213,22 @@ def status(fetch: Fetch, names: LogNames, timeout: float | None) -> LogStatus:
         str(names), _number(version), head, None if oldest is None else int(oldest), start,
         _number(entries), _number(unnumbered), _number(size), consumers,
     )  # fmt: skip
+
+
+def lags(fetch: Fetch, names: LogNames, timeout: float | None) -> tuple[int, dict[str, int]]:
+    """Return the newest position, and for each consumer how many positions it is behind.
+
+    It counts nothing: it reads the end of an index, and the consumers, which are few.
+    """
+    sql = (
+        f"{_BEGIN}SET LOCAL statement_timeout = '{LAGS_LIMIT}s';"
+        f"SELECT CAST({_newest_of(names)} AS text), CAST(GREATEST(s.trimmed, c.position) AS text), c.name "
+        f"FROM {names.state} AS s LEFT JOIN {names.consumers} AS c ON true "
+        f"ORDER BY c.name LIMIT {LAGS_CONSUMERS}"
+    )
+    rows = fetch(sql, timeout)
+    head = _number(rows[0][0])
+    return head, {name: max(0, head - _number(at)) for _, at, name in rows if name is not None}
 
 
 def _figures(names: LogNames) -> str:

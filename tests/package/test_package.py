@@ -79,7 +79,7 @@ def test_it_has_its_licence_entry_points_and_extras(wheel: Path) -> None:
         assert "MIT License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert "[pglisten.backends]" in entry_points
     assert "pglisten = pglisten.__main__:run" in entry_points
-    for extra in ("psycopg2", "psycopg", "pg8000", "demo"):
+    for extra in ("psycopg2", "psycopg", "pg8000", "metrics", "demo"):
         assert f"Provides-Extra: {extra}" in metadata
     assert [
         line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 
 import pglisten
-from pglisten import EventLog, sse
+from pglisten import EventLog, health, sse
 
 broadcaster = pglisten.Broadcaster(min_reconnect_interval=0.1)  # PG* and PGLISTEN_BACKEND say where and how
 StartResponse = Callable[..., Any]
@@ -50,6 +50,13 @@ resuming = sse.app(
     retry=(float(os.environ.get("RETRY_LOW", "1")), float(os.environ.get("RETRY_HIGH", "5"))),
 )
 
+healthz = health.app(broadcaster)
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    from pglisten import metrics
+
+    metrics.export(broadcaster, log, interval=0.05, log_interval=0.1)
+    scrape = metrics.app()
+
 
 def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
@@ -57,6 +64,10 @@ def application(environ: dict[str, Any], start_response: StartResponse) -> Itera
         return events(environ, start_response)
     if path == "/log":
         return resuming(environ, start_response)
+    if path == "/healthz":
+        return healthz(environ, start_response)
+    if path == "/metrics":
+        return scrape(environ, start_response)
     if path == "/by-hand":
         subscription = broadcaster.subscribe("orders", timeout=20)
         start_response("200 OK", list(sse.HEADERS))

@@ -24,6 +24,7 @@ MODULES = [
     "pglisten.gunicorn",
     "pglisten.health",
     "pglisten.listener",
+    "pglisten.metrics",
     "pglisten.sending",
     "pglisten.sse",
     "pglisten.testing",

@@ -104,7 +104,7 @@ def test_one_that_is_away_makes_the_answer_red(server: FakeServer, broadcaster: 
         (lambda _: health.app("orders"), "watched"),  # type: ignore[arg-type]
         (lambda broadcaster: health.app(broadcaster, after=0), "after"),
         (lambda broadcaster: health.app(broadcaster, fail_after=True), "fail_after"),
-        (lambda broadcaster: health.check(broadcaster, after=None), "after"),
+        (lambda broadcaster: health.check(broadcaster, after="30"), "after"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_argument_is_refused(broadcaster: Broadcaster, make: Any, option: str) -> None:
