@@ -7,7 +7,7 @@ all its followers, over the session of a `Broadcaster`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TypeVar
@@ -283,3 +283,13 @@ class EventLog:
 def broadcaster_of(log: EventLog) -> Broadcaster:
     """Return the broadcaster whose session *log* uses. For event streams."""
     return log._broadcaster  # pyright: ignore[reportPrivateUsage]
+
+
+def append_all(log: EventLog, channel: str, payloads: Sequence[str], limit: float) -> None:
+    """Add entries, which were checked, in this order, in one transaction. For `pglisten.socketio`.
+
+    The connection is lost if there is no answer within *limit* seconds. Raises what ``append`` raises.
+    """
+    log._require_open()  # pyright: ignore[reportPrivateUsage]
+    names = log._names  # pyright: ignore[reportPrivateUsage]
+    fetch(broadcaster_of(log), append_sql(names, channel, *payloads), limit)

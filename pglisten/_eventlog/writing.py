@@ -22,9 +22,8 @@ def append_template(names: LogNames) -> str:
     return f"INSERT INTO {names.entries.replace('%', '%%')} (channel, payload) VALUES (%s, %s)"
 
 
-def append_sql(names: LogNames, channel: str, payload: str) -> str:
-    """Return the INSERT as a transaction of its own."""
-    return (
-        f"{READ_COMMITTED}INSERT INTO {names.entries} (channel, payload) "
-        f"VALUES ({quote_literal(channel)}, {quote_literal(payload)})"
-    )
+def append_sql(names: LogNames, channel: str, *payloads: str) -> str:
+    """Return the INSERT of entries, in this order, as a transaction of its own."""
+    to = quote_literal(channel)
+    rows = ", ".join(f"({to}, {quote_literal(payload)})" for payload in payloads)
+    return f"{READ_COMMITTED}INSERT INTO {names.entries} (channel, payload) VALUES {rows}"

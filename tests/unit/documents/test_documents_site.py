@@ -26,6 +26,7 @@ MODULES = [
     "pglisten.listener",
     "pglisten.metrics",
     "pglisten.sending",
+    "pglisten.socketio",
     "pglisten.sse",
     "pglisten.testing",
     "pglisten.testing.contract",
