@@ -26,6 +26,7 @@ from bench import (
     losses,
     machine,
     server,
+    socketio,
     stalls,
     streams,
     table,
@@ -36,7 +37,7 @@ from bench.results import Results
 
 BENCHMARKS = (
     *burst.BENCHMARKS, *latency.BENCHMARKS, *losses.BENCHMARKS, *stalls.BENCHMARKS, *idle.BENCHMARKS,
-    *eventlog.BENCHMARKS, *streams.BENCHMARKS,
+    *eventlog.BENCHMARKS, *streams.BENCHMARKS, *socketio.BENCHMARKS,
 )  # fmt: skip
 
 

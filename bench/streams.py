@@ -36,7 +36,7 @@ BURST = 100
 """Events that are sent at once. An application of pglisten keeps 256 for each client."""
 
 
-class _RedisCase(Case):
+class RedisCase(Case):
     def missing(self, go: Any) -> str:
         return super().missing(go) or ("" if shutil.which("redis-server") else "redis-server")
 
@@ -47,7 +47,7 @@ def _case(label: str, style: str, needs: str, kind: type[Case] = Case) -> Case:
 
 ALONE = _case("gevent alone", "alone", "psycopg2")
 EACH = _case("a connection for each", "each", "psycopg2")
-FLASK_SSE = _case("flask-sse, Redis", "flask-sse", "flask_sse", _RedisCase)
+FLASK_SSE = _case("flask-sse, Redis", "flask-sse", "flask_sse", RedisCase)
 OURS = tuple(
     Case(
         f"pglisten.sse, {backend}",
@@ -63,7 +63,7 @@ Send = Callable[[int, int], None]
 
 
 @contextmanager
-def _redis() -> Iterator[tuple[int, Send, Callable[[], int]]]:
+def running_redis() -> Iterator[tuple[int, Send, Callable[[], int]]]:
     """Run a Redis; return its port, how to send, and how to ask for the number of subscribers."""
     import redis  # noqa: PLC0415 - only this case needs it
 
@@ -129,7 +129,7 @@ def measure(stage: Stage, case: Case, count: int) -> Run:
     alone, burst = int(max(20, SENT_ALONE / count) * share), int(BURST * share)
     with ExitStack() as stack:
         if case is FLASK_SSE:
-            redis, send, subscribers = stack.enter_context(_redis())
+            redis, send, subscribers = stack.enter_context(running_redis())
             pid, port = stack.enter_context(_serving(stage, case, redis))
         else:
             send = stack.enter_context(_postgres(stage))

@@ -84,10 +84,10 @@ def test_a_group_measures_all_of_event_logs(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_event_streams_are_measured_beside_those_of_redis(tmp_path: Path) -> None:
+def test_event_streams_and_emits_are_measured_beside_those_of_redis(tmp_path: Path) -> None:
     if shutil.which("redis-server") is None:
         leave_out("redis", "redis-server is not installed")
-    done = _bench("--quick", "--only", "streams.100", "--output", str(tmp_path))
+    done = _bench("--quick", "--only", "streams.100", "--only", "socketio", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (runs,) = json.loads((tmp_path / "streams.100.json").read_text())["rounds"]
     for label in ("gevent alone", "flask-sse, Redis", *(f"pglisten.sse, {backend}" for backend in BACKENDS)):
@@ -95,6 +95,11 @@ def test_event_streams_are_measured_beside_those_of_redis(tmp_path: Path) -> Non
         assert 0 < figures["p50"] <= figures["p99"] < 30
         assert figures["rate"] > 0
         assert 0 < figures["cpu"] < 1
+    (runs,) = json.loads((tmp_path / "socketio.json").read_text())["rounds"]
+    for label in ("RedisManager", *(f"PgManager, {backend}" for backend in BACKENDS)):
+        figures = runs[label]
+        assert all(figures[name] > 0 for name in ("one", "many", "large", "cpu"))
+        assert 0 < figures["p50"] < 30
 
 
 def test_idle_listeners_wake_up_for_nothing(tmp_path: Path) -> None:
