@@ -148,7 +148,7 @@ class PgManager(PubSubManager):  # type: ignore[misc]
             state = self._process_state = _Process(self._log, self.channel, self._timeout)
         return state
 
-    def _listen(self) -> Iterator[str]:
+    def _listen(self) -> Iterator[dict[str, Any]]:
         process = self._process
         try:
             with self._follow(process) as follower:
@@ -163,12 +163,26 @@ class PgManager(PubSubManager):  # type: ignore[misc]
                         continue
                     if entry is None:
                         self._report_gap()
-                    elif (message := process.inbox.unwrap(entry.payload)) is not None:
+                    elif (message := self._message(process, entry.payload)) is not None:
                         yield message
         except ListenerClosed:
             process.ended.set()
             # python-socketio would report the end of this generator as a mistake.
             raise gevent.GreenletExit from None
+
+    def _message(self, process: _Process, payload: str) -> dict[str, Any] | None:
+        """Return a message that is new here. One that is broken would end python-socketio's loop."""
+        text = process.inbox.unwrap(payload)
+        if text is None:
+            return None
+        try:
+            message = self.json.loads(text)
+        except Exception:  # noqa: BLE001 - the application chooses the module, and so its errors
+            message = None
+        if isinstance(message, dict) and "method" in message:
+            return message
+        logger.warning("an entry of the log is no message of a manager")
+        return None
 
     def _follow(self, process: _Process) -> Follower:
         while True:

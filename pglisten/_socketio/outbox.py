@@ -51,18 +51,19 @@ READ_ONLY = "25006"
 class _Message:
     """A message on its way, and its sender's wait."""
 
-    def __init__(self, text: str, timeout: float | None) -> None:
+    def __init__(self, text: str) -> None:
         self.text = text
         self.number = 0
-        self.waited_for = True
-        """Whether its sender waits, or has not been able to."""
+        self.given_up = False
+        """Whether its sender has left: it was told that the message is not sent, or was killed."""
+        self.expires: float | None = None
+        """When a message for which no sender waits is given up; of the monotonic clock."""
         self.sent = Completion()
-        self._expires = None if timeout is None else time.monotonic() + timeout
 
     @property
     def wanted(self) -> bool:
-        """Whether it is still to be sent: a sender that has given up was told so."""
-        return self.waited_for and (self._expires is None or time.monotonic() < self._expires)
+        """Whether it is still to be sent."""
+        return not self.given_up and (self.expires is None or time.monotonic() < self.expires)
 
 
 class Outbox:
@@ -85,7 +86,7 @@ class Outbox:
         """
         self.owner.check_thread()
         check_entry(self._channel, wrap(self._sender, LONGEST, text))
-        message = _Message(text, self._timeout)
+        message = _Message(text)
         self._queue.append(message)
         if self._greenlet is None:
             self._greenlet = spawn("pglisten-socketio-sender", self._run)
@@ -93,11 +94,13 @@ class Outbox:
             self._greenlet.rawlink(self._ended)
         if isinstance(getcurrent(), Hub) or interrupts():
             message.sent = _Logged()
+            if self._timeout is not None:
+                message.expires = time.monotonic() + self._timeout
             return
         try:
             message.sent.wait(self._timeout, "emit", outage=lambda: outage_of(broadcaster_of(self._log)))
         finally:
-            message.waited_for = False
+            message.given_up = True
 
     def _run(self) -> None:
         while messages := self._take():

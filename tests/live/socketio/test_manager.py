@@ -129,7 +129,10 @@ def test_a_process_that_only_writes_and_sql_reach_the_clients(
         outside._log,
         "socketio",
         "no message",
-        f"{uuid.uuid4().hex} x {{}}",
+        f"{uuid.uuid4().hex} 1 ['method']",
+        f'{uuid.uuid4().hex} 1 ["method"]',
+        "{not JSON",
+        '{"method": "emit"}',
         json.dumps({"method": "emit", "event": "paid", "data": [17], "namespace": "/"}),
     )
     assert two.wait("bela", 2) == [["done", {"job": 7}], ["paid", 17]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import gevent
@@ -128,3 +130,32 @@ def test_after_the_log_is_closed_an_emit_says_so(make_log: MakeLog) -> None:
     with pytest.raises(ListenerClosed):
         peer.server.emit("late", 1)
     assert peer.manager._process.ended.wait(TIMEOUT)
+
+
+FORKS = """
+import os, sys
+from pglisten import Broadcaster, EventLog
+from pglisten.socketio import PgManager
+
+manager = PgManager(EventLog("socketio", Broadcaster(), schema=sys.argv[1]), write_only=True)
+manager.emit("from", "parent")
+ids = [manager.host_id]
+child = os.fork()
+manager.emit("from", "child" if child == 0 else "parent again")
+if child == 0:
+    os._exit(manager.host_id in ids)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.any_backend
+def test_a_forked_child_is_a_sender_of_its_own(
+    server: Server, make_log: MakeLog, log_schema: str, backend_name: str
+) -> None:
+    peer = Peer(PgManager(make_log("socketio")))
+    peer.connect("anna")
+    program = [sys.executable, "-c", FORKS, log_schema]
+    variables = server.variables(PGLISTEN_BACKEND=backend_name)
+    assert gevent.get_hub().threadpool.apply(subprocess.call, (program,), {"env": variables}) == 0
+    assert sorted(data for _, data in peer.wait("anna", 3)) == ["child", "parent", "parent again"]
