@@ -20,24 +20,22 @@ from pathlib import Path
 import gevent
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from django.urls import path
 from django.views.decorators.http import require_POST
 from gevent.pywsgi import WSGIServer
 
 import pglisten
-from pglisten import sse
+import pglisten.django
 
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+    INSTALLED_APPS=["pglisten.django"],
     ROOT_URLCONF=__name__,
     MIDDLEWARE=[f"{__name__}.Unavailable"],
     SECRET_KEY="a project has its own",
     **{name: value for name, value in os.environ.items() if name.startswith("PGLISTEN_")},
 )
-
-# Each worker connects at its first request.
-broadcaster = pglisten.Broadcaster.from_config(settings)
 
 
 def page(request):
@@ -45,16 +43,14 @@ def page(request):
 
 
 def events(request):
-    # If this view used the ORM, call django.db.connection.close() first: the stream would keep it open.
-    answer = sse.response(broadcaster, request.META, "chat")
-    return StreamingHttpResponse(answer.body, status=answer.code, headers=dict(answer.headers))
+    return pglisten.django.stream(request, "chat")
 
 
 @require_POST
 def notify(request):
     # In a transaction use cursor.execute("SELECT pg_notify(%s, %s)", ...): the commit sends it.
     try:
-        broadcaster.notify("chat", request.POST.get("text", ""), timeout=10)
+        pglisten.django.broadcaster().notify("chat", request.POST.get("text", ""), timeout=10)
     except ValueError as error:  # the text is too long or holds a NUL
         return HttpResponse(str(error), status=400)
     return HttpResponse(status=204)
@@ -84,7 +80,7 @@ def main(port: int) -> None:
 
     def stop():
         server.close()  # no new requests
-        broadcaster.close()  # ends the streams
+        pglisten.django.broadcaster().close()  # ends the streams
 
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, stop)

@@ -22,13 +22,12 @@ from flask import Flask, request
 from gevent.pywsgi import WSGIServer
 
 import pglisten
-from pglisten import sse
+import pglisten.flask
 
 app = Flask(__name__)
 app.config.from_mapping({name: value for name, value in os.environ.items() if name.startswith("PGLISTEN_")})
 
-# Each worker connects at its first request.
-broadcaster = pglisten.Broadcaster.from_config(app.config)
+listening = pglisten.flask.PgListen(app)  # each worker connects at its first request
 
 
 @app.get("/")
@@ -38,13 +37,13 @@ def page():
 
 @app.get("/events")
 def events():
-    return sse.response(broadcaster, request.environ, "chat")
+    return listening.stream("chat")
 
 
 @app.post("/notify")
 def notify():
     try:
-        broadcaster.notify("chat", request.form["text"], timeout=10)
+        listening.broadcaster.notify("chat", request.form["text"], timeout=10)
     except ValueError as error:  # the text is too long or holds a NUL
         return str(error), 400
     return "", 204
@@ -60,7 +59,7 @@ def main(port: int) -> None:
 
     def stop():
         server.close()  # no new requests
-        broadcaster.close()  # ends the streams
+        listening.broadcaster.close()  # ends the streams
 
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, stop)

@@ -12,6 +12,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from .._conninfo.urls import Dsn
+from ..backend import Backend
 from ..errors import Error
 from ..testing.postgres.server import PrivatePostgresError
 from . import demo, listen, log, notify
@@ -22,17 +24,22 @@ from .ending import Work, complain
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in *argv* (``None``: the arguments of this process) and return its exit status."""
+def main(
+    argv: Sequence[str] | None = None, *, dsn: Dsn | None = None, backend: str | Backend | None = None
+) -> int:
+    """Run the command in *argv* (``None``: the arguments of this process) and return its exit status.
+
+    *dsn* and *backend* take the place of ``PGLISTEN_DSN`` and ``PGLISTEN_BACKEND`` of the environment.
+    """
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # See pglisten.__main__.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return _run(argv)
+        return _run(argv, dsn, backend)
     except KeyboardInterrupt:  # Before the command handles it, for example while reading a payload.
         return 128 + signal.SIGINT
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, dsn: Dsn | None, backend: str | Backend | None) -> int:
     read = parser(
         listen=listen.prepare,
         notify=notify.prepare,
@@ -43,6 +50,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if not (sys.argv[1:] if argv is None else argv):
         read.exit(2, read.format_help())  # On standard error: a script that forgot the command has failed.
     arguments: argparse.Namespace = read.parse_args(argv)
+    arguments.configured = dsn
+    if arguments.backend is None and arguments.prepare is not demo.prepare:
+        arguments.backend = backend
     # The listener logs failed attempts as warnings; this command line prints them itself.
     logging.getLogger("pglisten.listener").setLevel(logging.ERROR)
     try:

@@ -12,7 +12,7 @@ import gevent
 
 from .._connection.target import Target
 from .._conninfo.overrides import is_connection_string, with_settings
-from .._conninfo.urls import Dsn
+from .._conninfo.urls import Dsn, rendered
 from .._listener.config import named_dsn
 from .._threads import in_thread
 from ..errors import ConfigurationError
@@ -30,21 +30,23 @@ def target(arguments: argparse.Namespace) -> Target:
 
 
 def dsn(arguments: argparse.Namespace) -> Dsn:
-    """Return the connection string of *arguments* or of the environment, or a function that returns one.
+    """Return the connection string of *arguments*, the application or the environment.
 
-    Raises `ConfigurationError` for a function that cannot be imported, and for options that cannot be
-    combined. A connection string is checked only if an option replaces a part of it.
+    It may be a function that returns one. Raises `ConfigurationError` for a function that cannot be imported,
+    and for options that cannot be combined. A connection string is checked only if an option replaces a part
+    of it.
     """
-    key, text = ("--dsn", arguments.dsn) if arguments.dsn is not None else _from_environment()
+    key, text = ("--dsn", arguments.dsn) if arguments.dsn is not None else _configured(arguments)
     settings, whole = _settings(arguments)
     if whole is not None:
         # As in psql, what this string sets takes precedence over the other options.
         return _text(with_settings(whole, settings, given=True))
-    if ":" in text and os.getcwd() not in sys.path:
+    if isinstance(text, str) and ":" in text and os.getcwd() not in sys.path:
         # The script's folder is on the path, not the current one. At the end, nothing installed is hidden.
         sys.path.append(os.getcwd())
     found = named_dsn(key, text)
-    return _in_thread(text, found, settings) if callable(found) else _text(with_settings(found, settings))
+    name = text if isinstance(text, str) else getattr(text, "__qualname__", "dsn")
+    return _in_thread(name, found, settings) if callable(found) else _text(with_settings(found, settings))
 
 
 def fixed_dsn(arguments: argparse.Namespace) -> str | None:
@@ -57,8 +59,10 @@ def fixed_dsn(arguments: argparse.Namespace) -> str | None:
     return _text(with_settings(arguments.dsn or "", settings))
 
 
-def _from_environment() -> tuple[str, str]:
-    return DSN_VARIABLE, os.environ.get(DSN_VARIABLE, "")
+def _configured(arguments: argparse.Namespace) -> tuple[str, Any]:
+    """Return what the application has configured, whose command line this is; else the environment."""
+    found = getattr(arguments, "configured", None)
+    return DSN_VARIABLE, os.environ.get(DSN_VARIABLE, "") if found is None else rendered(found)
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[dict[str, str], str | None]:

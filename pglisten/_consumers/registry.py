@@ -16,7 +16,7 @@ from .._ownership import Owner
 from ..errors import ListenerClosed
 from .consumer import Consumer, Work, stop
 
-__all__ = ["Consumers", "start_all", "stop_all"]
+__all__ = ["Consumers", "check_function", "is_serving", "start_all", "stop_all"]
 
 
 class Consumers:
@@ -45,7 +45,7 @@ class Consumers:
         """
 
         def note(function: Any) -> Any:
-            _check(function)
+            check_function(function)
             self.note(_name(function), lambda consumer: begin(consumer, function))
             return function
 
@@ -98,12 +98,18 @@ def start_all() -> None:
             each.begin()
 
 
+def is_serving() -> bool:
+    """Return whether `start_all` was called in this process."""
+    return _serving is not None and not _serving.forked
+
+
 def stop_all(grace_period: float) -> None:
     """End the consumers of all broadcasters, of this process. Together they have *grace_period* seconds."""
     stop([consumer for each in _noted for consumer in each.of_this_process()], grace_period)
 
 
-def _check(function: object) -> None:
+def check_function(function: object) -> None:
+    """Raise `TypeError` if *function* is no function, or one that a call does not run."""
     if not callable(function):
         raise TypeError(f"a consumer is a function, not {type(function).__name__}")
     if any(kind(function) for kind in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):

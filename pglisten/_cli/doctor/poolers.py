@@ -10,7 +10,7 @@ from ...backend import Backend, Session
 from ...errors import ConnectionFailed
 from .limits import connect
 
-__all__ = ["name_of_pooler", "name_told_by"]
+__all__ = ["name_of_host", "name_of_pooler", "name_told_by"]
 
 _HOSTS = (
     (r"\.pooler\.supabase\.(com|co)$", "Supavisor"),
@@ -39,9 +39,8 @@ def name_of_pooler(
     not exist, with a setting that PostgreSQL accepts. *keep* is called with the session if the pooler accepts
     that, and must close it too.
     """
-    for pattern, name in _HOSTS:
-        if re.search(pattern, target.host, re.IGNORECASE):
-            return name
+    if (name := name_of_host(target.host)) is not None:
+        return name
     asked = target.with_password().replaced(dbname="pglisten_doctor", options="-c pglisten.doctor=on")
     try:
         session = connect(backend, asked, target.connect_timeout or timeout)
@@ -50,6 +49,11 @@ def name_of_pooler(
     except ConnectionFailed as refusal:
         return name_told_by(str(refusal))
     return None
+
+
+def name_of_host(host: str) -> str | None:
+    """Return the name of the pooler if a provider gives *host* to one; ``None`` otherwise."""
+    return next((name for pattern, name in _HOSTS if re.search(pattern, host, re.IGNORECASE)), None)
 
 
 def name_told_by(refusal: str) -> str | None:

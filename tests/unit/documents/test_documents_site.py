@@ -21,6 +21,8 @@ MODULES = [
     "pglisten.errors",
     "pglisten.eventlog",
     "pglisten.django",
+    "pglisten.django.operations",
+    "pglisten.flask",
     "pglisten.gunicorn",
     "pglisten.health",
     "pglisten.listener",

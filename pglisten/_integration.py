@@ -1,0 +1,115 @@
+"""What the extension for Flask and the application for Django share: a site's broadcaster and logs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from gevent import monkey
+
+from ._consumers.registry import check_function, is_serving, start_all
+from ._options import on_gap as check_on_gap
+from ._sql import check_channel
+from ._sse.options import StreamOptions
+from .broadcast import Broadcaster
+from .eventlog import EventLog
+from .sse import Response, response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["Function", "Noted", "Site", "noted", "serve"]
+
+Function = TypeVar("Function", bound=Callable[..., object])
+Around = Callable[[], "AbstractContextManager[object]"]
+
+logger = logging.getLogger("pglisten.consumers")
+
+
+class Noted(NamedTuple):
+    """A function that consumes, noted before there is a site for it."""
+
+    function: Callable[..., object]
+    channels: tuple[str, ...]
+    log: str | None
+    on_gap: Callable[..., object] | None
+    options: dict[str, Any]
+
+
+def noted(
+    function: Callable[..., object],
+    channels: tuple[str, ...],
+    log: str | None,
+    on_gap: Callable[..., object] | None,
+    options: dict[str, Any],
+) -> Noted:
+    """Return it, checked as far as that is possible without a site."""
+    check_function(function)
+    check_on_gap(on_gap)
+    return Noted(function, tuple(map(check_channel, channels)), log, on_gap, options)
+
+
+class Site:
+    """The broadcaster of one web application, and its event logs.
+
+    Functions that consume run inside what *around* returns, as requests do.
+    """
+
+    def __init__(self, broadcaster: Broadcaster, around: Around) -> None:
+        self.broadcaster = broadcaster
+        self._around = around
+        self._logs: dict[str, EventLog] = {}
+
+    def log(self, name: str) -> EventLog:
+        """Return the event log *name*: the same one each time, because each has a reader of its own."""
+        schema, dot, plain = name.rpartition(".")
+        if name not in self._logs:
+            self._logs[name] = EventLog(plain, self.broadcaster, schema=schema if dot else "public")
+        return self._logs[name]
+
+    def stream(
+        self, environ: WSGIEnvironment, channels: tuple[str, ...], log: str | None, options: StreamOptions
+    ) -> Response:
+        """Return the answer to a request, a stream of *channels* of the log or the broadcaster."""
+        return response(self._source(log), environ, *channels, **options)
+
+    def on(self, each: Noted) -> None:
+        """Have the broadcaster run a function that was noted."""
+        options = dict(each.options, on_gap=each.on_gap and self._inside(each.on_gap))
+        if callable(connect := options.get("connect")):
+            options["connect"] = self._inside(connect)
+        self._source(each.log).on(*each.channels, **options)(self._inside(each.function))
+
+    def _source(self, log: str | None) -> Any:
+        return self.broadcaster if log is None else self.log(log)
+
+    def _inside(self, function: Callable[..., object]) -> Callable[..., object]:
+        @wraps(function)
+        def run(*arguments: object) -> object:
+            with self._around():
+                return function(*arguments)
+
+        return run
+
+
+_warned = False
+
+
+def serve() -> None:
+    """Start the consumers of this process before its first request, where gunicorn's hook has not.
+
+    A process that is not monkey-patched serves in threads, or blocks the event loop: there they cannot run.
+    """
+    global _warned  # noqa: PLW0603
+    if is_serving() or _warned:
+        return
+    if monkey.is_module_patched("socket"):
+        start_all()
+    else:
+        _warned = True
+        logger.warning(
+            "this process is not monkey-patched: functions of on() do not run before broadcaster.start()"
+        )

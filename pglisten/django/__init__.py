@@ -1,0 +1,175 @@
+"""A Django application: the project's broadcaster, event streams, and functions that consume.
+
+``INSTALLED_APPS`` has ``"pglisten.django"``. For instance, in a module of views::
+
+    def events(request):
+        return pglisten.django.stream(request, "orders")
+
+`dsn` works without the application. Django itself is needed: ``pip install 'pglisten[django]'``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gevent import monkey
+
+from .. import _integration
+from .._conninfo.dsn import keyword_string
+from .._conninfo.keywords import KEYWORDS
+from .._integration import Function, Noted, Site
+from .._ownership import OTHER_THREAD
+from ..broadcast import Broadcaster
+from ..errors import ConfigurationError, Error
+from ..eventlog import EventLog
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .._sse.options import StreamOptions
+
+__all__ = ["broadcaster", "dsn", "log", "on", "stream"]
+
+_NAMES = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+
+_FOR_QUERIES = frozenset(
+    {
+        "assume_role", "autocommit", "client_encoding", "connection_factory", "context", "cursor_factory",
+        "isolation_level", "pool", "prepare_threshold", "row_factory", "server_side_binding",
+    }
+)  # fmt: skip
+"""Options of Django and of its drivers that change how the project queries: a listener needs none."""
+
+
+def dsn(alias: str = "default") -> str:
+    """Return the connection string of ``settings.DATABASES[alias]``, with its password.
+
+    ``OPTIONS`` are libpq's keywords, ``service`` and ``passfile`` among them. It leaves out those that change
+    how Django or its driver queries: ``pool``, ``isolation_level``, ``assume_role``. Raises
+    `ConfigurationError` if there is no such database, if it is not PostgreSQL, and for an option that is
+    neither.
+    """
+    # Django ships no types.
+    connections: Any = import_module("django.db").connections
+    improperly_configured: type[Exception] = import_module("django.core.exceptions").ImproperlyConfigured
+    if alias not in connections.settings:
+        known = ", ".join(connections.settings)
+        raise ConfigurationError(f"settings.DATABASES has no {alias!r}; known are {known}")
+    try:
+        connection = connections[alias]
+    except improperly_configured as error:
+        raise ConfigurationError(f"settings.DATABASES[{alias!r}]: {error}") from None
+    if connection.vendor != "postgresql":
+        raise ConfigurationError(f"settings.DATABASES[{alias!r}] is {connection.vendor}, not PostgreSQL")
+    settings: Mapping[str, Any] = connection.settings_dict
+    values = {keyword: str(settings[name]) for name, keyword in _NAMES.items() if settings.get(name)}
+    if settings.get("NAME") is None:
+        values["dbname"] = "postgres"  # As Django has it.
+    for option, value in settings.get("OPTIONS", {}).items():
+        if option in _FOR_QUERIES or value is None:
+            continue
+        if option not in KEYWORDS:
+            raise ConfigurationError(
+                f"settings.DATABASES[{alias!r}]['OPTIONS'] has {option}, which is no keyword of libpq's: "
+                "give the listener a connection string of its own"
+            )
+        values[option] = str(value)
+    return keyword_string(values)
+
+
+def broadcaster() -> Broadcaster:
+    """Return the project's broadcaster, always the same one.
+
+    Its options are those of the settings, with the keys of `Broadcaster.from_config`. Without
+    ``PGLISTEN_DSN`` the database is ``DATABASES["default"]``, if the project has one. It connects on
+    its first use in each process. Raises `ConfigurationError`, and `Error` in a thread of a server that is
+    not monkey-patched.
+    """
+    return _site().broadcaster
+
+
+def log(name: str) -> EventLog:
+    """Return the event log *name*, or ``schema.name``, of the project's broadcaster."""
+    return _site().log(name)
+
+
+def stream(request: Any, *channels: str, log: str | None = None, **options: Unpack[StreamOptions]) -> Any:
+    """Return a view's answer to *request*: a ``StreamingHttpResponse`` with an event stream of *channels*.
+
+    With *log* it is a stream of that event log, which resumes. Otherwise it has notifications. The options, a
+    503 if the database does not answer, and errors are those of `pglisten.sse.response`. The connections that
+    the view has used are closed, after the commit if it is in a transaction: the stream does not need them.
+    """
+    answer = _site().stream(request.META, channels, log, options)
+    for connection in import_module("django.db").connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            connection.on_commit(connection.close)
+        else:
+            connection.close()
+    made: Any = import_module("django.http").StreamingHttpResponse
+    return made(answer.body, status=answer.code, headers=dict(answer.headers))
+
+
+def on(
+    *channels: str, log: str | None = None, on_gap: Callable[..., object] | None = None, **options: Any
+) -> Callable[[Function], Function]:
+    """Return a decorator for a function that each process calls with what arrives on *channels*.
+
+    Use it in a module that is imported at the start, for instance by ``ready()`` of an application. Before
+    and after each call, connections that are lost or too old are closed, as for a request. *options* are the
+    others of `Broadcaster.on`, or with *log* of `EventLog.on`. The functions start by gunicorn's hook, or
+    before the first request of a process that is monkey-patched. Elsewhere call ``broadcaster().start()``.
+    """
+
+    def note(function: Function) -> Function:
+        each = _integration.noted(function, channels, log, on_gap, options)
+        _noted.append(each)
+        if _sites:
+            _sites[0].on(each)
+        return function
+
+    return note
+
+
+def is_default() -> bool:
+    """Return whether the listener's database is ``DATABASES["default"]``, which a project may not have."""
+    if getattr(import_module("django.conf").settings, "PGLISTEN_DSN", ""):
+        return False
+    connections: Any = import_module("django.db").connections
+    return bool(connections.settings["default"]["ENGINE"] != "django.db.backends.dummy")
+
+
+_noted: list[Noted] = []
+_sites: list[Site] = []
+"""The project's, once it is made."""
+
+
+def _site() -> Site:
+    if not _sites:
+        if (
+            not monkey.is_module_patched("socket")
+            and threading.current_thread() is not threading.main_thread()
+        ):
+            raise Error(OTHER_THREAD)
+        settings: Any = import_module("django.conf").settings
+        # A function: the tests of a project rename its database after this.
+        given: Any = {"dsn": dsn} if is_default() else {}
+        site = Site(Broadcaster.from_config(settings, **given), _fresh_connections)
+        _sites.append(site)
+        for each in _noted:
+            site.on(each)
+    return _sites[0]
+
+
+@contextmanager
+def _fresh_connections() -> Generator[None, None, None]:
+    close_old_connections: Callable[[], None] = import_module("django.db").close_old_connections
+    close_old_connections()
+    try:
+        yield
+    finally:
+        close_old_connections()

@@ -1,0 +1,150 @@
+"""A Flask extension: one broadcaster for each application, event streams, and functions that consume.
+
+For instance::
+
+    events = pglisten.flask.PgListen()  # or PgListen(app)
+
+    @app.get("/events")
+    def stream():
+        return events.stream("orders")
+
+Flask itself is needed: ``pip install 'pglisten[flask]'``.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import ChainMap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import Flask, current_app, has_app_context, request
+
+from . import _integration
+from ._cli.main import main
+from ._conninfo.urls import rendered
+from ._integration import Function, Noted, Site
+from .broadcast import Broadcaster
+from .errors import ConfigurationError
+from .eventlog import EventLog
+from .sse import Response
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._sse.options import StreamOptions
+
+__all__ = ["PgListen"]
+
+
+class PgListen:
+    """The broadcaster of a Flask application, and what views need of it.
+
+    Make it with the application, or without and call `init_app` in the application's factory.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._app = app
+        self._sites: weakref.WeakKeyDictionary[Flask, Site] = weakref.WeakKeyDictionary()
+        self._noted: list[Noted] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Make the broadcaster of *app* from its configuration, as ``app.extensions["pglisten"]``.
+
+        The keys are those of `Broadcaster.from_config`. Without ``PGLISTEN_DSN`` the database is that of
+        ``SQLALCHEMY_DATABASE_URI``, if that is PostgreSQL's. The broadcaster connects on its first use in
+        each process. Raises `ConfigurationError` for a wrong value, or if *app* has a broadcaster already.
+        """
+        if "pglisten" in app.extensions:
+            raise ConfigurationError('app.extensions["pglisten"] is there: call init_app() once for each app')
+        broadcaster = Broadcaster.from_config(_config(app))
+        site = self._sites[app] = Site(broadcaster, app.app_context)
+        app.extensions["pglisten"] = broadcaster
+        for each in self._noted:
+            site.on(each)
+        app.before_request(lambda: _integration.serve() if self._noted else None)
+        app.cli.add_command(_command(app))
+
+    @property
+    def broadcaster(self) -> Broadcaster:
+        """The broadcaster of the current application, or of the one that this was made with."""
+        return self._site().broadcaster
+
+    def log(self, name: str) -> EventLog:
+        """Return the event log *name*, or ``schema.name``, of the current application's broadcaster."""
+        return self._site().log(name)
+
+    def stream(self, *channels: str, log: str | None = None, **options: Unpack[StreamOptions]) -> Response:
+        """Return a view's answer to the current request: an event stream of *channels*.
+
+        With *log* it is a stream of that event log, which resumes. Otherwise it has notifications. The
+        options, a 503 if the database does not answer, and errors are those of `pglisten.sse.response`.
+        """
+        return self._site().stream(request.environ, channels, log, options)
+
+    def on(
+        self,
+        *channels: str,
+        log: str | None = None,
+        on_gap: Callable[..., object] | None = None,
+        **options: Any,
+    ) -> Callable[[Function], Function]:
+        """Return a decorator for a function that each process calls with what arrives on *channels*.
+
+        It works before `init_app` too. The function, *on_gap* and ``connect`` run in an application context.
+        *options* are the others of `Broadcaster.on`, or with *log* of `EventLog.on`. The functions start by
+        gunicorn's hook, or before the first request of a process that is monkey-patched. Elsewhere call
+        ``broadcaster.start()``.
+        """
+
+        def note(function: Function) -> Function:
+            each = _integration.noted(function, channels, log, on_gap, options)
+            for site in list(self._sites.values()):
+                if not site.broadcaster.closed:
+                    site.on(each)
+            self._noted.append(each)
+            return function
+
+        return note
+
+    def _site(self) -> Site:
+        app: Any = current_app
+        found: Any = app._get_current_object() if has_app_context() else self._app
+        if found not in self._sites:
+            raise ConfigurationError(
+                "there is no application with this extension: call init_app(app), and use it in a request or "
+                "in app.app_context()"
+            )
+        return self._sites[found]
+
+
+def _config(app: Flask) -> Any:
+    config: Any = app.config
+    if config.get("PGLISTEN_DSN") or not _is_postgresql(config.get("SQLALCHEMY_DATABASE_URI")):
+        return config
+    both: Any = ChainMap({"PGLISTEN_DSN": config["SQLALCHEMY_DATABASE_URI"]}, config)
+    return both
+
+
+def _is_postgresql(url: object) -> bool:
+    return str(rendered(url)).startswith("postgres")
+
+
+def _command(app: Flask) -> click.Command:
+    """Return ``flask pglisten``: the command line of pglisten, with the database of *app*."""
+
+    def run(arguments: tuple[str, ...]) -> None:
+        config = _config(app)
+        sys.exit(main(arguments, dsn=config.get("PGLISTEN_DSN"), backend=config.get("PGLISTEN_BACKEND")))
+
+    return click.Command(
+        "pglisten",
+        context_settings={"ignore_unknown_options": True, "help_option_names": []},
+        params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+        callback=run,
+        help="pglisten's command line, with this application's database.",
+    )

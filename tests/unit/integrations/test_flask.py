@@ -1,0 +1,153 @@
+"""The Flask extension: each application has a broadcaster, and functions run in its context."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import flask
+import pytest
+from flask.testing import FlaskClient
+from gevent.event import Event
+
+import pglisten
+from pglisten import ConfigurationError, InvalidChannelName, _integration, sse
+from pglisten._sse.options import StreamOptions
+from pglisten.flask import PgListen
+from pglisten.testing import FakeBackend, FakeServer
+from support.programs.event_source import parse
+from support.timeouts import TIMEOUT
+
+events = PgListen()
+"""As in a module of an application with a factory: before there is an application."""
+
+seen: list[tuple[str, str]] = []
+arrived = Event()
+
+
+@events.on("orders", on_gap=lambda: seen.append((flask.current_app.name, "gap")))
+def note(notification: pglisten.Notification) -> None:
+    seen.append((flask.current_app.name, notification.payload))
+    arrived.set()
+
+
+def create_app(name: str, **config: Any) -> flask.Flask:
+    app = flask.Flask(name)
+    app.config.from_mapping(PGLISTEN_MIN_RECONNECT_INTERVAL=0.001, PGLISTEN_DSN="password=none", **config)
+    events.init_app(app)
+
+    @app.get("/events")
+    def stream() -> Any:
+        return events.stream("orders", timeout=TIMEOUT)
+
+    @app.post("/notify")
+    def notify() -> Any:
+        events.broadcaster.notify("orders", flask.request.form["text"], timeout=TIMEOUT)
+        return "", 204
+
+    return app
+
+
+@pytest.fixture
+def app(server: FakeServer) -> Iterator[flask.Flask]:
+    made = create_app("shop", PGLISTEN_BACKEND=FakeBackend(server))
+    yield made
+    made.extensions["pglisten"].close()
+
+
+@pytest.fixture
+def client(app: flask.Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen.clear()
+    arrived.clear()
+    monkeypatch.setattr(_integration, "_warned", False)
+
+
+def test_a_view_streams_what_another_one_sends(client: FlaskClient) -> None:
+    answer = client.get("/events", buffered=False)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+    body = iter(answer.iter_encoded())
+    received = next(body)
+    assert client.post("/notify", data={"text": "17"}).status_code == 204
+    received += next(body)
+    parser = parse(received)
+    assert [(event.type, event.data) for event in parser.events] == [("orders", "17")]
+    answer.close()
+    again = client.get("/events", headers={"Last-Event-ID": parser.last_event_id}, buffered=False)
+    assert [event.type for event in parse(next(iter(again.iter_encoded()))).events] == ["gap"]
+    again.close()
+
+
+def test_each_application_has_its_own_broadcaster(app: flask.Flask) -> None:
+    other = create_app("other", PGLISTEN_BACKEND=FakeBackend())
+    with app.app_context():
+        assert events.broadcaster is app.extensions["pglisten"]
+        assert events.log("events") is events.log("events")
+    with other.app_context():
+        assert events.broadcaster is other.extensions["pglisten"] is not app.extensions["pglisten"]
+    with pytest.raises(ConfigurationError, match="call init_app"):
+        _ = events.broadcaster
+    with pytest.raises(ConfigurationError, match="once for each app"):
+        events.init_app(other)
+    alone = flask.Flask("alone")
+    alone.config["PGLISTEN_BACKEND"] = FakeBackend()
+    assert PgListen(alone).broadcaster is alone.extensions["pglisten"]
+
+
+def test_functions_run_in_the_context_of_each_application(app: flask.Flask, server: FakeServer) -> None:
+    broadcaster: pglisten.Broadcaster = app.extensions["pglisten"]
+    broadcaster.start()
+    server.wait_listened("orders", TIMEOUT)
+    server.notify("orders", "18")
+    assert arrived.wait(TIMEOUT)
+    assert seen == [("shop", "gap"), ("shop", "18")]
+
+
+def test_a_process_that_cannot_run_functions_says_so_once(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pglisten.consumers")
+    for _ in range(2):
+        client.post("/notify", data={"text": ""})
+    assert [record.getMessage() for record in caplog.records] == [
+        "this process is not monkey-patched: functions of on() do not run before broadcaster.start()"
+    ]
+
+
+def test_the_database_is_that_of_sqlalchemy_unless_it_is_another_kind() -> None:
+    secret = "postgresql+psycopg2://ann:hush@db1:6000/shop"
+    for config, place in (
+        ({"SQLALCHEMY_DATABASE_URI": secret}, "db1:6000/shop"),
+        ({"SQLALCHEMY_DATABASE_URI": secret, "PGLISTEN_DSN": "host=db2 dbname=b"}, "db2:5432/b"),
+        ({"SQLALCHEMY_DATABASE_URI": "sqlite:///shop.db", "PGLISTEN_DSN": "host=db2 dbname=b"}, "db2:5432/b"),
+    ):
+        app = flask.Flask("shop")
+        app.config.from_mapping(config)
+        broadcaster = PgListen(app).broadcaster
+        assert broadcaster._options.check().target.description == place
+        assert "hush" not in repr(broadcaster)
+
+
+def test_what_cannot_work_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="PGLISTEN_QUEUE_SIZE"):
+        create_app("wrong", PGLISTEN_QUEUE_SIZE="many")
+    fresh = PgListen()
+    with pytest.raises(InvalidChannelName):
+        fresh.on("")(note)
+    with pytest.raises(TypeError, match="generator"):
+
+        @fresh.on("orders")
+        def never(notification: pglisten.Notification) -> Iterator[None]:
+            yield
+
+
+def test_the_options_of_a_stream_are_those_of_a_response() -> None:
+    parameters = inspect.signature(sse.response).parameters.values()
+    keywords = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert set(StreamOptions.__annotations__) == keywords
