@@ -23,21 +23,9 @@ from support.servers.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.programs]
 
-SSE = (ROOT / "docs" / "sse.md").read_text()
-SECTION = SSE.partition("## Under `flask run` and `manage.py runserver`")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "dev-servers.md").read_text()
 
-FLASK = """
-from flask import Flask, Response
-import pglisten
-from pglisten import sse
-
-app = Flask(__name__)
-broadcaster = pglisten.Broadcaster()
-
-@app.get("/events")
-def events():
-    return Response(sse.stream(broadcaster.subscribe("orders", timeout=20)), headers=sse.HEADERS)
-"""
+FLASK: str = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
 
 URLS = """
 from django.http import StreamingHttpResponse
@@ -62,7 +50,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
 execute_from_command_line(sys.argv)
 """
 
-PATCHED: str = re.findall(r"```py\n(.*?)```", SECTION, re.DOTALL)[0]
+PATCHED: str = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)[0]
 SETTINGS = 'DEBUG = True\nROOT_URLCONF = "urls"\nSECRET_KEY = "x"\nUSE_TZ = True\n'
 
 # Each command with and without the reloader.
@@ -112,7 +100,7 @@ def _flask(tmp_path: Path, start: Start, *options: str, patched: bool) -> tuple[
     (tmp_path / "app.py").write_text(FLASK)
     flask = str(Path(sys.executable).with_name("flask"))
     documented = "python -m gevent.monkey $(which flask) --app app run"
-    assert f"\n{documented}\n" in SECTION
+    assert f"\n{documented}\n" in PAGE
     words = documented.replace("$(which flask)", flask).split()
     command = [sys.executable, *words[1:]] if patched else words[words.index(flask) :]
     port = free_port()
@@ -162,4 +150,4 @@ def test_the_error_names_the_documented_commands() -> None:
     for text in ("python -m gevent.monkey $(which flask)", "gunicorn -k gevent", "monkey.patch_all()"):
         assert text in OTHER_THREAD
     assert "monkey.patch_all()" in PATCHED
-    assert "called from another OS thread than the one it was made in" in SECTION
+    assert "called from another OS thread than the one it was made in" in PAGE

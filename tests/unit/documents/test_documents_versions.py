@@ -1,4 +1,4 @@
-"""The README's table of versions begins where pyproject.toml does."""
+"""The overview's table of versions begins where pyproject.toml does."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+OVERVIEW = (ROOT / "docs" / "overview.md").read_text(encoding="utf-8")
 ROWS: dict[str, tuple[str, str]] = {
     name: (oldest, newest)
-    for name, oldest, newest in re.findall(r"^\| (\w+) \| ([\d.]+) to ([\d.]+) \|", README, re.MULTILINE)
+    for name, oldest, newest in re.findall(r"^\| (\w+) \| ([\d.]+) to ([\d.]+) \|", OVERVIEW, re.MULTILINE)
 }
 
 
