@@ -1,8 +1,9 @@
 """Every fenced Python block of the README, CONTRIBUTING.md and the docs runs, as it stands.
 
 A block that ends by itself must exit with status 0. A comment before a block that runs forever says what the
-test does and which lines the block then prints: ``<!-- test: notify CHANNEL PAYLOAD -> line, line -->``. With
-``gap`` instead of ``notify``, the server ends the block's session.
+test does and which lines the block prints: ``<!-- test: notify CHANNEL PAYLOAD -> line, line -->``. Lines
+before the first that has the payload come before the test sends. With ``gap`` instead of ``notify``, the
+server ends the block's session.
 """
 
 from __future__ import annotations
@@ -78,6 +79,9 @@ def test_a_block_runs_as_it_stands(server: Server, backend_name: str, code: str,
             server.terminate(pids[0])
         else:
             _, channel, payload = action.split()
+            # What comes before is the program's own, and comes without the test.
+            while lines and payload not in lines[0]:
+                assert _line(program.stdout) == lines.pop(0)
             server.notify(channel, payload)
         assert [_line(program.stdout) for _ in lines] == lines
     finally:
