@@ -292,4 +292,4 @@ def append_all(log: EventLog, channel: str, payloads: Sequence[str], limit: floa
     """
     log._require_open()  # pyright: ignore[reportPrivateUsage]
     names = log._names  # pyright: ignore[reportPrivateUsage]
-    fetch(broadcaster_of(log), append_sql(names, channel, *payloads), limit)
+    fetch(broadcaster_of(log), names, append_sql(names, channel, *payloads), limit)
