@@ -25,6 +25,7 @@ from bench import (
     latency,
     losses,
     machine,
+    scale,
     server,
     socketio,
     stalls,
@@ -37,7 +38,7 @@ from bench.results import Results
 
 BENCHMARKS = (
     *burst.BENCHMARKS, *latency.BENCHMARKS, *losses.BENCHMARKS, *stalls.BENCHMARKS, *idle.BENCHMARKS,
-    *eventlog.BENCHMARKS, *streams.BENCHMARKS, *socketio.BENCHMARKS,
+    *eventlog.BENCHMARKS, *streams.BENCHMARKS, *socketio.BENCHMARKS, *scale.BENCHMARKS,
 )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatch(name, pattern) or name.partition(".")[0] == pattern
 
 
-def scale(chosen: argparse.Namespace) -> Scale:
+def size(chosen: argparse.Namespace) -> Scale:
     made = QUICK if chosen.quick else FULL
     if chosen.rounds:
         made = replace(made, rounds=chosen.rounds)
@@ -108,7 +109,7 @@ def main() -> int:
         where = machine.description(running.version)
         print(", ".join(f"{name} {version}" for name, version in where.items()), end="\n\n")
         for benchmark in chosen.benchmarks:
-            results[benchmark.name] = benchmark.run(Stage(running, go, scale(chosen)), progress)
+            results[benchmark.name] = benchmark.run(Stage(running, go, size(chosen)), progress)
             print("\n" + report(benchmark, results[benchmark.name], where, chosen.output), flush=True)
     judged = targets.judged(results)
     (chosen.output / "targets.json").write_text(json.dumps(judged, indent=1))

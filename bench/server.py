@@ -23,8 +23,8 @@ DATABASE = "postgres"
 KINDS: tuple[Kind, ...] = ("wheel", "local")
 """Where to look for server programs: a wheel has a newer version than most distributions."""
 
-SETTINGS = {"max_connections": "250"}
-"""Room for 100 idle listeners twice over."""
+SETTINGS = {"max_connections": "600"}
+"""Room for 500 sessions that listen, and 64 writers."""
 
 
 class Server:

@@ -31,6 +31,7 @@ def main(**tasks: Callable[[argparse.Namespace], None]) -> None:
     parser.add_argument("--mute", action="store_true", help="no heartbeat")
     parser.add_argument("--busy", type=int, default=0, help="other greenlets, which work as well")
     parser.add_argument("--ticker", action="store_true", help="measure how late the hub is")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long to write")
     parser.add_argument("--redis", type=int, help="the port of the Redis server")
     options = parser.parse_args()
     tasks[options.task](options)

@@ -102,6 +102,17 @@ def test_event_streams_and_emits_are_measured_beside_those_of_redis(tmp_path: Pa
         assert 0 < figures["p50"] < 30
 
 
+def test_notify_costs_the_sessions_that_listen_even_to_something_else(tmp_path: Path) -> None:
+    done = _bench("--quick", "--only", "scale.10", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (runs,) = json.loads((tmp_path / "scale.10.json").read_text())["rounds"]
+    plain = runs["INSERT"]
+    for label in ("the same, and NOTIFY elsewhere", "the same, and NOTIFY to all"):
+        assert all(runs[label][f"writers_{count}"] > 0 for count in (1, 8, 64))
+        assert runs[label]["cpu"] > 10 * plain["cpu"]
+    assert 0 < runs["the same, and NOTIFY to all"]["p50"] < 30
+
+
 def test_idle_listeners_wake_up_for_nothing(tmp_path: Path) -> None:
     done = _bench("--quick", "--only", "idle", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
