@@ -29,8 +29,8 @@ class Trigger:
         if not self.events or not set(self.events) <= set(EVENTS):
             raise ConfigurationError(f"events are some of {', '.join(EVENTS)}, not {self.events!r}")
 
-    def create(self, table: str, key: str, columns: Mapping[str, str]) -> str:
-        """Return the statements that make it; *columns* are those of each further key of the payload."""
+    def create(self, table: str, quoted: str, key: str, columns: Mapping[str, str]) -> str:
+        """Return the statements that make it on *table*, *quoted* for SQL; *columns* are of further keys."""
         if wrong := set(columns) & set(RESERVED):
             raise ConfigurationError(f"each payload has {' and '.join(sorted(wrong))} already: leave it out")
         name, channel = self._name(table), quote_literal(self.channel)
@@ -65,16 +65,14 @@ END """
             tag = tag[:-1] + "_$"
         return (
             f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS {tag}{body}{tag};\n"
-            f"CREATE TRIGGER {name} AFTER {' OR '.join(self.events).upper()} ON {quote_identifier(table)}\n"
+            f"CREATE TRIGGER {name} AFTER {' OR '.join(self.events).upper()} ON {quoted}\n"
             f"    FOR EACH ROW EXECUTE FUNCTION {name}();"
         )
 
-    def drop(self, table: str) -> str:
+    def drop(self, table: str, quoted: str) -> str:
         """Return the statements that remove it, if it is there."""
         name = self._name(table)
-        return (
-            f"DROP TRIGGER IF EXISTS {name} ON {quote_identifier(table)};\nDROP FUNCTION IF EXISTS {name}();"
-        )
+        return f"DROP TRIGGER IF EXISTS {name} ON {quoted};\nDROP FUNCTION IF EXISTS {name}();"
 
     def _name(self, table: str) -> str:
         name = f"{table}_notify_{self.channel}"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db import router
@@ -11,6 +11,7 @@ from django.db.migrations.operations.base import Operation
 
 from .._eventlog.names import LogNames
 from .._eventlog.schema import create_sql, drop_sql
+from ..errors import ConfigurationError
 from ._trigger import EVENTS, Trigger
 
 __all__ = ["CreateEventLog", "NotifyTrigger"]
@@ -23,14 +24,23 @@ class _Sql(Operation):
         pass
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        if _allowed(app_label, schema_editor):
-            schema_editor.execute(self._sql(app_label, to_state)[0], params=None)
+        self._execute(0, app_label, schema_editor, to_state)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        if _allowed(app_label, schema_editor):
-            schema_editor.execute(self._sql(app_label, to_state)[1], params=None)
+        self._execute(1, app_label, schema_editor, to_state)
 
-    def _sql(self, app_label: str, state: Any) -> tuple[str, str]:
+    def _execute(self, step: int, app_label: str, schema_editor: Any, state: Any) -> None:
+        connection, model = schema_editor.connection, self._of(app_label, state)
+        hints = {} if model is None else {"model_name": model._meta.model_name, "model": model}
+        if connection.vendor == "postgresql" and router.allow_migrate(connection.alias, app_label, **hints):
+            schema_editor.execute(self._sql(model, schema_editor.quote_name)[step], params=None)
+
+    def _of(self, app_label: str, state: Any) -> Any:
+        """Return the model by which a router decides; ``None`` if it is for the whole application."""
+        return None
+
+    def _sql(self, model: Any, quoted: Callable[[str], str]) -> tuple[str, str]:
+        """Return the statements that make it, and those that remove it. *quoted* quotes a table's name."""
         raise NotImplementedError
 
 
@@ -40,7 +50,7 @@ class CreateEventLog(_Sql):
     def __init__(self, name: str, schema: str = "public") -> None:
         self._names = LogNames(name, schema)
 
-    def _sql(self, app_label: str, state: Any) -> tuple[str, str]:
+    def _sql(self, model: Any, quoted: Callable[[str], str]) -> tuple[str, str]:
         return create_sql(self._names), drop_sql(self._names)
 
     def describe(self) -> str:
@@ -62,7 +72,8 @@ class NotifyTrigger(_Sql):
     the old one too. The trigger never aborts a write: after an error, the payload is empty, and anything may
     have changed. *events* are those that notify. Backwards, remove it.
 
-    Raises `InvalidChannelName`, and `ConfigurationError` for events that there are not.
+    Raises `InvalidChannelName`, and `ConfigurationError` for events that there are not. When it runs,
+    `ConfigurationError` for fields that are no columns of the model's table, as those of a parent model.
     """
 
     def __init__(
@@ -71,11 +82,14 @@ class NotifyTrigger(_Sql):
         self._model, self._fields = model, fields
         self._trigger = Trigger(channel, tuple(events))
 
-    def _sql(self, app_label: str, state: Any) -> tuple[str, str]:
-        meta = state.apps.get_model(app_label, self._model)._meta
-        columns = {name: meta.get_field(name).column for name in self._fields}
-        made = (meta.db_table, meta.pk.column, columns)
-        return self._trigger.create(*made), self._trigger.drop(meta.db_table)
+    def _of(self, app_label: str, state: Any) -> Any:
+        return state.apps.get_model(app_label, self._model)
+
+    def _sql(self, model: Any, quoted: Callable[[str], str]) -> tuple[str, str]:
+        meta = model._meta
+        table = (meta.db_table, quoted(meta.db_table))
+        columns = {name: _column(meta, meta.get_field(name)) for name in self._fields}
+        return self._trigger.create(*table, _column(meta, meta.pk), columns), self._trigger.drop(*table)
 
     def describe(self) -> str:
         """Return what ``migrate`` and ``showmigrations`` say."""
@@ -87,6 +101,11 @@ class NotifyTrigger(_Sql):
         return f"notify_{self._model.lower()}"
 
 
-def _allowed(app_label: str, schema_editor: Any) -> bool:
-    connection = schema_editor.connection
-    return connection.vendor == "postgresql" and bool(router.allow_migrate(connection.alias, app_label))
+def _column(meta: Any, field: Any) -> str:
+    if field not in meta.concrete_model._meta.local_concrete_fields:
+        raise ConfigurationError(
+            f"{meta.object_name}.{field.name} is no column of {meta.db_table}: a trigger has columns of its "
+            "own table, and a primary key of one column"
+        )
+    name: str = field.column
+    return name

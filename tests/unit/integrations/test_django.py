@@ -1,4 +1,4 @@
-"""What ``pglisten.django.dsn`` makes of a project's DATABASES, with Django's own settings."""
+"""What ``pglisten.django.dsn`` makes of a project's DATABASES, and the SQL of operations, by Django."""
 
 from __future__ import annotations
 
@@ -101,3 +101,74 @@ def test_what_cannot_work_is_refused() -> None:
     assert _refusal(databases, "events") == "settings.DATABASES has no 'events'; known are default"
     options = {"default": {"ENGINE": ENGINE, "NAME": "shop", "OPTIONS": {"cursors": "many"}}}
     assert "has cursors, which is no keyword of libpq's" in _refusal(options)
+
+
+OPERATIONS = """
+import django
+from django.conf import settings
+
+class Router:
+    def allow_migrate(self, db, app_label, model_name=None, **hints):
+        return model_name != "elsewhere"
+
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "shop"}},
+    DATABASE_ROUTERS=[Router()],
+)
+django.setup()
+from django.db import connection, models
+from django.db.migrations import CreateModel
+from django.db.migrations.state import ProjectState
+from django.db.migrations.writer import OperationWriter
+from pglisten import ConfigurationError
+from pglisten.django.operations import CreateEventLog, NotifyTrigger
+
+state, text = ProjectState(), models.TextField(db_column="remark")
+for name, fields, options, bases in (
+    ("Order", [("note", text), ("many", models.ManyToManyField("Order"))], {}, ()),
+    ("Tenants", [], {"db_table": 'tenant"."orders'}, ()),
+    ("Elsewhere", [], {}, ()),
+    ("Special", [("extra", models.TextField())], {}, ("shop.Order",)),
+    ("Same", [], {"proxy": True}, ("shop.Order",)),
+):
+    key = [] if bases else [("id", models.BigAutoField(primary_key=True))]
+    CreateModel(name, key + fields, options, bases or None).state_forwards("shop", state)
+
+def sql(operation):
+    with connection.schema_editor(collect_sql=True, atomic=False) as editor:
+        operation.database_forwards("shop", editor, state, state)
+        operation.database_backwards("shop", editor, state, state)
+    return "".join(editor.collected_sql)
+
+for model, table in ("Order", '"shop_order"'), ("Same", '"shop_order"'), ("Tenants", '"tenant"."orders"'):
+    made = sql(NotifyTrigger(model, "orders"))
+    assert f" OR DELETE ON {table}" in made and f'_notify_orders" ON {table};' in made, made
+assert "E'note', changed.\\"remark\\"" in sql(NotifyTrigger("Same", "orders", ["note"]))
+assert sql(NotifyTrigger("Elsewhere", "orders")) == ""
+for model, field in ("Special", "note"), ("Order", "many"), ("Order", "special"):
+    try:
+        raise AssertionError(sql(NotifyTrigger(model, "orders", [field])))
+    except ConfigurationError as error:
+        assert f"{model}.{field} is no column" in str(error), error
+if hasattr(models, "CompositePrimaryKey"):
+    fields = [("a", models.IntegerField()), ("b", models.IntegerField())]
+    CreateModel("Pair", [*fields, ("pk", models.CompositePrimaryKey("a", "b"))]).state_forwards("shop", state)
+    try:
+        raise AssertionError(sql(NotifyTrigger("Pair", "orders")))
+    except ConfigurationError as error:
+        assert "Pair.pk is no column" in str(error), error
+
+import pglisten.django.operations
+for operation in CreateEventLog("news", schema="tenant"), NotifyTrigger("Order", "orders", events=["insert"]):
+    written, imports = OperationWriter(operation, indentation=0).serialize()
+    assert imports == {"import pglisten.django.operations"}, imports
+    assert sql(eval(written.rstrip(","))) == sql(operation)
+print("done")
+"""
+
+
+def test_operations_are_written_and_run_for_what_a_table_has() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OPERATIONS], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout == "done\n", done.stderr
