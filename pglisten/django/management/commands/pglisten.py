@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,10 @@ from ... import dsn, is_default
 
 __all__ = ["Command"]
 
-OWN = ("--database", "--settings", "--pythonpath")
+_own = argparse.ArgumentParser(prog="manage.py pglisten", add_help=False, allow_abbrev=False)
 """Options of Django's. They may stand anywhere before a ``--``."""
+for _option in ("--database", "--settings", "--pythonpath"):
+    _own.add_argument(_option)
 
 
 class Command(BaseCommand):
@@ -28,9 +31,8 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run it for ``manage.py``: all options but Django's are pglisten's."""
-        own, arguments = _split(argv[2:])
         try:
-            status = _run(arguments, own.get("--database"))
+            status = _run(argv[2:])
         except ConfigurationError as error:
             self.stderr.write(str(error))
             status = 2
@@ -43,39 +45,26 @@ class Command(BaseCommand):
     def add_arguments(self, parser: Any) -> None:
         """Take arguments of ``call_command``."""
         parser.add_argument("--database")
-        parser.add_argument("arguments", nargs="*")
+        parser.add_argument("arguments", nargs=argparse.REMAINDER)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it for ``call_command``; a status other than 0 is a ``CommandError``."""
         try:
-            status = _run(options["arguments"], options["database"])
+            status: Any = _run(options["arguments"], options["database"])
+        except SystemExit as ended:  # The usage was wrong.
+            status = ended.code
         except ConfigurationError as error:
             raise CommandError(str(error), returncode=2) from None
         if status:
             raise CommandError(f"pglisten ended with status {status}", returncode=status)
 
 
-def _run(arguments: Sequence[str], database: str | None) -> int:
+def _run(arguments: Sequence[str], database: str | None = None) -> int:
+    own, rest = _own.parse_known_args(arguments)
+    alias = own.database or database
+    configured = getattr(settings, "PGLISTEN_DSN", None)
     return main(
-        arguments,
-        dsn=dsn(database or "default")
-        if database or is_default()
-        else getattr(settings, "PGLISTEN_DSN", None),
+        rest,
+        dsn=dsn(alias or "default") if alias or is_default() else configured,
         backend=getattr(settings, "PGLISTEN_BACKEND", None) or None,
     )
-
-
-def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return Django's options, and the other arguments."""
-    own: dict[str, str] = {}
-    rest: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        name, given, value = word.partition("=")
-        if word == "--":
-            return own, [*rest, word, *words]
-        if name in OWN:
-            own[name] = value if given else next(words, "")
-        else:
-            rest.append(word)
-    return own, rest
