@@ -10,21 +10,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gevent import monkey
-
 from .. import _integration
 from .._conninfo.dsn import keyword_string
 from .._conninfo.keywords import KEYWORDS
 from .._integration import Function, Noted, Site
-from .._ownership import OTHER_THREAD
 from ..broadcast import Broadcaster
-from ..errors import ConfigurationError, Error
+from ..errors import ConfigurationError
 from ..eventlog import EventLog
 
 if TYPE_CHECKING:
@@ -86,8 +82,7 @@ def broadcaster() -> Broadcaster:
 
     Its options are those of the settings, with the keys of `Broadcaster.from_config`. Without
     ``PGLISTEN_DSN`` the database is ``DATABASES["default"]``, if the project has one. It connects on
-    its first use in each process. Raises `ConfigurationError`, and `Error` in a thread of a server that is
-    not monkey-patched.
+    its first use in each process. Raises `ConfigurationError`.
     """
     return _site().broadcaster
 
@@ -106,8 +101,9 @@ def stream(request: Any, *channels: str, log: str | None = None, **options: Unpa
     """
     answer = _site().stream(request.META, channels, log, options)
     for connection in import_module("django.db").connections.all(initialized_only=True):
+        # A test may run what waits for the commit within the transaction that it will undo.
         if connection.in_atomic_block:
-            connection.on_commit(connection.close)
+            connection.on_commit(lambda each=connection: each.in_atomic_block or each.close())
         else:
             connection.close()
     made: Any = import_module("django.http").StreamingHttpResponse
@@ -150,11 +146,6 @@ _sites: list[Site] = []
 
 def _site() -> Site:
     if not _sites:
-        if (
-            not monkey.is_module_patched("socket")
-            and threading.current_thread() is not threading.main_thread()
-        ):
-            raise Error(OTHER_THREAD)
         settings: Any = import_module("django.conf").settings
         # A function: the tests of a project rename its database after this.
         given: Any = {"dsn": dsn} if is_default() else {}

@@ -64,6 +64,7 @@ class Migration(migrations.Migration):
 VIEWS = """
 import pglisten.django
 from django.db import transaction
+from django.http import HttpResponse
 from django.urls import path
 from shop.models import Order
 
@@ -75,7 +76,10 @@ def events(request):
 def entries(request):
     return pglisten.django.stream(request, "orders", log="shop_events")
 
-urlpatterns = [path("events", events), path("entries", entries)]
+def page(request):
+    return HttpResponse("page")
+
+urlpatterns = [path("events", events), path("entries", entries), path("page", page)]
 """
 
 FILES = {

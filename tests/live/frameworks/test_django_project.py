@@ -51,6 +51,19 @@ def test_a_migration_makes_a_log_and_a_trigger_and_takes_them_back(
     assert database.query(left.format("pg_proc", "proname")) == [(0,)]
 
 
+CALL = """
+import os, django
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+django.setup()
+from django.core.management import CommandError, call_command
+call_command("pglisten", "log", "status", "news", "--json", database="default")
+try:
+    call_command("pglisten", "log", "no_such_command")
+except CommandError as error:
+    assert error.returncode == 2
+"""
+
+
 def test_the_command_line_has_the_database_of_the_project(manage: Run, run: Run) -> None:
     made = manage("pglisten", "log", "create", "news", "--database", "default")
     assert (made.returncode, made.stderr) == (0, "")
@@ -61,6 +74,8 @@ def test_the_command_line_has_the_database_of_the_project(manage: Run, run: Run)
     assert (wrong.returncode, "DATABASES has no 'other'" in wrong.stderr) == (2, True)
     elsewhere = manage("pglisten", "notify", "orders", "--", "--database", DSN="host=127.0.0.1 port=1")
     assert (elsewhere.returncode, "127.0.0.1:1" in elsewhere.stderr) == (1, True)
+    called = run("-c", CALL)
+    assert (json.loads(called.stdout)["newest"], called.returncode) == (0, 0), called.stderr
 
 
 def test_checks_warn_of_a_pooler_by_its_name_and_by_asking_it(manage: Run, imitate: Imitate) -> None:
@@ -78,13 +93,8 @@ PROGRAM = """
 from gevent import monkey; monkey.patch_all()
 import os, django, gevent
 from gevent.event import Event
-os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-django.setup()
-
 import pglisten.django
-from django.db import connection
-from django.test import Client
-from shop.models import Order
+from pglisten._consumers.registry import start_all
 
 heard, arrived = [], Event()
 
@@ -93,13 +103,20 @@ def note(notification):
     heard.append((notification.payload, Order.objects.count()))
     arrived.set()
 
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+django.setup()
+from django.db import connection
+from django.test import Client
+from shop.models import Order
+
+start_all()  # as gunicorn's hook does, before there is a request
+while not heard:
+    gevent.sleep(0.001)
 client = Client()
 answer = client.get("/events", buffered=False)
 stream = iter(answer.streaming_content)
 next(stream)
 assert connection.connection is None, "the stream keeps the connection of the view"
-while not heard:
-    gevent.sleep(0.001)
 Order.objects.create(note="tea")
 assert arrived.wait(20)
 assert b'"note" : "tea"' in next(stream)
@@ -132,13 +149,16 @@ def test_views_stream_and_functions_run_with_fresh_connections(
 
 THREAD = """
 import os, threading, django
-os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-django.setup()
 import pglisten, pglisten.django
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+pglisten.django.on("orders")(print)
+django.setup()
+from django.test import Client
 
 def ask():
+    print(Client().get("/page").status_code)
     try:
-        pglisten.django.broadcaster()
+        Client().get("/events")
     except pglisten.Error as error:
         print(error)
 
@@ -148,8 +168,48 @@ thread.join()
 """
 
 
-def test_a_server_with_threads_is_told_the_remedy_at_the_first_request(run: Run) -> None:
-    assert "gevent.monkey.patch_all() in manage.py's first lines" in run("-c", THREAD).stdout
+def test_a_server_with_threads_has_its_pages_and_says_the_remedy_at_a_stream(manage: Run, run: Run) -> None:
+    assert manage("migrate").returncode == 0
+    done = run("-c", THREAD)
+    assert done.stdout.startswith("200\n")
+    assert "gevent.monkey.patch_all() in manage.py's first lines" in done.stdout
+    assert "functions of on() do not run" in done.stderr
+
+
+TESTS = """
+import pglisten.django
+from django.test import Client, TestCase, TransactionTestCase
+from shop.models import Order
+
+class Committed(TransactionTestCase):
+    def test_stream(self):
+        answer = Client().get("/events")
+        stream = iter(answer.streaming_content)
+        next(stream)
+        Order.objects.create(note="tea")
+        assert b"tea" in next(stream)
+        answer.close()
+
+class Undone(TestCase):
+    def test_page(self):
+        with self.captureOnCommitCallbacks(execute=True):
+            Client().get("/events")
+        assert Order.objects.count() == 0
+"""
+
+
+def test_the_tests_of_a_project_stream_from_the_test_database_and_drop_it(
+    manage: Run, project: Path, database: Database
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "django.md").read_text()
+    runner = page.split("\n# shop/runner.py. ")[1].split("```")[0]
+    (project / "shop" / "runner.py").write_text(f"# {runner}")
+    (project / "shop" / "tests.py").write_text(TESTS)
+    settings = project / "settings.py"
+    settings.write_text(settings.read_text() + 'TEST_RUNNER = "shop.runner.Runner"\n')
+    done = manage("test", "--noinput")
+    assert (done.returncode, "Ran 2 tests" in done.stderr) == (0, True), done.stderr
+    assert database.query("SELECT count(*) FROM pg_database WHERE datname ~ '^test_'") == [(0,)]
 
 
 FLASK = """
