@@ -47,7 +47,7 @@ class PgListen:
 
     def __init__(self, app: Flask | None = None) -> None:
         self._app = app
-        self._sites: weakref.WeakKeyDictionary[Flask, Site] = weakref.WeakKeyDictionary()
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._noted: list[Noted] = []
         if app is not None:
             self.init_app(app)
@@ -61,9 +61,10 @@ class PgListen:
         """
         if "pglisten" in app.extensions:
             raise ConfigurationError('app.extensions["pglisten"] is there: call init_app() once for each app')
-        broadcaster = Broadcaster.from_config(_config(app))
-        site = self._sites[app] = Site(broadcaster, app.app_context)
-        app.extensions["pglisten"] = broadcaster
+        site = Site(Broadcaster.from_config(_config(app)), app.app_context)
+        # The application keeps it: kept here, it would keep the application.
+        app.extensions.update({"pglisten": site.broadcaster, "pglisten.site": site})
+        self._apps.add(app)
         for each in self._noted:
             site.on(each)
         app.before_request(lambda: _integration.serve() if self._noted else None)
@@ -103,7 +104,7 @@ class PgListen:
 
         def note(function: Function) -> Function:
             each = _integration.noted(function, channels, log, on_gap, options)
-            for site in list(self._sites.values()):
+            for site in [app.extensions["pglisten.site"] for app in self._apps]:
                 if not site.broadcaster.closed:
                     site.on(each)
             self._noted.append(each)
@@ -114,24 +115,20 @@ class PgListen:
     def _site(self) -> Site:
         app: Any = current_app
         found: Any = app._get_current_object() if has_app_context() else self._app
-        if found not in self._sites:
+        if found not in self._apps:
             raise ConfigurationError(
-                "there is no application with this extension: call init_app(app), and use it in a request or "
-                "in app.app_context()"
+                "no application with this extension: call init_app(app), and use it in app.app_context()"
             )
-        return self._sites[found]
+        site: Site = found.extensions["pglisten.site"]
+        return site
 
 
 def _config(app: Flask) -> Any:
     config: Any = app.config
-    if config.get("PGLISTEN_DSN") or not _is_postgresql(config.get("SQLALCHEMY_DATABASE_URI")):
-        return config
-    both: Any = ChainMap({"PGLISTEN_DSN": config["SQLALCHEMY_DATABASE_URI"]}, config)
-    return both
-
-
-def _is_postgresql(url: object) -> bool:
-    return str(rendered(url)).startswith("postgres")
+    url = rendered(config.get("SQLALCHEMY_DATABASE_URI"))
+    if not config.get("PGLISTEN_DSN") and str(url).startswith("postgres"):
+        config = ChainMap({"PGLISTEN_DSN": url}, config)
+    return config
 
 
 def _command(app: Flask) -> click.Command:
@@ -141,9 +138,11 @@ def _command(app: Flask) -> click.Command:
         config = _config(app)
         sys.exit(main(arguments, dsn=config.get("PGLISTEN_DSN"), backend=config.get("PGLISTEN_BACKEND")))
 
+    # All that follows the name of the command is passed on, also ``--``.
+    raw = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
     return click.Command(
         "pglisten",
-        context_settings={"ignore_unknown_options": True, "help_option_names": []},
+        context_settings=raw,
         params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
         callback=run,
         help="pglisten's command line, with this application's database.",

@@ -234,5 +234,5 @@ def test_flask_has_the_command_line_with_the_database_of_the_application(
     }
     doctor = run("-m", "flask", "pglisten", "doctor", "--json", **settings)
     assert json.loads(doctor.stdout)["backend"] == backend_name, doctor.stderr
-    missing = run("-m", "flask", "pglisten", "log", "status", "missing", "-d", "dbname=no_such", **settings)
+    missing = run("-m", "flask", "pglisten", "notify", "-d", "dbname=no_such", "a", "--", "-5", **settings)
     assert (missing.returncode, "no_such" in missing.stderr) == (1, True), missing.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,6 +100,17 @@ def test_each_application_has_its_own_broadcaster(app: flask.Flask) -> None:
     alone = flask.Flask("alone")
     alone.config["PGLISTEN_BACKEND"] = FakeBackend()
     assert PgListen(alone).broadcaster is alone.extensions["pglisten"]
+
+
+def test_an_extension_does_not_keep_an_application_that_is_gone() -> None:
+    extension = PgListen()
+    app = flask.Flask("short")
+    app.config.from_mapping(PGLISTEN_BACKEND=FakeBackend(), PGLISTEN_DSN="password=none")
+    extension.init_app(app)
+    gone = weakref.ref(app)
+    del app
+    gc.collect()
+    assert gone() is None
 
 
 def test_functions_run_in_the_context_of_each_application(app: flask.Flask, server: FakeServer) -> None:
