@@ -132,17 +132,17 @@ def _config(app: Flask) -> Any:
 
 
 def _command(app: Flask) -> click.Command:
-    """Return ``flask pglisten``: the command line of pglisten, with the database of *app*."""
+    """Return ``flask pglisten``: pglisten's command line for the database of *app*. It gets a ``--`` too."""
 
     def run(arguments: tuple[str, ...]) -> None:
         config = _config(app)
         sys.exit(main(arguments, dsn=config.get("PGLISTEN_DSN"), backend=config.get("PGLISTEN_BACKEND")))
 
-    # All that follows the name of the command is passed on, also ``--``.
-    raw = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+    raw: dict[str, Any] = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     return click.Command(
         "pglisten",
         context_settings=raw,
+        add_help_option=False,
         params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
         callback=run,
         help="pglisten's command line, with this application's database.",
