@@ -226,7 +226,7 @@ def lags(fetch: Fetch, names: LogNames, timeout: float | None) -> tuple[int, dic
         f"FROM {names.state} AS s LEFT JOIN {names.consumers} AS c ON true "
         f"ORDER BY c.name LIMIT {LAGS_CONSUMERS}"
     )
-    rows = fetch(sql, timeout)
+    rows = fetch(sql, timeout) or _lost(names)
     head = _number(rows[0][0])
     return head, {name: max(0, head - _number(at)) for _, at, name in rows if name is not None}
 
