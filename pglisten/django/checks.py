@@ -53,7 +53,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 def check_connection(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Return a warning for each answer of the server that says why notifications do not arrive."""
-    if not databases or not (_configured() or "default" in databases):
+    if not databases or (is_default() and "default" not in databases):
         return []
     try:
         source = _source()
@@ -67,10 +67,6 @@ def check_connection(databases: Sequence[str] | None = None, **_: Any) -> list[C
     ]
 
 
-def _configured() -> Any:
-    return rendered(getattr(settings, "PGLISTEN_DSN", ""))
-
-
 def _source() -> Any:
     """Return the listener's connection string, or a function that says it for each attempt.
 
@@ -78,7 +74,7 @@ def _source() -> Any:
     """
     made: Any = {"dsn": dsn()} if is_default() else {}
     Broadcaster.from_config(settings, **made)
-    return named_dsn("PGLISTEN_DSN", made.get("dsn") or _configured())
+    return named_dsn("PGLISTEN_DSN", made.get("dsn") or rendered(getattr(settings, "PGLISTEN_DSN", "")))
 
 
 def _looks_pooled(conninfo: ConnInfo) -> str | None:

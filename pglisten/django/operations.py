@@ -57,11 +57,6 @@ class CreateEventLog(_Sql):
         """Return what ``migrate`` and ``showmigrations`` say."""
         return f"Create event log {self._names}"
 
-    @property
-    def migration_name_fragment(self) -> str:
-        """A part of the name of a migration."""
-        return f"event_log_{self._names.name.lower()}"
-
 
 class NotifyTrigger(_Sql):
     """Notify *channel* of each row of a model that is inserted, updated or deleted.
@@ -94,11 +89,6 @@ class NotifyTrigger(_Sql):
     def describe(self) -> str:
         """Return what ``migrate`` and ``showmigrations`` say."""
         return f"Notify {self._trigger.channel!r} of changes of {self._model}"
-
-    @property
-    def migration_name_fragment(self) -> str:
-        """A part of the name of a migration."""
-        return f"notify_{self._model.lower()}"
 
 
 def _column(meta: Any, field: Any) -> str:
