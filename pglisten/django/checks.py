@@ -23,6 +23,9 @@ from . import dsn, is_default
 
 __all__ = ["check_connection", "check_settings"]
 
+WORDS = {"pgbouncer": "PgBouncer", "pgcat": "PgCat", "odyssey": "Odyssey", "pooler": "a connection pooler"}
+"""What people call the hosts of poolers."""
+
 PORTS = {"6432": "PgBouncer", "6543": "Supavisor"}
 """Ports that poolers have by default: PgBouncer's and Odyssey's, and Supabase's in transaction mode."""
 
@@ -80,11 +83,8 @@ def _source() -> Any:
 def _looks_pooled(conninfo: ConnInfo) -> str | None:
     """Return why, if it looks as if the listener's connection leads to a pooler."""
     for target in conninfo.targets():
-        name = name_of_host(target.host) or PORTS.get(str(target.port))
-        if name is None and any(
-            word in target.host.lower() for word in ("pooler", "pgbouncer", "pgcat", "odyssey")
-        ):
-            name = "a connection pooler"
+        called = (name for word, name in WORDS.items() if word in target.host.lower())
+        name = name_of_host(target.host) or next(called, None) or PORTS.get(str(target.port))
         if name is not None:
             return f"The listener's database, {target.description}, looks like {name}"
     if is_default() and connections["default"].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):

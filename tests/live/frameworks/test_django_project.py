@@ -81,8 +81,8 @@ def test_the_command_line_has_the_database_of_the_project(manage: Run, run: Run)
 def test_checks_warn_of_a_pooler_by_its_name_and_by_asking_it(manage: Run, imitate: Imitate) -> None:
     assert manage("check", "--database", "default").stderr == ""
     assert "pglisten.E001" in manage("check", DSN="no connection string").stderr
-    assert "pglisten.W001" in manage("check", HOST="127.0.0.1", PORT="6432").stderr
-    assert "looks like PgBouncer" in manage("check", DSN="postgresql://app@db-pooler.eu.neon.tech/app").stderr
+    assert "(pglisten.W001)" in manage("check", HOST="127.0.0.1", PORT="6432").stderr
+    assert "looks like PgBouncer" in manage("check", DSN="postgresql://app@pgbouncer:6543/app").stderr
     dsn = imitate(PgDogLike).dsn()
     asked = manage("check", "--database", "default", DSN=dsn).stderr
     assert "(pglisten.W002) pooler: PgDog is in between" in asked
