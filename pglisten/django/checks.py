@@ -19,7 +19,7 @@ from .._conninfo.urls import rendered
 from .._listener.config import named_dsn
 from ..broadcast import Broadcaster
 from ..errors import ConfigurationError
-from . import dsn, is_default
+from ._dsn import dsn, is_default
 
 __all__ = ["check_connection", "check_settings"]
 

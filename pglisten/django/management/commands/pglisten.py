@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...._cli.main import main
 from ....errors import ConfigurationError
-from ... import dsn, is_default
+from ..._dsn import dsn, is_default
 
 __all__ = ["Command"]
 
