@@ -42,6 +42,7 @@ ENTRANCES = frozenset(
         "pglisten._listener.supervisor",
         "pglisten._connection.live",
         "pglisten._broadcast.fanout",
+        "pglisten._socketio.outbox",
     }
 )
 """Each stack of this package has a frame of one of these modules: the public calls, and what its greenlets

@@ -18,22 +18,18 @@ from __future__ import annotations
 import logging
 import random
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
-from gevent.event import Event
 from socketio.pubsub_manager import PubSubManager
 
-from ._completion import Completion, check_timeout
+from ._completion import check_timeout
 from ._eventlog.admin import check_older_than
 from ._eventlog.follower import Follower
 from ._greenlet import spawn
 from ._options import on_gap as check_on_gap
-from ._ownership import Owner
-from ._socketio.envelope import Inbox
-from ._socketio.outbox import Outbox
+from ._socketio.process import Process
 from ._sql import check_channel
 from .errors import ConfigurationError, Error, ListenerClosed
 from .eventlog import EventLog, broadcaster_of
@@ -44,9 +40,6 @@ logger = logging.getLogger("pglisten.socketio")
 
 CONNECT_WAIT = 10.0
 """Seconds that a client's connection waits until this process reads the log."""
-
-RETRY = 1.0
-"""Seconds before a log that cannot be read, or does not exist, is looked for again."""
 
 TRIM_LIMIT = 60.0
 """Seconds after which ``trim`` stops, until the next time."""
@@ -63,7 +56,7 @@ class PgManager(PubSubManager):  # type: ignore[misc]
     `PayloadTooLong` for a message of over 16 MiB, `ServerError`, `ListenerClosed`. Clients of the same
     process have the message then.
 
-    Each process trims entries that are older than *retention* seconds (``None``: none does). *on_gap* is
+    Each process trims the log to *retention* seconds, all channels of it (``None``: none does). *on_gap* is
     called without arguments in a process that was away for longer, and so has missed messages; without it,
     a warning is logged. *logger* and *json* are those of python-socketio. Raises `ConfigurationError` or
     `InvalidChannelName` for a wrong argument.
@@ -85,15 +78,14 @@ class PgManager(PubSubManager):  # type: ignore[misc]
     ) -> None:
         if not isinstance(log, EventLog):
             raise ConfigurationError(f"log is an EventLog, not {log!r}", option="log")
-        if check_older_than(retention) == 0:
-            raise ConfigurationError("retention is seconds above 0, or None", option="retention")
         check_on_gap(on_gap)
         self._log = log
-        self._retention = retention
+        self._retention = _check_retention(retention)
         self._timeout = check_timeout(timeout)
         self._on_gap = on_gap
-        self._process_state: _Process | None = None
-        super().__init__(channel=check_channel(channel), write_only=write_only, logger=logger, json=json)
+        # Made here, not at the first use: that may be in another thread, and its owner is this one.
+        self._process_state = Process(log, check_channel(channel), self._timeout)
+        super().__init__(channel=channel, write_only=write_only, logger=logger, json=json)
 
     @property
     def host_id(self) -> str:
@@ -106,18 +98,26 @@ class PgManager(PubSubManager):  # type: ignore[misc]
 
     def initialize(self) -> None:
         """Start to receive, in this process. python-socketio calls it when the first client connects."""
-        if self.write_only or self._process.started:
+        process = self._process
+        process.owner.check_thread()
+        if self.write_only or process.started:
             return
-        self._process.started = True
+        process.started = True
         super().initialize()
         if self._retention is not None:
-            spawn("pglisten-socketio-trim", self._trim, self._process, self._retention)
+            spawn("pglisten-socketio-trim", self._trim, process, self._retention)
 
     def pre_connect(self, eio_sid: str, namespace: str) -> Any:
         """Let a client in when this process reads the log, so that the client misses no message."""
         self.initialize()
-        if not self._process.reading.finished_within(CONNECT_WAIT):
-            logger.warning("a client connects while the log cannot be read: it may miss messages")
+        reading = self._process.reading
+        if not self.write_only and not reading.done:
+            if not reading.finished_within(CONNECT_WAIT):
+                logger.warning("a client connects while the log cannot be read: it may miss messages")
+            server: Any = self.server
+            if eio_sid not in server.environ:
+                # It has left meanwhile. python-socketio would keep it among its clients forever.
+                return None
         return super().pre_connect(eio_sid, namespace)
 
     def emit(  # noqa: PLR0917 - as in python-socketio
@@ -138,15 +138,26 @@ class PgManager(PubSubManager):  # type: ignore[misc]
         super().emit(event, data, namespace, room, skip_sid, callback, to, **kwargs)
 
     def _publish(self, data: dict[str, Any]) -> None:
-        text: str = self.json.dumps(data)
-        self._process.outbox.send(text)
+        text = self.json.dumps(data)
+        # As orjson returns it.
+        text = text.decode() if isinstance(text, bytes) else text
+        self._process.send(text, answered=data.get("callback") is not None and not self.write_only)
 
     @property
-    def _process(self) -> _Process:
-        state = self._process_state
-        if state is None or state.owner.forked:
-            state = self._process_state = _Process(self._log, self.channel, self._timeout)
-        return state
+    def _process(self) -> Process:
+        if self._process_state.owner.forked:
+            self._process_state = Process(self._log, self.channel, self._timeout)
+        return self._process_state
+
+    def _thread(self) -> None:
+        process = self._process
+        try:
+            super()._thread()
+        except gevent.GreenletExit:
+            # Where python-socketio's threads are those of the standard library, it would be printed.
+            return
+        finally:
+            process.end()
 
     def _listen(self) -> Iterator[dict[str, Any]]:
         process = self._process
@@ -158,19 +169,18 @@ class PgManager(PubSubManager):  # type: ignore[misc]
                     except ListenerClosed:
                         raise
                     except Error as error:
-                        logger.error("messages cannot be read: %s", error)
-                        self._pause(process)
+                        process.pause_after(error)
                         continue
+                    process.refusal = None
                     if entry is None:
                         self._report_gap()
                     elif (message := self._message(process, entry.payload)) is not None:
                         yield message
         except ListenerClosed:
-            process.ended.set()
             # python-socketio would report the end of this generator as a mistake.
             raise gevent.GreenletExit from None
 
-    def _message(self, process: _Process, payload: str) -> dict[str, Any] | None:
+    def _message(self, process: Process, payload: str) -> dict[str, Any] | None:
         """Return a message that is new here. One that is broken would end python-socketio's loop."""
         text = process.inbox.unwrap(payload)
         if text is None:
@@ -184,23 +194,18 @@ class PgManager(PubSubManager):  # type: ignore[misc]
         logger.warning("an entry of the log is no message of a manager")
         return None
 
-    def _follow(self, process: _Process) -> Follower:
+    def _follow(self, process: Process) -> Follower:
         while True:
             try:
                 follower = self._log.follow(self.channel)
             except ListenerClosed:
                 raise
             except Error as error:
-                logger.error("messages cannot be read: %s", error)
-                self._pause(process)
+                process.pause_after(error)
             else:
+                process.refusal = None
                 process.reading.resolve()
                 return follower
-
-    def _pause(self, process: _Process) -> None:
-        gevent.sleep(RETRY)
-        if process.owner.forked:
-            raise gevent.GreenletExit
 
     def _report_gap(self) -> None:
         if self._on_gap is None:
@@ -211,7 +216,7 @@ class PgManager(PubSubManager):  # type: ignore[misc]
         except Exception:
             logger.exception("on_gap failed")
 
-    def _trim(self, process: _Process, retention: float) -> None:
+    def _trim(self, process: Process, retention: float) -> None:
         """Remove old entries now and then. All processes do, at random times, so one is enough."""
         told = ""
         broadcaster = broadcaster_of(self._log)
@@ -229,18 +234,15 @@ class PgManager(PubSubManager):  # type: ignore[misc]
             except Error as error:
                 if told != (told := str(error)):
                     logger.warning("old messages cannot be removed: %s", error)
+            else:
+                told = ""
 
 
-class _Process:
-    """What belongs to one process."""
-
-    def __init__(self, log: EventLog, channel: str, timeout: float | None) -> None:
-        self.owner = Owner()
-        self.host_id = uuid.uuid4().hex
-        self.outbox = Outbox(log, channel, self.host_id, timeout)
-        self.inbox = Inbox(self.host_id)
-        self.started = False
-        self.reading = Completion()
-        """Resolved when each message that is sent from now on will arrive."""
-        self.ended = Event()
-        """Set when no more messages come."""
+def _check_retention(retention: float | None) -> float | None:
+    try:
+        seconds = check_older_than(retention)
+    except ConfigurationError:
+        seconds = 0
+    if seconds == 0:
+        raise ConfigurationError("retention is seconds above 0, or None", option="retention")
+    return seconds

@@ -8,6 +8,7 @@ it appends the same messages again, with the same numbers: readers drop those th
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import deque
 from typing import Any
@@ -17,13 +18,23 @@ from gevent.hub import Hub
 from greenlet import getcurrent
 
 from .._completion import Completion
+from .._deadline import Deadline
 from .._eventlog.reader import PASSING
 from .._eventlog.writing import check_entry
 from .._greenlet import Greenlet, spawn
+from .._listener.backoff import Backoff
 from .._may_wait import interrupts
 from .._ownership import Owner
 from ..broadcast import outage_of
-from ..errors import ConnectionLost, Error, ListenerClosed, NotConnected, OperationTimeout, ServerError
+from ..errors import (
+    ConnectionLost,
+    Error,
+    ListenerClosed,
+    NotConnected,
+    OperationTimeout,
+    ServerError,
+    without_frames,
+)
 from ..eventlog import EventLog, append_all, broadcaster_of
 from .envelope import wrap
 
@@ -41,11 +52,12 @@ LIMIT = 30.0
 LONGEST = 1 << 62
 """A number that is longer than those that are used, to check the size of a message."""
 
-RETRY = 0.05
-"""Seconds before an append that failed is tried again: the broadcaster may not have noticed the loss yet."""
+RETRY, LONGEST_RETRY = 0.05, 1.0
+"""Seconds before an append that failed is tried again: the first time, and at most. The broadcaster may not
+have noticed the loss yet."""
 
 READ_ONLY = "25006"
-"""The server is a standby, as it is for a moment in a failover."""
+"""The server is a standby, as it is for a moment in a failover, or its disk is full."""
 
 
 class _Message:
@@ -65,6 +77,11 @@ class _Message:
         """Whether it is still to be sent."""
         return not self.given_up and (self.expires is None or time.monotonic() < self.expires)
 
+    def give_up(self) -> None:
+        """Note that its sender has left. It takes no more memory then."""
+        self.given_up = True
+        self.text = ""
+
 
 class Outbox:
     """Append messages to *channel* of *log*, as *sender*. A call waits *timeout* seconds for the commit."""
@@ -77,16 +94,21 @@ class Outbox:
         self._timeout = timeout
         self._queue: deque[_Message] = deque()
         self._number = 0
+        self._refusal: ServerError | None = None
+        """Why the server refuses messages, for a reason that may pass: its disk is full, for instance."""
+        self._backoff = Backoff(RETRY, LONGEST_RETRY, 0.1, random.random)
         self._greenlet: Greenlet | None = None
 
-    def send(self, text: str) -> None:
+    def send(self, text: str, deadline: Deadline) -> None:
         """Return when *text* is committed. Where nothing may wait, return at once, and log a failure.
 
-        Raises `OperationTimeout` if there was no connection for so long, `ServerError` or `ListenerClosed`.
+        Raises `OperationTimeout` at *deadline*, for which the caller has *timeout* seconds; `ServerError` or
+        `ListenerClosed`.
         """
         self.owner.check_thread()
         check_entry(self._channel, wrap(self._sender, LONGEST, text))
         message = _Message(text)
+        self._discard()
         self._queue.append(message)
         if self._greenlet is None:
             self._greenlet = spawn("pglisten-socketio-sender", self._run)
@@ -98,9 +120,23 @@ class Outbox:
                 message.expires = time.monotonic() + self._timeout
             return
         try:
-            message.sent.wait(self._timeout, "emit", outage=lambda: outage_of(broadcaster_of(self._log)))
+            message.sent.wait(deadline.remaining(), "emit", outage=self._why, stated=self._timeout)
         finally:
-            message.given_up = True
+            message.give_up()
+            self._discard()
+
+    def _why(self) -> Exception | None:
+        """Return why messages wait, if that is known."""
+        return outage_of(broadcaster_of(self._log)) or self._refusal
+
+    def _discard(self) -> None:
+        """Remove what is no longer wanted, as far as it is first, or an outage would fill the memory.
+
+        All have the same time, so the first is the one that is given up first. One whose sender was killed
+        may be later: it is small.
+        """
+        while self._queue and not self._queue[0].wanted:
+            self._queue.popleft().sent.resolve(_not_begun())
 
     def _run(self) -> None:
         while messages := self._take():
@@ -129,7 +165,7 @@ class Outbox:
                 message.number = self._number
                 taken.append(message)
             else:
-                message.sent.resolve(OperationTimeout("emit: not begun in time"))
+                message.sent.resolve(_not_begun())
         return taken
 
     def _append(self, messages: list[_Message]) -> None:
@@ -157,6 +193,7 @@ class Outbox:
         try:
             append_all(self._log, self._channel, payloads, LIMIT)
         except (NotConnected, ConnectionLost):
+            self._refusal = None
             self._pause()
             try:
                 broadcaster_of(self._log).wait_connected()
@@ -165,15 +202,18 @@ class Outbox:
             raise _Again from None
         except ServerError as error:
             if error.sqlstate[:2] in PASSING or error.sqlstate == READ_ONLY:
+                self._refusal = without_frames(error)
                 self._pause()
                 raise _Again from None
             return error
         except Error as error:
             return error
+        self._refusal = None
+        self._backoff.connected(0)
         return None
 
     def _pause(self) -> None:
-        gevent.sleep(RETRY)
+        gevent.sleep(self._backoff.after_failure())
         if self.owner.forked:
             raise gevent.GreenletExit
 
@@ -189,6 +229,10 @@ class _Logged(Completion):
         if error is not None and not self.done:
             logger.error("a message was not sent: %s", error)
         super().resolve(error)
+
+
+def _not_begun() -> OperationTimeout:
+    return OperationTimeout("emit: not begun in time")
 
 
 def _resolve(messages: list[_Message], error: Exception | None) -> None:

@@ -182,15 +182,21 @@ def test_old_messages_are_removed(make_manager: MakeManager) -> None:
 
 @pytest.mark.any_backend
 def test_a_missing_log_is_an_error_and_is_used_once_it_is_there(
-    server: Server, log_schema: str, broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch
+    server: Server,
+    log_schema: str,
+    broadcaster: Broadcaster,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("pglisten.socketio.RETRY", 0.02)
+    monkeypatch.setattr("pglisten._socketio.process.RETRY", 0.02)
     monkeypatch.setattr("pglisten.socketio.CONNECT_WAIT", 0.1)
     log = EventLog("socketio", broadcaster, schema=log_schema)
     peer, outside = Peer(PgManager(log)), PgManager(log, write_only=True)
     peer.connect("anna")
     with pytest.raises(Exception, match="does not exist"):
         outside.emit("lost", 1)
+    # Told once, not with each attempt.
+    assert "".join(caplog.messages).count("messages cannot be read") == 1
     server.query(EventLog.sql("socketio", schema=log_schema))
     assert peer.manager._process.reading.finished_within(TIMEOUT)
     outside.emit("found", 1)

@@ -11,6 +11,7 @@ import pytest
 from gevent.event import AsyncResult, Event
 
 import pglisten
+import pglisten._socketio.outbox
 from pglisten import Broadcaster, Listener, ListenerConnection, OperationTimeout
 from pglisten._may_wait import ENTRANCES
 from pglisten.testing import FakeBackend, FakeServer
