@@ -13,6 +13,8 @@ from gevent import monkey
 monkey.patch_all()
 
 import json  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -63,7 +65,12 @@ class Client:
 
 
 def main() -> None:
-    clients = [Client(f"c{number}") for number in range(CLIENTS)]
+    clients = [Client("c0")]
+    # One worker may accept all connections, so this one accepts no others for a moment.
+    os.kill(clients[0].pid, signal.SIGSTOP)
+    clients.append(Client("c1"))
+    os.kill(clients[0].pid, signal.SIGCONT)
+    clients += [Client(f"c{number}") for number in range(2, CLIENTS)]
     print(json.dumps(sorted({client.pid for client in clients})), flush=True)
     sys.stdin.readline()
     talks = [gevent.spawn(client.talk) for client in clients]
