@@ -96,6 +96,18 @@ class PgManager(PubSubManager):  # type: ignore[misc]
     def host_id(self, _: str) -> None:
         """Do nothing: python-socketio sets one id, before the fork of a worker."""
 
+    @property
+    def rooms(self) -> dict[str, Any]:
+        """The clients of this process, for python-socketio. A forked child has none of its parent's.
+
+        It has copies of their sockets, so a client would get what the child emits twice.
+        """
+        return self._process.rooms
+
+    @rooms.setter
+    def rooms(self, _: dict[str, Any]) -> None:
+        """Do nothing: python-socketio sets them once."""
+
     def initialize(self) -> None:
         """Start to receive, in this process. python-socketio calls it when the first client connects."""
         process = self._process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -38,6 +39,8 @@ class Process:
         self.host_id = uuid.uuid4().hex
         self.outbox = Outbox(log, channel, self.host_id, timeout)
         self.inbox = Inbox(self.host_id)
+        self.rooms: dict[str, Any] = {}
+        """The clients, as python-socketio keeps them."""
         self.started = False
         self.reading = Completion()
         """Resolved when each message that is sent from now on will arrive, or none will."""

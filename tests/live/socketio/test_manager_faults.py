@@ -134,23 +134,30 @@ def test_after_the_log_is_closed_an_emit_says_so(make_log: MakeLog) -> None:
 
 FORKS = """
 import os, sys
+import socketio
 from pglisten import Broadcaster, EventLog
 from pglisten.socketio import PgManager
 
 manager = PgManager(EventLog("socketio", Broadcaster(), schema=sys.argv[1]), write_only=True)
+server = socketio.Server(async_mode="gevent", client_manager=manager, namespaces="*")
+delivered = []
+server.eio.send = server.eio.send_packet = lambda name, _: delivered.append(name)
+server._handle_eio_connect("client", {})
+server._handle_eio_message("client", "0")
 manager.emit("from", "parent")
-ids = [manager.host_id]
+ids, had = [manager.host_id], len(delivered)
 child = os.fork()
 manager.emit("from", "child" if child == 0 else "parent again")
 if child == 0:
-    os._exit(manager.host_id in ids)
+    os._exit(manager.host_id in ids or len(delivered) != had)
+assert len(delivered) == had + 1
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.any_backend
-def test_a_forked_child_is_a_sender_of_its_own(
+def test_a_forked_child_is_a_sender_of_its_own_and_leaves_the_clients_to_its_parent(
     server: Server, make_log: MakeLog, log_schema: str, backend_name: str
 ) -> None:
     peer = Peer(PgManager(make_log("socketio")))
