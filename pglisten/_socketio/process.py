@@ -51,6 +51,9 @@ class Process:
 
     def end(self) -> None:
         """Note that no more messages come."""
+        if self.owner.forked:
+            # The copies of greenlets that wait for this would go on in the child.
+            return
         self.ended.set()
         self.reading.resolve(ListenerClosed("messages are no longer read"))
 
