@@ -78,8 +78,8 @@ class EventLog:
         It begins after the position *after*; 0 means with the oldest entry that is kept. ``None`` means after
         the newest entry that this process has read. Then every entry comes that is committed after the call
         has returned. An entry that was committed before comes too if this process had not read it: it was
-        committed a few milliseconds ago, or while the connection was down. Behind the window, the follower reads
-        *queue_size* entries at a time.
+        committed a few milliseconds ago, or while the connection was down. Behind the window, the follower
+        reads *queue_size* entries at a time.
 
         The first call in a process waits until the log was read, through reconnections, at most *timeout*
         seconds (``None``: forever). Raises `ConfigurationError` if *after* is no position or beyond the

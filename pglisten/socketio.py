@@ -41,6 +41,12 @@ logger = logging.getLogger("pglisten.socketio")
 CONNECT_WAIT = 10.0
 """Seconds that a client's connection waits until this process reads the log."""
 
+LONGEST_PAUSE = 600.0
+"""Seconds between two trims of a process are at most half of this: a worker may not live for longer."""
+
+SETTLED = 60.0
+"""Seconds after an outage in which all processes have read what came before it."""
+
 TRIM_LIMIT = 60.0
 """Seconds after which ``trim`` stops, until the next time."""
 
@@ -232,12 +238,13 @@ class PgManager(PubSubManager):  # type: ignore[misc]
         """Remove old entries now and then. All processes do, at random times, so one is enough."""
         told = ""
         broadcaster = broadcaster_of(self._log)
-        while not process.ended.wait(retention / 4 * (1 + random.random())):  # noqa: S311 - no secret
+        pause = min(retention, LONGEST_PAUSE) / 4
+        while not process.ended.wait(pause * (1 + random.random())):  # noqa: S311 - no secret
             if process.owner.forked:
                 return
             since = broadcaster.stats().connected_since
             # After an outage of the server, the others may be still about to read the last entries before it.
-            if since is None or time.time() - since < retention:
+            if since is None or time.time() - since < min(retention, SETTLED):
                 continue
             try:
                 self._log.trim(older_than=retention, timeout=TRIM_LIMIT)
