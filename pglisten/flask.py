@@ -19,9 +19,6 @@ from collections import ChainMap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-from flask import Flask, current_app, has_app_context, request
-
 from . import _integration
 from ._cli.main import main
 from ._conninfo.urls import rendered
@@ -30,6 +27,14 @@ from .broadcast import Broadcaster
 from .errors import ConfigurationError
 from .eventlog import EventLog
 from .sse import Response
+
+try:
+    import click
+    from flask import Flask, current_app, has_app_context, request
+except ModuleNotFoundError as error:
+    if error.name not in ("click", "flask"):
+        raise
+    raise ImportError("pglisten.flask needs Flask: pip install 'pglisten[flask]'") from error
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

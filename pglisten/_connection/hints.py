@@ -86,8 +86,15 @@ _ADVICE = (
     _Advice(None, "does not resolve|not resolved", "correct host, or look at this machine's name service"),
     _Advice(
         None,
-        "connection refused|no such file or directory",
+        "connection refused",
         "check host and port, that PostgreSQL runs there, and its listen_addresses",
+    ),
+    # Of a Unix socket, which is also what libpq takes if no host is named.
+    _Advice(
+        None,
+        "no such file or directory",
+        "no server has its socket there: name the socket's directory as host, or a machine, "
+        "for instance PGHOST=localhost",
     ),
     _Advice(
         None, "no answer within", "check host and port, and for a firewall that drops packets in between"

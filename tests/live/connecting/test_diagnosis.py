@@ -34,7 +34,7 @@ from support.servers.wrong_server import Script, Then, wrong_server
         ({"user": "nobody_at_all"}, "28000", 'role "nobody_at_all" does not exist', "correct user"),
         ({"user": "stranger"}, "28000", "no pg_hba.conf entry.*no encryption", "pg_hba.conf"),
         ({"sslmode": "require"}, None, "does not support SSL|does not do TLS", "turn ssl on at the server"),
-        ({"host": "/nowhere"}, None, "No such file or directory", "check host and port"),
+        ({"host": "/nowhere"}, None, "No such file or directory", "PGHOST=localhost"),
     ],
 )
 def test_what_the_server_refuses(
