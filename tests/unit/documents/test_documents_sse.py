@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import falcon
+import flask
 import pytest
+from django.http import StreamingHttpResponse
 
-from pglisten import sse
+from pglisten import Broadcaster, sse
 from pglisten.gunicorn import _capacity
+from pglisten.testing import FakeBackend
+from support.programs.wsgi import WsgiClient
 
 TEXT = (Path(__file__).parents[3] / "docs" / "sse.md").read_text()
 
@@ -53,3 +60,41 @@ def test_all_ways_take_every_option_of_stream_that_is_no_requests_own(function: 
 def test_the_connections_that_stay_free_are_those_of_the_page(connections: int, free: int) -> None:
     assert "tenth of `worker_connections` free, and 10 at least" in " ".join(TEXT.split())
     assert _capacity(connections) == connections - free
+
+
+BEGINNING = "\ufeffid: ".encode()
+VIEWS = dict(
+    re.findall(r"^(Flask|Django|Falcon)\b[^\n]*:\n\n```py\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+)
+
+
+@pytest.fixture
+def names() -> Iterator[dict[str, Any]]:
+    """What the page's views use."""
+    with Broadcaster(backend=FakeBackend()) as broadcaster:
+        yield {"sse": sse, "broadcaster": broadcaster}
+
+
+def test_the_view_for_flask_streams(names: dict[str, Any]) -> None:
+    app = names["app"] = flask.Flask("shop")
+    exec(VIEWS["Flask"], names | {"request": flask.request})
+    answer = app.test_client().get("/events", buffered=False)
+    assert next(answer.iter_encoded()).startswith(BEGINNING)
+    answer.close()
+
+
+def test_the_view_for_django_streams(names: dict[str, Any]) -> None:
+    exec(VIEWS["Django"], names | {"StreamingHttpResponse": StreamingHttpResponse}, names)
+    answer = names["events"](SimpleNamespace(META={"REQUEST_METHOD": "GET"}))
+    # Without settings it cannot be closed: the stream ends with the broadcaster.
+    assert next(iter(answer.streaming_content)).startswith(BEGINNING)
+
+
+def test_the_view_for_falcon_streams(names: dict[str, Any]) -> None:
+    exec(VIEWS["Falcon"], names)
+    app = falcon.App()
+    app.add_route("/events", names["Events"]())
+    client = WsgiClient()
+    answer = client.ask(app, PATH_INFO="/events", SCRIPT_NAME="")
+    assert next(iter(answer.body)).startswith(BEGINNING)
+    client.close()
