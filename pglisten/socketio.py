@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
-from socketio.pubsub_manager import PubSubManager
 
 from ._completion import check_timeout
 from ._eventlog.admin import check_older_than
@@ -33,6 +32,13 @@ from ._socketio.process import Process
 from ._sql import check_channel
 from .errors import ConfigurationError, Error, ListenerClosed
 from .eventlog import EventLog, broadcaster_of
+
+try:
+    from socketio.pubsub_manager import PubSubManager
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "socketio":
+        raise
+    raise ImportError("pglisten.socketio needs python-socketio: pip install 'pglisten[socketio]'") from error
 
 __all__ = ["PgManager"]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import inspect
 import logging
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -166,11 +164,3 @@ def test_the_options_of_a_stream_are_those_of_a_response() -> None:
     parameters = inspect.signature(sse.response).parameters.values()
     keywords = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
     assert set(StreamOptions.__annotations__) == keywords
-
-
-def test_without_flask_the_error_names_the_extra() -> None:
-    program = "import sys; sys.modules['click'] = sys.modules['flask'] = None; import pglisten.flask"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert "ImportError: pglisten.flask needs Flask: pip install 'pglisten[flask]'" in done.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,14 +183,3 @@ def test_the_dashboard_and_the_page_name_the_figures_that_there_are() -> None:
     assert len(ids) == len(set(ids))
     page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\bpglisten_\w+", page)) == ALL_FIGURES
-
-
-def test_without_prometheus_client_the_error_names_the_extra() -> None:
-    program = "import sys; sys.modules['prometheus_client'] = None; import pglisten.health, pglisten.metrics"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert (
-        "ImportError: pglisten.metrics needs prometheus_client: pip install 'pglisten[metrics]'"
-        in done.stderr
-    )
