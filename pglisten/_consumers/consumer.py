@@ -154,19 +154,31 @@ class Consumer:
 
     def _log(self, error: BaseException, delay: float) -> None:
         self.failures += 1
-        # The text of any other error may hold a payload, or the password of a connection string.
-        text = f": {error}" if isinstance(error, Error) else ""
-        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__, limit=-FRAMES))
         logger.error(
-            "consumer %s failed, and continues in %.3g s\n%s%s%s%s",
+            "consumer %s failed, and continues in %.3g s\n%s%s",
             self._name,
             delay,
             "".join(frames),
-            type(error).__qualname__,
-            f" (SQLSTATE {code})" if code else "",
-            text,
+            _described(error),
         )
+
+
+def _described(error: BaseException) -> str:
+    """Return the class of *error*, its SQLSTATE and, if it is pglisten's, its text.
+
+    The text of any other error may hold a payload, or the password of a connection string.
+    """
+    name = type(error).__qualname__
+    try:
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        return (
+            name
+            + (f" (SQLSTATE {code})" if code else "")
+            + (f": {error}" if isinstance(error, Error) else "")
+        )
+    except Exception:  # noqa: BLE001 - the application's class may do anything, and its consumer goes on
+        return name
 
 
 def stop(consumers: Iterable[Consumer], grace_period: float | None) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from .. import _options
 from .._deadline import Deadline
+from .._ownership import Owner
 from .._sql import check_channel
 from ..broadcast import Broadcaster
 from ..errors import ConfigurationError, InvalidChannelName, ListenerClosed, OperationTimeout, ServerError
@@ -128,6 +129,7 @@ class Opener:
         self.open_streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._opening = 0
         """Requests that wait until their stream can begin."""
+        self._process = Owner()
 
     @property
     def resumes(self) -> bool:
@@ -164,6 +166,8 @@ class Opener:
                 admission = self._admit(owner, deadline)
             channels = authorize()
             source, missing = self._available(lambda: self._begin(environ, channels, deadline))
+            opening = Opening(missing, admission)
+            stream = EventStream(source, self.form, self.pacing, opening, self.open_streams)
         except BaseException:
             if admission is not None:
                 admission.release()
@@ -173,7 +177,7 @@ class Opener:
             streams.opening -= 1
         if (text := shared_of(self._broadcaster).outage.served(time.monotonic())) is not None:
             logger.info("%s", text)
-        return EventStream(source, self.form, self.pacing, Opening(missing, admission), self.open_streams)
+        return stream
 
     def retry_later(self, status: str, text: str) -> Refusal:
         """Return a refusal that says when to ask again."""
@@ -182,6 +186,8 @@ class Opener:
 
     def _check_capacity(self) -> None:
         limit = self._limits.max_streams
+        if self._process.forked:  # The streams belong to the parent.
+            self._process, self.open_streams, self._opening = Owner(), weakref.WeakSet(), 0
         if limit is not None:
             full = len(self.open_streams) + self._opening >= limit
         else:

@@ -52,7 +52,13 @@ def test_functions_that_are_noted_after_start_start_at_once_and_starting_twice_s
     assert broadcaster.stats().consumers == 1
 
 
-@pytest.mark.parametrize("error", [ValueError, Late, BaseException])
+class Unreadable(Exception):
+    @property
+    def sqlstate(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("error", [ValueError, Late, BaseException, Unreadable])
 def test_after_a_failure_on_gap_is_called_and_then_the_next_notification_comes(
     broadcaster: Broadcaster, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pglisten import Broadcaster, Subscription, gunicorn, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeBackend, FakeServer
+from support.fixtures.programs import CHILDREN, StartProgram
 from support.programs.event_source import parse
 from support.timeouts import TIMEOUT
 
@@ -148,6 +149,36 @@ def test_a_forked_worker_begins_without_the_streams_of_its_master(
     streams.end()
     assert not subscription.closed
     body.close()
+
+
+FORKED = (
+    CHILDREN
+    + """
+from pglisten import Broadcaster, sse
+from pglisten.testing import FakeBackend, FakeServer
+
+def ask():
+    environ = {"REQUEST_METHOD": "GET", "QUERY_STRING": "channel=orders"}
+    statuses = []
+    bodies.append(app(environ, lambda status, headers: statuses.append(status)))
+    return statuses[0]
+
+def child():
+    assert [ask(), ask()] == ["200 OK", "503 Service Unavailable"]
+
+bodies = []
+broadcaster = Broadcaster("", backend=FakeBackend(FakeServer()))
+app = sse.app(broadcaster, lambda environ, channel: True, max_streams=1)
+assert ask() == "200 OK"
+assert status(fork(child, "gevent")) == 0
+assert ask() == "503 Service Unavailable"
+print("well")
+"""
+)
+
+
+def test_the_streams_of_its_parent_do_not_count_in_a_forked_child(start_program: StartProgram) -> None:
+    start_program(FORKED, "plain").ends_well()
 
 
 def test_a_worker_without_gevent_gets_a_warning(capacity: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from pglisten import Broadcaster, ConfigurationError, InvalidChannelName, sse
 from pglisten._sse.registry import streams
 from pglisten.testing import FakeServer
 from support.programs.event_source import parse
-from support.programs.wsgi import WsgiClient
+from support.programs.wsgi import WsgiClient, anyone
 from support.timeouts import TIMEOUT
 
 
@@ -72,6 +73,32 @@ def test_a_database_that_does_not_answer_gives_503_and_one_line_in_the_log(
     assert [record.levelname for record in told] == ["WARNING", "INFO"]
     assert told[0].getMessage().startswith("event streams are refused: LISTEN 'orders': not done within 0.0")
     assert told[1].getMessage().startswith("event streams are served again: 20 were refused in ")
+
+
+def test_a_log_handler_that_waits_lets_no_stream_beyond_the_limit_in(
+    server: FakeServer, broadcaster: Broadcaster, client: WsgiClient
+) -> None:
+    broadcaster.wait_connected(TIMEOUT)
+    server.freeze()
+    assert ask(broadcaster, timeout=0.01).code == 503
+    server.thaw()
+    app = sse.app(broadcaster, anyone, max_streams=1)
+    meanwhile: list[str] = []
+
+    class Waiting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            meanwhile.append(client.ask(app).status)
+
+    handler, logger = Waiting(), logging.getLogger("pglisten.sse")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    try:
+        assert client.ask(app).status == "200 OK"
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert meanwhile == ["503 Service Unavailable"]
 
 
 def test_an_owner_and_a_number_of_streams_limit_what_is_open(broadcaster: Broadcaster) -> None:
