@@ -20,7 +20,8 @@ import pytest
 
 from support.fixtures.servers import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Each test starts processes: run them on one Python.
+# Each test starts processes: run them on one Python.
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.any_backend]
 
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(

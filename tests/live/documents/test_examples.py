@@ -12,7 +12,8 @@ import pytest
 from pglisten.testing.postgres.processes import free_port
 from support.fixtures.examples import EXAMPLES, ROOT, Browser, Database, Example, StartExample, seconds_to_end
 
-pytestmark = [pytest.mark.slow, pytest.mark.programs]  # Each test starts processes: run them on one Python.
+# Each test starts processes: run them on one Python.
+pytestmark = [pytest.mark.slow, pytest.mark.programs, pytest.mark.any_backend]
 
 WEB = {
     "flask_stream.py": "flask_stream:app",
