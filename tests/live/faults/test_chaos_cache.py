@@ -144,5 +144,3 @@ def test_no_cache_is_older_than_what_it_has_heard_and_none_stays_stale(
     assert quiet
     assert stats.consumer_failures == 0
     assert stats.reconnects > 0
-    # It is a cache: most of what could be answered was answered without a read.
-    assert run.counts["gets"] > 1.5 * (run.counts["loads"] - run.counts["failed loads"])
