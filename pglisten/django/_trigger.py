@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from .._sql import MAX_CHANNEL, MAX_PAYLOAD, check_channel, quote_identifier, quote_literal
 from ..errors import ConfigurationError
 
-__all__ = ["EVENTS", "Trigger"]
+__all__ = ["EVENTS", "MAX_FIELDS", "Trigger"]
 
 EVENTS = ("insert", "update", "delete")
 
 RESERVED = ("op", "id")
 """Keys of each payload."""
+
+MAX_FIELDS = 48
+"""Further keys: a function of PostgreSQL takes 100 arguments, ``json_build_object`` two for each key."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from django.db.migrations.operations.base import Operation
 from .._eventlog.names import LogNames
 from .._eventlog.schema import create_sql, drop_sql
 from ..errors import ConfigurationError
-from ._trigger import EVENTS, Trigger
+from ._trigger import EVENTS, MAX_FIELDS, Trigger
 
 __all__ = ["CreateEventLog", "NotifyTrigger"]
 
@@ -67,13 +67,16 @@ class NotifyTrigger(_Sql):
     the old one too. The trigger never aborts a write: after an error, the payload is empty, and anything may
     have changed. *events* are those that notify. Backwards, remove it.
 
-    Raises `InvalidChannelName`, and `ConfigurationError` for events that there are not. When it runs,
-    `ConfigurationError` for fields that are no columns of the model's table, as those of a parent model.
+    Raises `InvalidChannelName`, and `ConfigurationError` for events that there are not and for more than 48
+    fields. When it runs, `ConfigurationError` for fields that are no columns of the model's table, as those
+    of a parent model.
     """
 
     def __init__(
         self, model: str, channel: str, fields: Sequence[str] = (), events: Sequence[str] = EVENTS
     ) -> None:
+        if isinstance(fields, str) or len(fields) > MAX_FIELDS:
+            raise ConfigurationError(f"fields is a list of up to {MAX_FIELDS} names: receivers read the row")
         self._model, self._fields = model, fields
         self._trigger = Trigger(channel, tuple(events))
 

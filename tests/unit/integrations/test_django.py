@@ -150,6 +150,11 @@ for model, field in ("Special", "note"), ("Order", "many"), ("Order", "special")
         raise AssertionError(sql(NotifyTrigger(model, "orders", [field])))
     except ConfigurationError as error:
         assert f"{model}.{field} is no column" in str(error), error
+for wrong in "note", [f"f{number}" for number in range(49)]:
+    try:
+        raise AssertionError(NotifyTrigger("Order", "orders", wrong))
+    except ConfigurationError as error:
+        assert "a list of up to 48 names" in str(error), error
 if hasattr(models, "CompositePrimaryKey"):
     fields = [("a", models.IntegerField()), ("b", models.IntegerField())]
     CreateModel("Pair", [*fields, ("pk", models.CompositePrimaryKey("a", "b"))]).state_forwards("shop", state)
