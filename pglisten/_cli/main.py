@@ -21,7 +21,7 @@ from .arguments import parser
 from .doctor import command as doctor
 from .ending import Work, complain
 
-__all__ = ["main"]
+__all__ = ["main", "whole_parser"]
 
 
 def main(
@@ -39,14 +39,19 @@ def main(
         return 128 + signal.SIGINT
 
 
-def _run(argv: Sequence[str] | None, dsn: Dsn | None, backend: str | Backend | None) -> int:
-    read = parser(
+def whole_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands; what it parses has a function ``prepare``."""
+    return parser(
         listen=listen.prepare,
         notify=notify.prepare,
         log=log.prepare,
         doctor=doctor.prepare,
         demo=demo.prepare,
     )
+
+
+def _run(argv: Sequence[str] | None, dsn: Dsn | None, backend: str | Backend | None) -> int:
+    read = whole_parser()
     if not (sys.argv[1:] if argv is None else argv):
         read.exit(2, read.format_help())  # On standard error: a script that forgot the command has failed.
     arguments: argparse.Namespace = read.parse_args(argv)

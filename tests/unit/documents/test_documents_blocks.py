@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from pglisten._cli import demo, listen, log, notify
-from pglisten._cli.arguments import parser
-from pglisten._cli.doctor import command as doctor
+from pglisten._cli.main import whole_parser
 
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -53,14 +51,7 @@ def test_an_excerpt_is_python_and_imports_what_there_is(block: str) -> None:
 
 @pytest.mark.parametrize("words", _commands())
 def test_a_command_is_one_with_its_options(words: str) -> None:
-    read = parser(
-        listen=listen.prepare,
-        notify=notify.prepare,
-        log=log.prepare,
-        doctor=doctor.prepare,
-        demo=demo.prepare,
-    )
-    read.parse_args(shlex.split(words.replace(" --database default", "")))
+    whole_parser().parse_args(shlex.split(words.replace(" --database default", "")))
 
 
 def test_every_extra_that_is_installed_is_declared() -> None:
