@@ -288,8 +288,10 @@ def broadcaster_of(log: EventLog) -> Broadcaster:
 def append_all(log: EventLog, channel: str, payloads: Sequence[str], limit: float) -> None:
     """Add entries, which were checked, in this order, in one transaction. For `pglisten.socketio`.
 
-    The connection is lost if there is no answer within *limit* seconds. Raises what ``append`` raises.
+    The connection is lost if there is no answer within *limit* seconds. Raises what ``append`` raises, and
+    `ServerError` 55P03 if another session keeps the log locked.
     """
     log._require_open()  # pyright: ignore[reportPrivateUsage]
     names = log._names  # pyright: ignore[reportPrivateUsage]
-    fetch(broadcaster_of(log), names, append_sql(names, channel, *payloads), limit)
+    sql = append_sql(names, channel, *payloads, lock_limit=admin.LOCK_LIMIT)
+    fetch(broadcaster_of(log), names, sql, limit)

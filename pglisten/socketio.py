@@ -50,8 +50,8 @@ CONNECT_WAIT = 10.0
 LONGEST_PAUSE = 600.0
 """Seconds between two trims of a process are at most half of this: a worker may not live for longer."""
 
-SETTLED = 60.0
-"""Seconds after an outage in which all processes have read what came before it."""
+SETTLED = 120.0
+"""Seconds after an outage in which all processes are back: by default they try once in 66 seconds."""
 
 TRIM_LIMIT = 60.0
 """Seconds after which ``trim`` stops, until the next time."""
@@ -177,11 +177,17 @@ class PgManager(PubSubManager):  # type: ignore[misc]
         process = self._process
         try:
             super()._thread()
-        except gevent.GreenletExit:
+        except _Closed:
             # Where python-socketio's threads are those of the standard library, it would be printed.
             return
+        except gevent.GreenletExit:
+            if not process.owner.forked:
+                logger.error("messages are no longer received: the greenlet that reads them was killed")
         finally:
             process.end()
+
+    def _handle_callback(self, message: dict[str, Any]) -> None:
+        _call("a callback", super()._handle_callback, message)
 
     def _listen(self) -> Iterator[dict[str, Any]]:
         process = self._process
@@ -202,7 +208,7 @@ class PgManager(PubSubManager):  # type: ignore[misc]
                         yield message
         except ListenerClosed:
             # python-socketio would report the end of this generator as a mistake.
-            raise gevent.GreenletExit from None
+            raise _Closed from None
 
     def _message(self, process: Process, payload: str) -> dict[str, Any] | None:
         """Return a message that is new here. One that is broken would end python-socketio's loop."""
@@ -235,10 +241,7 @@ class PgManager(PubSubManager):  # type: ignore[misc]
         if self._on_gap is None:
             logger.warning("messages are missing: they were trimmed before this process had read them")
             return
-        try:
-            self._on_gap()
-        except Exception:
-            logger.exception("on_gap failed")
+        _call("on_gap", self._on_gap)
 
     def _trim(self, process: Process, retention: float) -> None:
         """Remove old entries now and then. All processes do, at random times, so one is enough."""
@@ -250,7 +253,7 @@ class PgManager(PubSubManager):  # type: ignore[misc]
                 return
             since = broadcaster.stats().connected_since
             # After an outage of the server, the others may be still about to read the last entries before it.
-            if since is None or time.time() - since < min(retention, SETTLED):
+            if since is None or time.time() - since < min(2 * retention, SETTLED):
                 continue
             try:
                 self._log.trim(older_than=retention, timeout=TRIM_LIMIT)
@@ -261,6 +264,20 @@ class PgManager(PubSubManager):  # type: ignore[misc]
                     logger.warning("old messages cannot be removed: %s", error)
             else:
                 told = ""
+
+
+class _Closed(gevent.GreenletExit):
+    """The log's broadcaster was closed."""
+
+
+def _call(what: str, function: Callable[..., object], *arguments: object) -> None:
+    """Call the application's *function*. A failure is logged: it must not end the reading of messages."""
+    try:
+        function(*arguments)
+    except (gevent.GreenletExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        logger.exception("%s failed", what)
 
 
 def _check_retention(retention: float | None) -> float | None:

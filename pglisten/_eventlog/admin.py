@@ -43,6 +43,9 @@ LAGS_LIMIT, LAGS_CONSUMERS = 2, 100
 STATEMENT_LIMIT = 60
 """Seconds after which the server ends a statement. Those of `status` count all entries."""
 
+LOCK_LIMIT = 2
+"""Seconds that `trim` waits for a lock of another session: its own connection receives nothing meanwhile."""
+
 REPLY_LIMIT = STATEMENT_LIMIT + 10.0
 """Seconds after which a statement that is not answered means that the connection is lost."""
 
@@ -176,7 +179,7 @@ def _trim(names: LogNames, last: int, older_than: float | None) -> str:
     young = "false"
     if older_than is not None:
         young = f"created >= clock_timestamp() - make_interval(secs => {older_than!r})"
-    return f"""{_BEGIN}WITH first AS MATERIALIZED (
+    return f"""{_BEGIN}SET LOCAL lock_timeout = '{LOCK_LIMIT}s';WITH first AS MATERIALIZED (
     SELECT p.position, p.id, e.created
     FROM {names.positions} AS p LEFT JOIN {names.entries} AS e ON e.id = p.id
     WHERE p.position > (SELECT trimmed FROM {names.state}) AND p.position <= {last}

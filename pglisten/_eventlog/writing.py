@@ -22,8 +22,12 @@ def append_template(names: LogNames) -> str:
     return f"INSERT INTO {names.entries.replace('%', '%%')} (channel, payload) VALUES (%s, %s)"
 
 
-def append_sql(names: LogNames, channel: str, *payloads: str) -> str:
-    """Return the INSERT of entries, in this order, as a transaction of its own."""
+def append_sql(names: LogNames, channel: str, *payloads: str, lock_limit: int | None = None) -> str:
+    """Return the INSERT of entries, in this order, as a transaction of its own.
+
+    After *lock_limit* seconds of waiting for a lock, the server ends it (``None``: by the role's settings).
+    """
+    limit = "" if lock_limit is None else f"SET LOCAL lock_timeout = '{lock_limit}s';"
     to = quote_literal(channel)
     rows = ", ".join(f"({to}, {quote_literal(payload)})" for payload in payloads)
-    return f"{READ_COMMITTED}INSERT INTO {names.entries} (channel, payload) VALUES {rows}"
+    return f"{READ_COMMITTED}{limit}INSERT INTO {names.entries} (channel, payload) VALUES {rows}"

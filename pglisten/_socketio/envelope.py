@@ -11,6 +11,9 @@ from collections import OrderedDict
 
 __all__ = ["Inbox", "wrap"]
 
+DIGITS = 18
+"""Of the longest number. Python refuses to read one of more than 4,300."""
+
 SENDERS = 10_000
 """Senders whose last number a reader keeps. A Celery task that makes its own manager is a sender too."""
 
@@ -28,15 +31,18 @@ class Inbox:
         self._last: OrderedDict[str, int] = OrderedDict()
 
     def unwrap(self, payload: str) -> str | None:
-        """Return the JSON of a message; ``None`` if it is one's own, was here before, or is none.
+        """Return the JSON of a message; ``None`` if it is one's own, or was here before.
 
-        JSON without a sender is what SQL has inserted: its transaction was committed once.
+        JSON without a sender is what SQL has inserted: its transaction was committed once. What is no message
+        at all is returned as it is.
         """
-        if payload.startswith("{"):
-            return payload
         sender, _, rest = payload.partition(" ")
         number, _, message = rest.partition(" ")
-        if sender == self._own or not (number.isascii() and number.isdecimal()):
+        if sender.lstrip().startswith("{") or not (number.isascii() and number.isdecimal()):
+            return payload
+        if len(number) > DIGITS:
+            return payload
+        if sender == self._own:
             return None
         if int(number) <= self._last.get(sender, 0):
             return None

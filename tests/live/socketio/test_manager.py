@@ -103,6 +103,26 @@ def test_the_answer_of_another_servers_client_reaches_the_callback(peers: tuple[
     assert answers == [("well", "thanks")]
 
 
+def test_no_callback_and_no_broken_entry_ends_the_reading_of_messages(
+    peers: tuple[Peer, Peer], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = peers
+    sid = two.connect("cleo")
+
+    def late(answer: str) -> None:
+        with gevent.Timeout(0):
+            gevent.sleep(1)
+
+    one.server.emit("ask", room=sid, callback=late)
+    ((_, *_, number),) = two.wait("cleo", 1)
+    two.acknowledge("cleo", number, "well")
+    one.manager._log.append("socketio", f"x {'9' * 5000} {{}}", timeout=TIMEOUT)
+    two.server.emit("next")
+    assert [name for name, *_ in one.wait("anna", 1)] == ["next"]
+    assert "a callback failed" in caplog.messages
+    assert "an entry of the log is no message of a manager" in caplog.messages
+
+
 def test_a_server_disconnects_another_ones_client(peers: tuple[Peer, Peer]) -> None:
     one, two = peers
     sid = two.connect("cleo")

@@ -14,10 +14,12 @@ from gevent import monkey
 
 from pglisten import EventLog
 from pglisten.errors import ConfigurationError, Error, OperationTimeout
+from pglisten.eventlog import broadcaster_of
 from pglisten.socketio import PgManager
 from pglisten.testing import Proxy
 from support.fixtures.broadcasters import MakeBroadcaster
 from support.fixtures.eventlogs import MakeLog
+from support.fixtures.listeners import MakeConnection
 from support.servers.server import Server
 from support.socketio_peers import Peer
 from support.timeouts import TIMEOUT
@@ -143,6 +145,28 @@ def test_a_server_that_takes_no_writes_is_named(
     outside = PgManager(EventLog("events", broadcaster, schema=log_schema), write_only=True, timeout=0.2)
     with pytest.raises(OperationTimeout, match=r"not done within 0\.2 s: .*read-only transaction"):
         outside.emit("late", 1)
+
+
+def test_a_lock_on_the_log_stops_the_emits_and_not_the_notifications(
+    server: Server, make_log: MakeLog, make_connection: MakeConnection
+) -> None:
+    peer = Peer(PgManager(make_log()))
+    peer.connect("anna")
+    peer.server.emit("first")
+    locker = make_connection()
+    broadcaster = broadcaster_of(peer.manager._log)
+    ticks = broadcaster.subscribe("ticks")
+    locker.execute(f"BEGIN; LOCK TABLE {peer.manager._log._names.entries} IN SHARE MODE", TIMEOUT)
+    emitting = gevent.spawn(peer.server.emit, "second")
+    gevent.idle()
+    server.notify("ticks", "1")
+    assert ticks.get(TIMEOUT) is not None
+    assert not emitting.dead
+    locker.execute("ROLLBACK", TIMEOUT)
+    emitting.get(timeout=TIMEOUT)
+    assert broadcaster.stats().reconnects == 0
+    peer.server.emit("third")
+    assert [name for name, *_ in peer.wait("anna", 3)] == ["first", "second", "third"]
 
 
 def test_json_may_be_bytes_and_retention_a_timedelta(make_log: MakeLog) -> None:

@@ -14,17 +14,22 @@ def test_what_a_sender_has_sent_again_comes_once() -> None:
     assert inbox.unwrap(wrap("a", 5, "4 5")) == "4 5"
 
 
+def test_ones_own_messages_are_dropped() -> None:
+    assert [Inbox("me").unwrap(each) for each in (wrap("me", 1, "{}"), "a 0 {}")] == [None, None]
+
+
 @pytest.mark.parametrize(
     "payload",
-    [wrap("me", 1, "{}"), "", "a", "a 1x {}", "a -1 {}", "a \u0661 {}", "a \u00b2 {}", "a  {}", "a 0 {}"],
+    ["", "a", "a 1x {}", "a -1 {}", "a \u0661 {}", "a \u00b2 {}", "a  {}", f"a {'9' * 5000} {{}}"],
 )
-def test_ones_own_messages_and_what_is_no_message_are_dropped(payload: str) -> None:
-    assert Inbox("me").unwrap(payload) is None
+def test_what_is_no_message_is_told(payload: str) -> None:
+    assert Inbox("me").unwrap(payload) == payload
 
 
-def test_json_without_a_sender_comes_each_time() -> None:
+@pytest.mark.parametrize("payload", ["{}", '\n{"a": 1}', ' { "me": 1}'])
+def test_json_without_a_sender_comes_each_time(payload: str) -> None:
     inbox = Inbox("me")
-    assert [inbox.unwrap("{}"), inbox.unwrap("{}")] == ["{}", "{}"]
+    assert [inbox.unwrap(payload), inbox.unwrap(payload)] == [payload, payload]
 
 
 def test_the_senders_that_were_heard_last_are_remembered() -> None:
