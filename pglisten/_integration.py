@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gevent import monkey
 
-from ._consumers.registry import check_function, is_serving, start_all
+from ._consumers.registry import check_function, is_serving
 from ._options import on_gap as check_on_gap
 from ._sql import check_channel
 from ._sse.options import StreamOptions
@@ -98,16 +98,16 @@ class Site:
 _warned = False
 
 
-def serve() -> None:
-    """Start the consumers of this process before its first request, where gunicorn's hook has not.
+def serve(broadcaster: Broadcaster) -> None:
+    """Start the functions of *broadcaster* before its application's first request, where no hook has.
 
     A process that is not monkey-patched serves in threads, or blocks the event loop: there they cannot run.
     """
     global _warned  # noqa: PLW0603
-    if is_serving() or _warned:
+    if is_serving() or _warned or broadcaster.closed:
         return
     if monkey.is_module_patched("socket"):
-        start_all()
+        broadcaster.start()
     else:
         _warned = True
         logger.warning(

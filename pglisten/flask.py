@@ -72,7 +72,7 @@ class PgListen:
         self._apps.add(app)
         for each in self._noted:
             site.on(each)
-        app.before_request(lambda: _integration.serve() if self._noted else None)
+        app.before_request(lambda: _integration.serve(site.broadcaster) if self._noted else None)
         app.cli.add_command(_command(app))
 
     @property

@@ -94,9 +94,9 @@ def _site() -> Site:
         # A function: the tests of a project rename its database after this.
         given: Any = {"dsn": dsn} if is_default() else {}
         site = Site(Broadcaster.from_config(settings, **given), _fresh_connections)
-        _sites.append(site)
         for each in _noted:
             site.on(each)
+        _sites.append(site)
     return _sites[0]
 
 

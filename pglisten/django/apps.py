@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from django.apps import AppConfig
 from django.core import checks
 from django.core.signals import request_started
 
 from .. import _integration
-from ..errors import ConfigurationError
 from . import _noted, broadcaster
 from .checks import check_connection, check_settings
 
@@ -25,16 +22,16 @@ class PgListenConfig(AppConfig):
     verbose_name = "pglisten"
 
     def ready(self) -> None:
-        """Do it, when Django has loaded all applications."""
+        """Do it, when all applications are loaded. Raises an error for wrong arguments of ``on()``."""
         checks.register(check_settings)
         checks.register(check_connection, checks.Tags.database)
         request_started.connect(_before_request, dispatch_uid="pglisten")
         # Not in the first request: gunicorn's hook, which is earlier, starts the functions of broadcasters.
-        with contextlib.suppress(ConfigurationError):  # An error of check_settings.
+        if not any(message.is_serious() for message in check_settings()):
             broadcaster()
 
 
 def _before_request(**_: object) -> None:
     if _noted:
         broadcaster()
-        _integration.serve()
+        _integration.serve(broadcaster())

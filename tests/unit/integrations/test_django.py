@@ -177,3 +177,28 @@ def test_operations_are_written_and_run_for_what_a_table_has() -> None:
         [sys.executable, "-c", OPERATIONS], capture_output=True, text=True, timeout=50, check=False
     )
     assert done.stdout == "done\n", done.stderr
+
+
+WRONG = """
+import django, sys
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["pglisten.django"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "shop"}},
+)
+import pglisten, pglisten.django
+pglisten.django.on("first")(lambda notification: None)
+pglisten.django.on("second", queue_size=0)(lambda notification: None)
+pglisten.django.on("third")(lambda notification: None)
+try:
+    django.setup()
+except pglisten.ConfigurationError as error:
+    print(error)
+"""
+
+
+def test_a_wrong_argument_of_a_function_ends_the_start() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert "queue_size" in done.stdout, done.stderr

@@ -122,6 +122,17 @@ def test_functions_run_in_the_context_of_each_application(app: flask.Flask, serv
     assert seen == [("shop", "gap"), ("shop", "18")]
 
 
+def test_a_request_starts_the_functions_of_its_own_application(
+    app: flask.Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gevent.monkey.is_module_patched", lambda name: True)
+    other = create_app("other", PGLISTEN_BACKEND=FakeBackend())
+    client.post("/notify", data={"text": ""})
+    started = [each.extensions["pglisten"].stats().consumers for each in (app, other)]
+    other.extensions["pglisten"].close()
+    assert started == [1, 0]
+
+
 def test_a_process_that_cannot_run_functions_says_so_once(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
