@@ -39,7 +39,7 @@ class Health:
     state: str
     """``idle``: this process has not used it, so it need not listen. ``connected``: it listens to all its
     channels. ``connecting``: it has had no connection for less than ``after`` seconds. ``away``: for longer.
-    ``closed``: ``close()`` was called."""
+    ``closed``: ``close()`` was called, or the application has killed its greenlets, which the log has."""
     seconds: float
     """For how long there has been no connection; 0 in the other states."""
 

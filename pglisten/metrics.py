@@ -14,6 +14,7 @@ writes. So nothing is computed when the figures are read: each process writes it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -76,6 +77,8 @@ def export(
         )
     check_seconds("interval", interval)
     check_seconds("log_interval", log_interval)
+    if multiprocess() and not os.path.isdir(folder := os.environ["PROMETHEUS_MULTIPROC_DIR"]):
+        raise ConfigurationError(f"PROMETHEUS_MULTIPROC_DIR={folder} is no folder: make it first")
     exporter = Exporter(broadcaster, logs, name, interval, log_interval)
     consumers_of(broadcaster).note("pglisten.metrics", exporter.begin, counted=False)
     exporter.add()

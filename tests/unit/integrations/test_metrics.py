@@ -183,3 +183,14 @@ def test_the_dashboard_and_the_page_name_the_figures_that_there_are() -> None:
     assert len(ids) == len(set(ids))
     page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\bpglisten_\w+", page)) == ALL_FIGURES
+
+
+def test_a_folder_for_many_processes_that_is_not_there_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "missing"))
+    with (
+        make_fake(FakeServer()) as broadcaster,
+        pytest.raises(ConfigurationError, match="missing is no folder"),
+    ):
+        metrics.export(broadcaster, name=name)
