@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from gevent import monkey
 
@@ -21,9 +21,10 @@ from .sse import Response, response
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Function", "Noted", "Site", "noted", "serve"]
+__all__ = ["Function", "Noted", "OnGap", "Site", "noted", "serve"]
 
 Function = TypeVar("Function", bound=Callable[..., object])
+OnGap: TypeAlias = "Callable[..., object] | None"
 Around = Callable[[], "AbstractContextManager[object]"]
 
 logger = logging.getLogger("pglisten.consumers")
@@ -35,7 +36,7 @@ class Noted(NamedTuple):
     function: Callable[..., object]
     channels: tuple[str, ...]
     log: str | None
-    on_gap: Callable[..., object] | None
+    on_gap: OnGap
     options: dict[str, Any]
 
 
@@ -43,7 +44,7 @@ def noted(
     function: Callable[..., object],
     channels: tuple[str, ...],
     log: str | None,
-    on_gap: Callable[..., object] | None,
+    on_gap: OnGap,
     options: dict[str, Any],
 ) -> Noted:
     """Return it, checked as far as that is possible without a site."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from . import _integration
 from ._cli.main import main
 from ._conninfo.urls import rendered
-from ._integration import Function, Noted, Site
+from ._integration import Function, Noted, OnGap, Site
 from .broadcast import Broadcaster
 from .errors import ConfigurationError
 from .eventlog import EventLog
@@ -93,11 +93,7 @@ class PgListen:
         return self._site().stream(request.environ, channels, log, options)
 
     def on(
-        self,
-        *channels: str,
-        log: str | None = None,
-        on_gap: Callable[..., object] | None = None,
-        **options: Any,
+        self, *channels: str, log: str | None = None, on_gap: OnGap = None, **options: Any
     ) -> Callable[[Function], Function]:
         """Return a decorator for a function that each process calls with what arrives on *channels*.
 
@@ -143,10 +139,9 @@ def _command(app: Flask) -> click.Command:
         config = _config(app)
         sys.exit(main(arguments, dsn=config.get("PGLISTEN_DSN"), backend=config.get("PGLISTEN_BACKEND")))
 
-    raw: dict[str, Any] = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     return click.Command(
         "pglisten",
-        context_settings=raw,
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
         add_help_option=False,
         params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
         callback=run,

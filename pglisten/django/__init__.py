@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import _integration
-from .._integration import Function, Noted, Site
+from .._integration import Function, Noted, OnGap, Site
 from ..broadcast import Broadcaster
 from ..eventlog import EventLog
 from ._dsn import dsn, is_default
@@ -63,7 +63,7 @@ def stream(request: Any, *channels: str, log: str | None = None, **options: Unpa
 
 
 def on(
-    *channels: str, log: str | None = None, on_gap: Callable[..., object] | None = None, **options: Any
+    *channels: str, log: str | None = None, on_gap: OnGap = None, **options: Any
 ) -> Callable[[Function], Function]:
     """Return a decorator for a function that each process calls with what arrives on *channels*.
 
