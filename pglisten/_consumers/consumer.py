@@ -172,11 +172,8 @@ def _described(error: BaseException) -> str:
     name = type(error).__qualname__
     try:
         code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        return (
-            name
-            + (f" (SQLSTATE {code})" if code else "")
-            + (f": {error}" if isinstance(error, Error) else "")
-        )
+        text = f": {error}" if isinstance(error, Error) else ""
+        return f"{name} (SQLSTATE {code}){text}" if code else name + text
     except Exception:  # noqa: BLE001 - the application's class may do anything, and its consumer goes on
         return name
 

@@ -112,7 +112,7 @@ def test_if_the_sending_greenlet_is_killed_no_caller_waits_forever(log_behind_pr
     between.refuse()
     between.cut()
     callers = [gevent.spawn(outside.emit, "never", number) for number in range(3)]
-    gevent.sleep(0.1)
+    gevent.idle()  # Now they wait.
     outside._process.outbox._greenlet.kill()
     for caller in callers:
         with pytest.raises(ListenerClosed):

@@ -74,7 +74,8 @@ def test_a_client_that_leaves_while_it_waits_is_not_kept(log_behind_proxy: Behin
     between.refuse()
     peer = Peer(PgManager(log))
     connecting = gevent.spawn(peer.connect, "anna")
-    gevent.sleep(0.05)
+    gevent.idle()  # Now it waits.
+    assert not connecting.dead
     peer.server._handle_eio_disconnect("anna", "transport close")
     between.accept()
     connecting.get(timeout=TIMEOUT)
