@@ -285,13 +285,13 @@ def broadcaster_of(log: EventLog) -> Broadcaster:
     return log._broadcaster  # pyright: ignore[reportPrivateUsage]
 
 
-def append_all(log: EventLog, channel: str, payloads: Sequence[str], limit: float) -> None:
+def append_all(log: EventLog, channel: str, payloads: Sequence[str], limit: float, lock_limit: int) -> None:
     """Add entries, which were checked, in this order, in one transaction. For `pglisten.socketio`.
 
     The connection is lost if there is no answer within *limit* seconds. Raises what ``append`` raises, and
-    `ServerError` 55P03 if another session keeps the log locked.
+    `ServerError` 55P03 after *lock_limit* seconds of waiting for a lock.
     """
     log._require_open()  # pyright: ignore[reportPrivateUsage]
     names = log._names  # pyright: ignore[reportPrivateUsage]
-    sql = append_sql(names, channel, *payloads, lock_limit=admin.LOCK_LIMIT)
+    sql = append_sql(names, channel, *payloads, lock_limit=lock_limit)
     fetch(broadcaster_of(log), names, sql, limit)

@@ -189,6 +189,9 @@ class PgManager(PubSubManager):  # type: ignore[misc]
     def _handle_callback(self, message: dict[str, Any]) -> None:
         _call("a callback", super()._handle_callback, message)
 
+    def _handle_disconnect(self, message: dict[str, Any]) -> None:
+        _call("a disconnect handler", super()._handle_disconnect, message)
+
     def _listen(self) -> Iterator[dict[str, Any]]:
         process = self._process
         try:
@@ -271,13 +274,20 @@ class _Closed(gevent.GreenletExit):
 
 
 def _call(what: str, function: Callable[..., object], *arguments: object) -> None:
-    """Call the application's *function*. A failure is logged: it must not end the reading of messages."""
-    try:
-        function(*arguments)
-    except (gevent.GreenletExit, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:
-        logger.exception("%s failed", what)
+    """Call the application's *function*, and log its failure.
+
+    It runs in a greenlet of its own: a `gevent.Timeout` that it leaves behind does not end the reading.
+    """
+
+    def run() -> None:
+        try:
+            function(*arguments)
+        except (gevent.GreenletExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            logger.exception("%s failed", what)
+
+    spawn("pglisten-socketio-call", run).join()
 
 
 def _check_retention(retention: float | None) -> float | None:

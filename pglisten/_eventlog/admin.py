@@ -54,6 +54,8 @@ _BEGIN = (
     f"SET LOCAL statement_timeout = '{STATEMENT_LIMIT}s';"
 )
 
+_LOCK_LIMIT = f"SET LOCAL lock_timeout = '{LOCK_LIMIT}s';"
+
 _EPOCH = f"CAST(CAST(extract(epoch FROM {POSSIBLE}) * 1000000 AS bigint) AS text)"
 
 
@@ -164,7 +166,7 @@ def trim(
 
 def _last_to_trim(names: LogNames, keep: int) -> str:
     return (
-        f"{_BEGIN}SELECT CAST(COALESCE((SELECT position FROM {names.positions} "
+        f"{_BEGIN}{_LOCK_LIMIT}SELECT CAST(COALESCE((SELECT position FROM {names.positions} "
         f"ORDER BY position DESC LIMIT 1 OFFSET {keep}), 0) AS text)"
     )
 
@@ -179,7 +181,7 @@ def _trim(names: LogNames, last: int, older_than: float | None) -> str:
     young = "false"
     if older_than is not None:
         young = f"created >= clock_timestamp() - make_interval(secs => {older_than!r})"
-    return f"""{_BEGIN}SET LOCAL lock_timeout = '{LOCK_LIMIT}s';WITH first AS MATERIALIZED (
+    return f"""{_BEGIN}{_LOCK_LIMIT}WITH first AS MATERIALIZED (
     SELECT p.position, p.id, e.created
     FROM {names.positions} AS p LEFT JOIN {names.entries} AS e ON e.id = p.id
     WHERE p.position > (SELECT trimmed FROM {names.state}) AND p.position <= {last}

@@ -56,6 +56,12 @@ RETRY, LONGEST_RETRY = 0.05, 1.0
 """Seconds before an append that failed is tried again: the first time, and at most. The broadcaster may not
 have noticed the loss yet."""
 
+LOCK_LIMIT, LONGEST_LOCK_LIMIT = 2, 16
+"""Seconds that an append waits for a lock: the connection receives nothing meanwhile. Each attempt that they
+end doubles them."""
+
+LOCK_TIMEOUT = "55P03"
+
 READ_ONLY = "25006"
 """The server is a standby, as it is for a moment in a failover, or its disk is full."""
 
@@ -97,6 +103,7 @@ class Outbox:
         self._refusal: ServerError | None = None
         """Why the server refuses messages, for a reason that may pass: its disk is full, for instance."""
         self._backoff = Backoff(RETRY, LONGEST_RETRY, 0.1, random.random)
+        self._lock_limit = LOCK_LIMIT
         self._greenlet: Greenlet | None = None
 
     def send(self, text: str, deadline: Deadline) -> None:
@@ -191,7 +198,7 @@ class Outbox:
         """Return why the server, or this process, refuses *messages*; ``None`` if they are committed."""
         payloads = [wrap(self._sender, message.number, message.text) for message in messages]
         try:
-            append_all(self._log, self._channel, payloads, LIMIT)
+            append_all(self._log, self._channel, payloads, LIMIT, self._lock_limit)
         except (NotConnected, ConnectionLost):
             self._refusal = None
             self._pause()
@@ -201,6 +208,9 @@ class Outbox:
                 return error
             raise _Again from None
         except ServerError as error:
+            if error.sqlstate == LOCK_TIMEOUT:
+                # It has lost its place in the queue for the lock, and must not each time.
+                self._lock_limit = min(2 * self._lock_limit, LONGEST_LOCK_LIMIT)
             if error.sqlstate[:2] in PASSING or error.sqlstate == READ_ONLY:
                 self._refusal = without_frames(error)
                 self._pause()
@@ -208,7 +218,7 @@ class Outbox:
             return error
         except Error as error:
             return error
-        self._refusal = None
+        self._refusal, self._lock_limit = None, LOCK_LIMIT
         self._backoff.connected(0)
         return None
 

@@ -13,6 +13,7 @@ import pytest
 from gevent import monkey
 
 from pglisten import EventLog
+from pglisten._socketio.outbox import LOCK_LIMIT
 from pglisten.errors import ConfigurationError, Error, OperationTimeout
 from pglisten.eventlog import broadcaster_of
 from pglisten.socketio import PgManager
@@ -162,10 +163,14 @@ def test_a_lock_on_the_log_stops_the_emits_and_not_the_notifications(
     gevent.idle()
     server.notify("ticks", "1")
     assert ticks.get(TIMEOUT) is not None
+    outbox = peer.manager._process.outbox
+    with gevent.Timeout(TIMEOUT):
+        while outbox._lock_limit == LOCK_LIMIT:
+            gevent.sleep(0.01)
     assert not emitting.dead
     locker.execute("ROLLBACK", TIMEOUT)
     emitting.get(timeout=TIMEOUT)
-    assert broadcaster.stats().reconnects == 0
+    assert (broadcaster.stats().reconnects, outbox._lock_limit) == (0, LOCK_LIMIT)
     peer.server.emit("third")
     assert [name for name, *_ in peer.wait("anna", 3)] == ["first", "second", "third"]
 
