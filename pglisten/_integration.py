@@ -15,6 +15,7 @@ from ._options import on_gap as check_on_gap
 from ._sql import check_channel
 from ._sse.options import StreamOptions
 from .broadcast import Broadcaster
+from .errors import Error
 from .eventlog import EventLog
 from .sse import Response, response
 
@@ -107,10 +108,12 @@ def serve(broadcaster: Broadcaster) -> None:
     global _warned  # noqa: PLW0603
     if is_serving() or _warned or broadcaster.closed:
         return
+    reason: object = "this process is not monkey-patched"
     if monkey.is_module_patched("socket"):
-        broadcaster.start()
-    else:
-        _warned = True
-        logger.warning(
-            "this process is not monkey-patched: functions of on() do not run before broadcaster.start()"
-        )
+        try:
+            broadcaster.start()
+            return
+        except Error as error:  # Requests are served in threads.
+            reason = error
+    _warned = True
+    logger.warning("%s: functions of on() do not run before broadcaster.start()", reason)

@@ -45,10 +45,7 @@ __all__ = ["PgListen"]
 
 
 class PgListen:
-    """The broadcaster of a Flask application, and what views need of it.
-
-    Make it with the application, or without and call `init_app` in the application's factory.
-    """
+    """The broadcaster of a Flask application. Without *app*, call `init_app` in the application's factory."""
 
     def __init__(self, app: Flask | None = None) -> None:
         self._app = app
@@ -67,11 +64,11 @@ class PgListen:
         if "pglisten" in app.extensions:
             raise ConfigurationError('app.extensions["pglisten"] is there: call init_app() once for each app')
         site = Site(Broadcaster.from_config(_config(app)), app.app_context)
+        for each in self._noted:
+            site.on(each)
         # The application keeps it: kept here, it would keep the application.
         app.extensions.update({"pglisten": site.broadcaster, "pglisten.site": site})
         self._apps.add(app)
-        for each in self._noted:
-            site.on(each)
         app.before_request(lambda: _integration.serve(site.broadcaster) if self._noted else None)
         app.cli.add_command(_command(app))
 
@@ -137,7 +134,8 @@ def _command(app: Flask) -> click.Command:
 
     def run(arguments: tuple[str, ...]) -> None:
         config = _config(app)
-        sys.exit(main(arguments, dsn=config.get("PGLISTEN_DSN"), backend=config.get("PGLISTEN_BACKEND")))
+        dsn = config.get("PGLISTEN_DSN") or ""  # not the environment's
+        sys.exit(main(arguments, dsn=dsn, backend=config.get("PGLISTEN_BACKEND")))
 
     return click.Command(
         "pglisten",

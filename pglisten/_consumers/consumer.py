@@ -113,7 +113,7 @@ class Consumer:
         try:
             while (error := self._failure()) is not None:
                 delay = self._next_delay()
-                self._log(error, delay)
+                self._report(error, delay)
                 del error  # Its frames hold payloads.
                 self._pause(delay)
         except gevent.GreenletExit:
@@ -152,8 +152,16 @@ class Consumer:
             self._backoff = Backoff(low, high, self._settings.jitter, random.random)
         return self._backoff.after_failure()
 
-    def _log(self, error: BaseException, delay: float) -> None:
+    def _report(self, error: BaseException, delay: float) -> None:
         self.failures += 1
+        try:
+            self._log(error, delay)
+        except (gevent.GreenletExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - as in `_pause`, while a handler of the log waits
+            logger.debug("consumer %s was disturbed while its failure was logged", self._name)
+
+    def _log(self, error: BaseException, delay: float) -> None:
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__, limit=-FRAMES))
         logger.error(
             "consumer %s failed, and continues in %.3g s\n%s%s",

@@ -94,8 +94,12 @@ def _site() -> Site:
         # A function: the tests of a project rename its database after this.
         given: Any = {"dsn": dsn} if is_default() else {}
         site = Site(Broadcaster.from_config(settings, **given), _fresh_connections)
-        for each in _noted:
-            site.on(each)
+        try:
+            for each in _noted:
+                site.on(each)
+        except BaseException:
+            site.broadcaster.close()  # Its functions are not to start.
+            raise
         _sites.append(site)
     return _sites[0]
 
