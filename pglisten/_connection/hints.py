@@ -79,7 +79,13 @@ _ADVICE = (
         "only supports protocol version",
         "lower min_protocol_version, or update the server or the pooler in between",
     ),
-    _Advice(None, "private key file .*: bad decrypt", "correct sslpassword: it does not open sslkey"),
+    # OpenSSL says "bad decrypt" of most wrong passwords. With one in 200 the padding happens to be correct,
+    # and OpenSSL complains about the contents, in words that differ between its versions.
+    _Advice(
+        None,
+        "could not load private key file",
+        "correct sslpassword, or sslkey: it is no key that this password opens",
+    ),
     _Advice(
         None, "no password supplied|wants a password", "set PGPASSWORD, or add a line to the password file"
     ),
