@@ -8,8 +8,9 @@ from typing import Any
 import gevent
 import pytest
 
-from pglisten import ConfigurationError, OperationTimeout
-from pglisten.eventlog import ConsumerStatus, EventLog, LogStatus
+from pglisten import ConfigurationError, OperationTimeout, ServerError
+from pglisten.eventlog import ConsumerStatus, EventLog, LogStatus, broadcaster_of
+from support.fixtures.listeners import MakeConnection
 from support.servers.server import Server
 
 
@@ -88,6 +89,22 @@ def test_two_trims_at_once_remove_each_entry_once(
     trims = [gevent.spawn(log.trim, keep=10, timeout=50) for log in (event_log, other)]
     assert sum(each.get(timeout=50) for each in trims) == 4990
     assert figures(event_log) == (5000, 4991, 4990, 10)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE"])
+def test_another_sessions_lock_ends_it_and_not_the_connection(
+    event_log: EventLog, make_connection: MakeConnection, server: Server, log_schema: str, mode: str
+) -> None:
+    fill(server, log_schema, 10)
+    locker = make_connection()
+    locker.execute(f"BEGIN; LOCK TABLE {log_schema}.events_position IN {mode} MODE", 20)
+    with pytest.raises(ServerError) as caught:
+        event_log.trim(keep=5, timeout=50)
+    assert caught.value.sqlstate == "55P03"
+    locker.execute("ROLLBACK", 20)
+    assert event_log.trim(keep=5, timeout=20) == 5
+    assert broadcaster_of(event_log).stats().reconnects == 0
 
 
 def test_an_entry_deleted_by_hand_does_not_stop_it(

@@ -157,3 +157,29 @@ def test_a_timeout_that_a_failed_function_has_left_behind_ends_no_consumer(broad
         broadcaster.notify("a", payload, TIMEOUT)
     assert [handled.get(timeout=TIMEOUT) for _ in range(3)] == ["bad", "gap", "good"]
     assert broadcaster.stats().consumers == 1
+
+
+class Waiting(logging.Handler):
+    """A handler in which the first record meets a timeout that the function has left behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.met:
+            self.met = True
+            raise gevent.Timeout(0)
+
+
+def test_a_timeout_while_a_failure_is_logged_ends_no_consumer(broadcaster: Broadcaster) -> None:
+    seen, handler = Seen("bad"), Waiting()
+    started(broadcaster, seen, "a")
+    logging.getLogger("pglisten.consumers").addHandler(handler)
+    try:
+        come_in(broadcaster, "a", "bad", "good")
+        assert seen.next(3) == ["bad", "gap", "good"]
+    finally:
+        logging.getLogger("pglisten.consumers").removeHandler(handler)
+    assert handler.met
+    assert (broadcaster.stats().consumers, broadcaster.stats().consumer_failures) == (1, 1)

@@ -202,3 +202,18 @@ def test_a_wrong_argument_of_a_function_ends_the_start() -> None:
         [sys.executable, "-c", WRONG], capture_output=True, text=True, timeout=50, check=False
     )
     assert "queue_size" in done.stdout, done.stderr
+
+
+STARTED = """
+import gc
+from pglisten._consumers.registry import start_all
+start_all()
+print(sum(each.stats().consumers for each in gc.get_objects() if isinstance(each, pglisten.Broadcaster)))
+"""
+
+
+def test_a_wrong_argument_leaves_no_function_to_be_started() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG + STARTED], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout.endswith("\n0\n"), done.stderr

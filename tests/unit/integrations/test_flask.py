@@ -12,6 +12,7 @@ from typing import Any
 import flask
 import pytest
 from flask.testing import FlaskClient
+from gevent import monkey
 from gevent.event import Event
 
 import pglisten
@@ -142,6 +143,27 @@ def test_a_process_that_cannot_run_functions_says_so_once(
     assert [record.getMessage() for record in caplog.records] == [
         "this process is not monkey-patched: functions of on() do not run before broadcaster.start()"
     ]
+
+
+def test_requests_in_other_threads_start_no_functions_and_fail_not_for_it(
+    app: flask.Flask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gevent.monkey.is_module_patched", lambda name: True)
+    caplog.set_level(logging.WARNING, "pglisten.consumers")
+    broadcaster: pglisten.Broadcaster = app.extensions["pglisten"]
+    app.add_url_rule("/", view_func=lambda: "served")
+    broadcaster.wait_connected(TIMEOUT)
+    answers: list[str] = []
+    thread = monkey.get_original("threading", "Thread")(
+        target=lambda: answers.extend(app.test_client().get("/").text for _ in range(2))
+    )
+    thread.start()
+    thread.join()
+    assert answers == ["served"] * 2
+    assert broadcaster.stats().consumers == 0
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("called from another OS thread ")
+    assert message.endswith(": functions of on() do not run before broadcaster.start()")
 
 
 def test_the_database_is_that_of_sqlalchemy_unless_it_is_another_kind() -> None:
