@@ -21,20 +21,30 @@ SHORTEST_DEMO = 5.0
 """Seconds. Half of them must allow a second of downtime, the reconnect, and a few more notifications."""
 
 SHORTEST_TIMEOUT = 0.1
-"""Seconds for ``listen``, and for a step of the doctor: even a fast server needs some milliseconds."""
+"""Seconds for ``listen`` and ``log follow``, and for a step of the doctor: even a fast server needs some
+milliseconds."""
 
 MOST_WORKERS = 32
 """Most workers of the demo: each takes a process and a session, and a private server has 120 sessions."""
 
 MOST_COUNTED = 10**12
-"""Most notifications to wait for: at a million a second, that takes eleven days."""
+"""Most items to wait for: at a million a second, that takes eleven days."""
 
 WIDTH = 80
 """Most columns of a help text: the width of a plain terminal."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Explains ``-h`` to users who expect help of it."""
+    """Explains ``-h`` to users who expect help of it, and shows the usage of the command that is wrong."""
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] - it has overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        # argparse leaves what a command does not know to the outermost parser, which shows its own usage.
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("argument -h/--host: expected"):
@@ -61,7 +71,7 @@ def parser(**prepare: object) -> argparse.ArgumentParser:
     _add_connection(notify)
 
     doctor, demo = _add_doctor(commands), _add_demo(commands)
-    log = add_log(commands, _add, _add_connection)
+    log = add_log(commands, _add, _add_connection, _add_limits)
     made = {"listen": listen, "notify": notify, "log": log, "doctor": doctor, "demo": demo}
     for name, command in made.items():
         command.set_defaults(prepare=prepare[name])
@@ -80,18 +90,7 @@ def _add_listen(commands: Any) -> argparse.ArgumentParser:
         action="store_true",
         help="print the payload and a newline; unchanged, except on a terminal",
     )
-    listen.add_argument(
-        "--count",
-        metavar="N",
-        type=partial(_number, most=MOST_COUNTED),
-        help="end after N notifications (default: never)",
-    )
-    listen.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=partial(_seconds, least=SHORTEST_TIMEOUT),
-        help="end after this time, connecting included (default: never)",
-    )
+    _add_limits(listen, "notifications")
     listen.add_argument(
         "--retry",
         action="store_true",
@@ -174,6 +173,21 @@ def _add(make: Any, *args: str, **keywords: Any) -> argparse.ArgumentParser:
         **keywords,
     )
     return made
+
+
+def _add_limits(command: argparse.ArgumentParser, items: str) -> None:
+    command.add_argument(
+        "--count",
+        metavar="N",
+        type=partial(_number, most=MOST_COUNTED),
+        help=f"end after N {items} (default: never)",
+    )
+    command.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=partial(_seconds, least=SHORTEST_TIMEOUT),
+        help="end after this time, connecting included (default: never)",
+    )
 
 
 def _add_connection(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -23,6 +24,7 @@ from ..errors import ConfigurationError, ConnectionFailed, Error, ListenerClosed
 from ..eventlog import Entry, EventLog, LogStatus
 from ..listener import ListenerEvent
 from .ending import Work, complain, exit_status
+from .limits import Limits
 from .listen import LONGEST_PAUSE, ConnectionLog
 from .notify import standard_input
 from .output import Output, local_time
@@ -46,11 +48,20 @@ def prepare(arguments: argparse.Namespace) -> Work:
     names = LogNames(arguments.name, arguments.schema)
     if arguments.action == "create" and arguments.sql:
         return _work(names, lambda line: line(create_sql(names) + ";"))
-    # To follow has no end of its own: to stop it is no failure.
-    return _work(names, _ACTIONS[arguments.action](arguments, names), endless=arguments.action == "follow")
+    if arguments.action == "follow":
+        limits = Limits(arguments.count, arguments.timeout, "following", "entries")
+        return _work(names, _follow(arguments, names, limits), limits.status)
+    return _work(names, _ACTIONS[arguments.action](arguments, names))
 
 
-def _work(names: LogNames, action: Callable[[Line], None], *, endless: bool = False) -> Work:
+def _stopped(stopped_by: int | None) -> int:
+    """Return the exit status: stopped by a signal, it may or may not have changed the log."""
+    return 0 if stopped_by is None else 128 + stopped_by
+
+
+def _work(
+    names: LogNames, action: Callable[[Line], None], status: Callable[[int | None], int] = _stopped
+) -> Work:
     def run(stdout: Output) -> None:
         try:
             action(stdout.line)
@@ -66,8 +77,7 @@ def _work(names: LogNames, action: Callable[[Line], None], *, endless: bool = Fa
             stopped_by = until_stopped(partial(run, stdout), stdout)
         except ConfigurationError as error:  # A position that is not there yet: only the server knows.
             return complain(error, 2)
-        # Stopped, it may or may not have changed the log: not a success.
-        return exit_status(stdout) or (0 if stopped_by is None or endless else 128 + stopped_by)
+        return exit_status(stdout) or status(stopped_by)
 
     return work
 
@@ -95,7 +105,7 @@ def _append(arguments: argparse.Namespace, names: LogNames) -> Callable[[Line], 
 def _drop(arguments: argparse.Namespace, names: LogNames) -> Callable[[Line], None]:
     if not arguments.yes:
         raise ConfigurationError(f"this removes {names} with all its entries: confirm it with --yes")
-    return _execute(arguments, drop_sql(names))
+    return _execute(arguments, drop_sql(names, missing_ok=False))
 
 
 def _over(
@@ -120,7 +130,7 @@ def _trim(arguments: argparse.Namespace, names: LogNames) -> Callable[[Line], No
 
     def use(log: EventLog, line: Line) -> None:
         removed = log.trim(older_than=arguments.older_than, keep=arguments.keep, timeout=MOST_TRIMMING)
-        line(f"{removed} entries removed")
+        line(f"{removed} {'entry' if removed == 1 else 'entries'} removed")
 
     return _over(arguments, names, use)
 
@@ -156,10 +166,13 @@ def _lines(status: LogStatus) -> list[str]:
 # follow
 
 
-def _follow(arguments: argparse.Namespace, names: LogNames) -> Callable[[Line], None]:
+def _follow(arguments: argparse.Namespace, names: LogNames, limits: Limits) -> Callable[[Line], None]:
     goal, source = target(arguments), dsn(arguments)
     channels = [check_channel(channel) for channel in dict.fromkeys(arguments.channels)]
     form = _as_json if arguments.json else _as_text
+
+    # The reader's errors end the command, which prints them.
+    logging.getLogger("pglisten.eventlog").addFilter(lambda record: record.levelno < logging.ERROR)
 
     def run(line: Line) -> None:
         log = ConnectionLog(Output(sys.stderr), goal.description)
@@ -176,18 +189,21 @@ def _follow(arguments: argparse.Namespace, names: LogNames) -> Callable[[Line], 
         broadcaster = Broadcaster(
             source, backend=goal.backend, event_callback=event, max_reconnect_interval=LONGEST_PAUSE
         )
-        with broadcaster, EventLog(names.name, broadcaster, schema=names.schema) as entries:
+        with limits.running(), broadcaster, EventLog(names.name, broadcaster, schema=names.schema) as entries:
             try:
                 follower = entries.follow(*channels, after=arguments.after)
             except ListenerClosed as error:
                 raise refusals[0] if refusals else error from None
             log.connected.wait()
             log.write(f"following {names} after position {follower.position}")
+            limits.begun = True
             for entry in follower:
                 if entry is None:
                     log.write("gap: entries were removed before they were read")
                 else:
                     line(form(entry))
+                    if limits.enough():
+                        return
 
     return run
 
@@ -207,7 +223,6 @@ def _as_json(entry: Entry) -> str:
 _ACTIONS = {
     "create": _create,
     "append": _append,
-    "follow": _follow,
     "trim": _trim,
     "status": _status,
     "drop": _drop,

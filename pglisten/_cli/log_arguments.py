@@ -45,7 +45,8 @@ Print each entry once, in the order of commits, until Ctrl-C: when it was made,
 position, channel and payload, separated by tabs. Unprintable characters are
 escaped and backslashes doubled. For programs use --json.
 
-After a lost connection it continues where it was, and nothing is missing.
+After a lost connection it continues where it was, and nothing is missing. The
+exit statuses of --count and --timeout are those of pglisten listen.
 Standard error reports what happens to the connection, and "gap" where trim has
 removed entries before they were read.
 """
@@ -67,9 +68,13 @@ Remove a log with all its entries. It wants --yes.
 
 Add = Callable[..., argparse.ArgumentParser]
 AddConnection = Callable[[argparse.ArgumentParser], None]
+AddLimits = Callable[[argparse.ArgumentParser, str], None]
+Action = Callable[[str, str, str], argparse.ArgumentParser]
 
 
-def add_log(commands: Any, add: Add, add_connection: AddConnection) -> argparse.ArgumentParser:
+def add_log(
+    commands: Any, add: Add, add_connection: AddConnection, add_limits: AddLimits
+) -> argparse.ArgumentParser:
     """Add ``log`` and its commands. ``action`` is the name of the chosen one."""
     log = add(commands.add_parser, "log", help="event logs, of which nothing is missed", description=LOG)
     log.add_argument("-h", "-?", "--help", action="help", help="show this help; also after a command")
@@ -90,6 +95,24 @@ def add_log(commands: Any, add: Add, add_connection: AddConnection) -> argparse.
         metavar="PAYLOAD",
         help="up to 16 MiB of UTF-8; - reads it from standard input, without one newline at the end",
     )
+    follow = _add_follow(action, add_limits)
+    trim = action("trim", TRIM, "remove old entries")
+    trim.add_argument(
+        "--older-than", metavar="AGE", type=_age, help="age in seconds, or with a unit: 90s, 30m, 12h, 7d, 2w"
+    )
+    trim.add_argument("--keep", metavar="N", type=_whole, help="number of newest entries to keep")
+    status = action("status", STATUS, "print how a log and its consumers are")
+    status.add_argument("--json", action="store_true", help="print one object, with all figures")
+    drop = action("drop", DROP, "remove a log and its entries")
+    drop.add_argument("--yes", action="store_true", help="confirm it")
+    for each in (create, append, follow, trim, status, drop):
+        add_connection(each)
+    return log
+
+
+def _add_follow(
+    action: Callable[[str, str, str], argparse.ArgumentParser], add_limits: AddLimits
+) -> argparse.ArgumentParser:
     follow = action("follow", FOLLOW, "print entries")
     follow.add_argument("channels", metavar="CHANNEL", nargs="*", help="channel to follow (default: all)")
     follow.add_argument(
@@ -103,18 +126,8 @@ def add_log(commands: Any, add: Add, add_connection: AddConnection) -> argparse.
         action="store_true",
         help='print one object per line: "position", "channel", "payload", "created"',
     )
-    trim = action("trim", TRIM, "remove old entries")
-    trim.add_argument(
-        "--older-than", metavar="AGE", type=_age, help="age in seconds, or with a unit: 90s, 30m, 12h, 7d, 2w"
-    )
-    trim.add_argument("--keep", metavar="N", type=_whole, help="number of newest entries to keep")
-    status = action("status", STATUS, "print how a log and its consumers are")
-    status.add_argument("--json", action="store_true", help="print one object, with all figures")
-    drop = action("drop", DROP, "remove a log and its entries")
-    drop.add_argument("--yes", action="store_true", help="confirm it")
-    for each in (create, append, follow, trim, status, drop):
-        add_connection(each)
-    return log
+    add_limits(follow, "entries")
+    return follow
 
 
 def _whole(text: str) -> int:

@@ -32,8 +32,9 @@ exit status:
   1    the server cannot be reached or refused, or the output cannot be written;
        doctor: a check failed
   2    usage or configuration error, or no command
-  124  listen: the time of --timeout was over too early
-  130  Ctrl-C; SIGTERM is 143: notify, log, doctor, listen with --count
+  124  listen, log follow: the time of --timeout was over too early
+  130  Ctrl-C; SIGTERM is 143: notify, log, doctor; listen and log follow with
+       --count
 """
 
 LISTEN = """\

@@ -69,15 +69,27 @@ def create_sql(names: LogNames) -> str:
     )
 
 
-def drop_sql(names: LogNames) -> str:
-    """Return one statement that removes the log and its entries; no log is no error."""
+def drop_sql(names: LogNames, *, missing_ok: bool = True) -> str:
+    """Return one statement that removes the log and its entries.
+
+    If nothing of it is there, it fails with the SQLSTATE 42P01, unless *missing_ok*.
+    """
+    check = ""
+    if not missing_ok:
+        parts = " OR ".join(_is_ours(each, kind) for kind, each in _parts(names))
+        message = _text(f"nothing of the event log {names} exists")
+        check = f"""\
+    IF NOT ({parts}) THEN
+        RAISE EXCEPTION USING ERRCODE = '42P01', MESSAGE = {message};
+    END IF;
+"""
     view = f"    IF mark IS NOT NULL THEN DROP VIEW IF EXISTS {names.view}; END IF;\n"
     # Without the entries' table, the rest is known by its own comments.
     rest = (
         f"    IF mark IS NOT NULL OR {_is_ours(each, kind)} THEN DROP {kind} IF EXISTS {each}; END IF;\n"
         for kind, each in _parts(names)
     )
-    return _block(names, view + "".join(rest))
+    return _block(names, check + view + "".join(rest))
 
 
 def _parts(names: LogNames) -> list[tuple[str, str]]:

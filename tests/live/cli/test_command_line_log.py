@@ -91,13 +91,16 @@ def test_a_log_is_made_filled_shown_trimmed_and_dropped(run: Run, server: Server
     assert (status, errors) == (0, "")
     assert "newest     2\n" in out
     assert "\nmail      1         1       no      20" in out
-    assert run("trim", "--keep", "1") == (0, "1 entries removed\n", "")
+    assert run("trim", "--keep", "1") == (0, "1 entry removed\n", "")
     assert run("trim", "--older-than", "1h") == (0, "0 entries removed\n", "")
     status, _, errors = run("drop")
     assert status == 2
     assert "confirm it with --yes" in errors
     assert run("drop", "--yes") == (0, "", "")
     assert server.query("SELECT to_regclass(%s)", f"{log_schema}.events") == [(None,)]
+    status, out, errors = run("drop", "--yes")
+    assert (status, out) == (1, "")
+    assert f"there is no event log {log_schema}.events" in errors
 
 
 @pytest.mark.any_backend
@@ -116,6 +119,7 @@ def test_a_log_that_is_not_there_is_said(run: Run, log_schema: str, action: str)
     status, out, errors = run(action, *more)
     assert (status, out) == (1, "")
     assert f"pglisten: there is no event log {log_schema}.events: pglisten log create makes it" in errors
+    assert errors.count("there is no event log") == 1
 
 
 @pytest.mark.any_backend
@@ -130,6 +134,7 @@ def test_a_log_that_is_not_there_is_said(run: Run, log_schema: str, action: str)
         (["trim", "--older-than", "7x"], "s, m, h, d or w"),
         (["trim", "--keep", "-1"], "--keep"),
         (["create", "--backend", "none"], "none"),
+        (["follow", "--cout", "1"], "usage: pglisten log follow "),
     ],
 )
 def test_bad_input_ends_with_2(run: Run, arguments: list[str], text: str) -> None:
@@ -171,6 +176,21 @@ def test_followers_print_each_entry_once(
     }  # fmt: skip
     assert ended(late) == (0, "")
     assert ended(all_of_them) == (0, "")
+
+
+@pytest.mark.any_backend
+def test_a_follower_ends_after_enough_entries_or_seconds(run: Run) -> None:
+    assert run("follow", "--timeout", "0.1", "-h", "127.0.0.1", "-p", "1")[0] == 124
+    run("create")
+    for payload in ("one", "two", "three"):
+        run("append", "orders", payload)
+    status, out, _ = run("follow", "--after", "0", "--count", "2", "--json")
+    assert status == 0
+    assert [json.loads(line)["payload"] for line in out.splitlines()] == ["one", "two"]
+    assert run("follow", "--after", "3", "--timeout", "1")[:2] == (0, "")
+    status, _, errors = run("follow", "--after", "2", "--count", "2", "--timeout", "1")
+    assert status == 124
+    assert errors.endswith("pglisten: 1 of 2 entries arrived within 1 s\n")
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
