@@ -6,23 +6,27 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
+import gevent
 from gevent import monkey
+from greenlet import getcurrent
 
 from ._consumers.registry import check_function, is_serving
 from ._options import on_gap as check_on_gap
+from ._ownership import UNDER_GEVENT
 from ._sql import check_channel
 from ._sse.options import StreamOptions
 from .broadcast import Broadcaster
-from .errors import Error
+from .errors import ConfigurationError, Error
 from .eventlog import EventLog
 from .sse import Response, response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Function", "Noted", "OnGap", "Site", "noted", "serve"]
+__all__ = ["Function", "Noted", "OnGap", "Site", "configured", "noted", "serve"]
 
 Function = TypeVar("Function", bound=Callable[..., object])
 OnGap: TypeAlias = "Callable[..., object] | None"
@@ -51,6 +55,10 @@ def noted(
     """Return it, checked as far as that is possible without a site."""
     check_function(function)
     check_on_gap(on_gap)
+    try:
+        signature(Broadcaster.on if log is None else EventLog.on).bind(None, *channels, **options)
+    except TypeError as error:
+        raise TypeError(f"on(): {error}") from None
     return Noted(function, tuple(map(check_channel, channels)), log, on_gap, options)
 
 
@@ -97,23 +105,37 @@ class Site:
         return run
 
 
+def configured(config: Any, key: str, url: str) -> Broadcaster:
+    """Return a broadcaster from *config*; without a ``PGLISTEN_DSN`` its database is *url*, of *key*."""
+    if not url or config.get("PGLISTEN_DSN"):
+        return Broadcaster.from_config(config)
+    try:
+        return Broadcaster.from_config(config, dsn=url)
+    except ConfigurationError as error:
+        if error.option == "dsn":
+            error.args = (f"{key}: {error}",)
+        raise
+
+
 _warned = False
 
 
 def serve(broadcaster: Broadcaster) -> None:
     """Start the functions of *broadcaster* before its application's first request, where no hook has.
 
-    A process that is not monkey-patched serves in threads, or blocks the event loop: there they cannot run.
+    A development server that is not monkey-patched serves in threads, and blocks the event loop: there they
+    cannot run.
     """
     global _warned  # noqa: PLW0603
     if is_serving() or _warned or broadcaster.closed:
         return
-    reason: object = "this process is not monkey-patched"
-    if monkey.is_module_patched("socket"):
+    reason: object = f"this process is not monkey-patched. {UNDER_GEVENT}"
+    # gevent's own server needs no patch: it serves in greenlets.
+    if monkey.is_module_patched("socket") or isinstance(getcurrent(), gevent.Greenlet):
         try:
             broadcaster.start()
             return
         except Error as error:  # Requests are served in threads.
             reason = error
     _warned = True
-    logger.warning("%s: functions of on() do not run before broadcaster.start()", reason)
+    logger.warning("functions of on() do not run: %s", reason)

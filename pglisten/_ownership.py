@@ -19,10 +19,14 @@ thread_ident: Callable[[], int] = monkey.get_original("_thread", "get_ident")
 """Returns the ident of the OS thread. In a patched process the public function returns the greenlet's."""
 
 
+UNDER_GEVENT = (
+    "Run the web server under gevent: gunicorn -k gevent; python -m gevent.monkey $(which flask) run; "
+    "for manage.py runserver, gevent.monkey.patch_all() in manage.py's first lines"
+)
+
 OTHER_THREAD = (
     "called from another OS thread than the one it was made in: greenlets cannot wait across threads. "
-    "Run the web server under gevent: gunicorn -k gevent; python -m gevent.monkey $(which flask) run; "
-    "for manage.py runserver, gevent.monkey.patch_all() in manage.py's first lines. "
+    f"{UNDER_GEVENT}. "
     "Elsewhere make one in that thread, or hand the call over with hub.loop.run_callback_threadsafe"
 )
 """The usual cause is a development server with a thread for each request."""

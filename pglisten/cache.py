@@ -31,7 +31,7 @@ class Cache(Generic[Value]):
     *load* is called with a key, in the greenlet that asks. It reads what is committed at that moment: not in
     a transaction with an older snapshot, and not from a replica. *size* is the most keys that are kept.
 
-    Raises what `Broadcaster.on` raises, and `ConfigurationError` for a wrong *size*.
+    Raises what `Broadcaster.on` raises, and `ConfigurationError` for a wrong *size* or *load*.
     """
 
     def __init__(
@@ -39,6 +39,8 @@ class Cache(Generic[Value]):
     ) -> None:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigurationError(f"size is a number of keys from 1 up, not {size!r}", option="size")
+        if not callable(load):
+            raise ConfigurationError(f"load is a function of a key, not {load!r}", option="load")
         self._broadcaster = broadcaster
         self._load = load
         self._size = size

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections import ChainMap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PgListen"]
 
+URI = "SQLALCHEMY_DATABASE_URI"
+
 
 class PgListen:
     """The broadcaster of a Flask application. Without *app*, call `init_app` in the application's factory."""
@@ -63,7 +64,7 @@ class PgListen:
         """
         if "pglisten" in app.extensions:
             raise ConfigurationError('app.extensions["pglisten"] is there: call init_app() once for each app')
-        site = Site(Broadcaster.from_config(_config(app)), app.app_context)
+        site = Site(_integration.configured(app.config, URI, _url(app)), app.app_context)
         for each in self._noted:
             site.on(each)
         # The application keeps it: kept here, it would keep the application.
@@ -121,20 +122,17 @@ class PgListen:
         return site
 
 
-def _config(app: Flask) -> Any:
-    config: Any = app.config
-    url = rendered(config.get("SQLALCHEMY_DATABASE_URI"))
-    if not config.get("PGLISTEN_DSN") and str(url).startswith("postgres"):
-        config = ChainMap({"PGLISTEN_DSN": url}, config)
-    return config
+def _url(app: Any) -> str:
+    url = str(rendered(app.config.get(URI)))
+    return url if url.startswith("postgres") else ""
 
 
 def _command(app: Flask) -> click.Command:
     """Return ``flask pglisten``: pglisten's command line for the database of *app*. It gets a ``--`` too."""
 
     def run(arguments: tuple[str, ...]) -> None:
-        config = _config(app)
-        dsn = config.get("PGLISTEN_DSN") or ""  # not the environment's
+        config: Any = app.config
+        dsn = config.get("PGLISTEN_DSN") or _url(app)  # not the environment's
         sys.exit(main(arguments, dsn=dsn, backend=config.get("PGLISTEN_BACKEND")))
 
     return click.Command(

@@ -37,6 +37,7 @@ ALIASES = {
     "username": "user",
     "passwd": "password",
     "schema": "options",
+    "ssl": "sslmode",
 }
 """Names that other drivers use for a keyword and that difflib does not find."""
 

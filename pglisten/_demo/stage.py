@@ -163,7 +163,7 @@ def _own_log(screen: Screen, post: Post, name: str | None) -> Generator[None, No
 
 
 def _tell_cut(screen: Screen, seconds: float) -> None:
-    screen.tell("server", f"the listeners are cut off for {seconds:g} seconds; senders are not", Look.BAD)
+    screen.tell("server", f"the listeners are cut off for {seconds:.2g} seconds; senders are not", Look.BAD)
 
 
 def _sell(shop: Shop, seconds: float) -> None:

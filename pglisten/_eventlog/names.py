@@ -20,8 +20,8 @@ suffix, and must fit PostgreSQL's 63 bytes."""
 class LogNames:
     """The names of log *name* in *schema*, quoted and qualified for SQL.
 
-    Raises `ConfigurationError` if *name* is not text of 1 to 40 bytes of UTF-8, or *schema* not a name that
-    PostgreSQL can store.
+    Raises `ConfigurationError` if *name* is not text of 1 to 40 bytes of UTF-8 without a dot, or *schema* not
+    a name that PostgreSQL can store.
     """
 
     name: str
@@ -45,6 +45,13 @@ class LogNames:
     def __post_init__(self) -> None:
         _check("name", self.name, MAX_NAME)
         _check("schema", self.schema, MAX_CHANNEL)
+        if "." in self.name:
+            schema, _, name = self.name.rpartition(".")
+            raise ConfigurationError(
+                f"a log's name has no dot, not {self.name!r}: for the log {name!r} in the schema {schema!r}, "
+                f"give the schema by itself (schema=, --schema)",
+                option="name",
+            )
         suffixes = {
             "entries": "",
             "positions": "_position",

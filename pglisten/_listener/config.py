@@ -102,7 +102,7 @@ def _what_else(name: str, known: Collection[str]) -> str:
     wanted = name.removeprefix(PREFIX)
     if (keyword := KEYWORDS.get(wanted.lower())) is not None:
         variable = f", or set {keyword.variable}" if keyword.variable else ""
-        return f"write {wanted.lower()} into {PREFIX}DSN{variable}"
+        return f"write {wanted.lower()} into the connection string{variable}"
     if near := difflib.get_close_matches(wanted, rest, 1):
         return f"did you mean {rest[near[0]]}?"
     return f"known are {', '.join(sorted(known))}"

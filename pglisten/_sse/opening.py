@@ -23,7 +23,7 @@ from .outage import Outage
 from .owners import Admission, Owners
 from .registry import streams
 from .resume import start_of
-from .sources import Source, SubscriptionSource, begin_following
+from .sources import Source, SubscriptionSource, begin_following, rounded
 from .stream import EventStream, Opening, chance
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Opener:
 
     def _admit(self, owner: str, deadline: Deadline) -> Admission:
         owners, limit = shared_of(self._broadcaster).owners, self._limits.max_per_owner
-        self._available(lambda: owners.listen(_rounded(deadline)))
+        self._available(lambda: owners.listen(rounded(deadline)))
         if limit is not None and owners.count(owner) >= limit:
             raise self.retry_later(
                 "429 Too Many Requests", f"{limit} streams of one user are open: that is the limit."
@@ -208,7 +208,7 @@ class Opener:
     def _begin(
         self, environ: WSGIEnvironment, channels: list[str], deadline: Deadline
     ) -> tuple[Source, bool]:
-        size, left = self._limits.queue_size, _rounded(deadline)
+        size, left = self._limits.queue_size, rounded(deadline)
         last_event_id = environ.get("HTTP_LAST_EVENT_ID")
         if isinstance(self.source, EventLog):
             after = [value for name, value in parameters(environ, "replace") if name == "after"]
@@ -230,11 +230,6 @@ class Opener:
             raise self.retry_later("503 Service Unavailable", "This server is shutting down.") from error
         except InvalidChannelName as error:  # The database's encoding would change the name.
             raise bad_request(f"{error}.") from error
-
-
-def _rounded(deadline: Deadline) -> float:
-    """Return the seconds left, without the digits that no reader of a log needs."""
-    return float(f"{deadline.remaining() or 0.0:.2g}")
 
 
 def parameters(environ: WSGIEnvironment, errors: str = "strict") -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from ..eventlog import EventLog, Follower
 from .form import Item
 from .resume import Start
 
-__all__ = ["NOTHING", "FollowerSource", "Source", "SubscriptionSource", "begin_following"]
+__all__ = ["NOTHING", "FollowerSource", "Source", "SubscriptionSource", "begin_following", "rounded"]
 
 NOTHING: Final = Nothing.NEW
 """What `take` returns if there is nothing to take without waiting."""
@@ -92,6 +92,11 @@ class FollowerSource:
 Source = SubscriptionSource | FollowerSource
 
 
+def rounded(deadline: Deadline) -> float:
+    """Return the seconds left, without the digits that no reader of a log needs."""
+    return float(f"{deadline.remaining() or 0.0:.2g}")
+
+
 def begin_following(
     log: EventLog, channels: list[str], start: Start, queue_size: int, timeout: float
 ) -> tuple[FollowerSource, bool]:
@@ -109,5 +114,5 @@ def begin_following(
         else:
             miss_what_was_trimmed(follower)
             return FollowerSource(follower), False
-    follower = log.follow(*channels, queue_size=queue_size, timeout=deadline.remaining())
+    follower = log.follow(*channels, queue_size=queue_size, timeout=rounded(deadline))
     return FollowerSource(follower), start != Start(None, missing=False)

@@ -54,7 +54,7 @@ def test_what_is_no_connection_string_is_refused_with_what_to_write(dsn: object,
         ("database=app", "database: did you mean dbname?"),
         ("Host=db", "Host: did you mean host?"),
         ("postgresql://db/app?username=x", "username: did you mean user?"),
-        ("postgresql://db/app?ssl=false", "ssl: did you mean sslsni?"),
+        ("postgresql://db/app?ssl=false", "ssl: did you mean sslmode?"),
         ("qqqqqqq=1", 'qqqqqqq: see "Parameter Key Words" in PostgreSQL\'s documentation of libpq'),
     ],
 )

@@ -39,6 +39,12 @@ def test_wrong_names_are_refused(wrong: Any) -> None:
         assert caught.value.option == "schema"
 
 
+def test_a_dot_belongs_to_no_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"log 'ev' in the schema 'shop\.s'") as caught:
+        LogNames("shop.s.ev")
+    assert caught.value.option == "name"
+
+
 @pytest.mark.parametrize("sql", [create_sql(LogNames("events")), drop_sql(LogNames("events"))])
 def test_statements_hold_nothing_that_is_taken_for_a_parameter(sql: str) -> None:
     assert "%" not in sql

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -153,7 +154,11 @@ def test_the_oldest_makes_room_and_what_cannot_be_read_leaves_nothing(
     assert (len(cache._values), len(cache._loading)) == (3, 0)
 
 
-def test_a_wrong_size_is_refused(broadcaster: Broadcaster) -> None:
-    for size in (0, True, 1.5):
-        with pytest.raises(pglisten.ConfigurationError):
-            Cache(broadcaster, "prices", str, size=size)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("wrong", "option"),
+    [({"size": 0}, "size"), ({"size": True}, "size"), ({"size": 1.5}, "size"), ({"load": None}, "load")],
+)
+def test_wrong_arguments_are_refused(broadcaster: Broadcaster, wrong: dict[str, Any], option: str) -> None:
+    with pytest.raises(pglisten.ConfigurationError) as caught:
+        Cache(broadcaster, "prices", **{"load": len, **wrong})
+    assert caught.value.option == option

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import flask
+import gevent
 import pytest
 from flask.testing import FlaskClient
 from gevent import monkey
@@ -17,6 +18,7 @@ from gevent.event import Event
 
 import pglisten
 from pglisten import ConfigurationError, InvalidChannelName, _integration, sse
+from pglisten._ownership import UNDER_GEVENT
 from pglisten._sse.options import StreamOptions
 from pglisten.flask import PgListen
 from pglisten.testing import FakeBackend, FakeServer
@@ -141,8 +143,13 @@ def test_a_process_that_cannot_run_functions_says_so_once(
     for _ in range(2):
         client.post("/notify", data={"text": ""})
     assert [record.getMessage() for record in caplog.records] == [
-        "this process is not monkey-patched: functions of on() do not run before broadcaster.start()"
+        f"functions of on() do not run: this process is not monkey-patched. {UNDER_GEVENT}"
     ]
+
+
+def test_a_server_of_gevents_needs_no_patch(app: flask.Flask, client: FlaskClient) -> None:
+    gevent.spawn(client.post, "/notify", data={"text": ""}).get(timeout=TIMEOUT)
+    assert app.extensions["pglisten"].stats().consumers == 1
 
 
 def test_requests_in_other_threads_start_no_functions_and_fail_not_for_it(
@@ -162,8 +169,27 @@ def test_requests_in_other_threads_start_no_functions_and_fail_not_for_it(
     assert answers == ["served"] * 2
     assert broadcaster.stats().consumers == 0
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("called from another OS thread ")
-    assert message.endswith(": functions of on() do not run before broadcaster.start()")
+    assert message.startswith("functions of on() do not run: called from another OS thread ")
+
+
+def test_an_error_names_the_key_that_is_wrong() -> None:
+    app = flask.Flask("shop")
+    app.config["SQLALCHEMY_DATABASE_URI"] = "postgresql+asyncpg://app@db/shop?ssl=require"
+    with pytest.raises(ConfigurationError, match=r"^SQLALCHEMY_DATABASE_URI: .* did you mean sslmode"):
+        PgListen(app)
+    app.config["PGLISTEN_DSN"] = "hots=db"
+    with pytest.raises(ConfigurationError, match=r"^PGLISTEN_DSN: .* did you mean host"):
+        PgListen(app)
+    app.config.update(PGLISTEN_DSN="", SQLALCHEMY_DATABASE_URI="postgresql://db", PGLISTEN_QUEUE_SIZE=0)
+    with pytest.raises(ConfigurationError, match=r"^PGLISTEN_QUEUE_SIZE: "):
+        PgListen(app)
+
+
+def test_a_misspelt_option_of_a_function_is_refused_at_once() -> None:
+    extension = PgListen()
+    for log, option in ((None, "ongap"), (None, "consume"), ("shop", "queue_size")):
+        with pytest.raises(TypeError, match=rf"on\(\): .*'{option}'"):
+            extension.on("orders", log=log, **{option: None})(note)
 
 
 def test_the_database_is_that_of_sqlalchemy_unless_it_is_another_kind() -> None:
