@@ -24,6 +24,7 @@ import gevent
 from gevent.hub import Waiter
 from greenlet import getcurrent, greenlet
 
+from ._alarm import LATE, Alarm
 from ._completion import timed_out
 from ._may_wait import cannot_wait
 from ._ownership import abandon_after_fork
@@ -31,9 +32,6 @@ from .backend import Notification
 from .errors import Error, SubscriptionOverflow, copy_for_raise
 
 __all__ = ["ListenerQueue", "Overflow", "Queue", "SubscriptionQueue", "wake"]
-
-LATE = object()
-"""The value with which a timer switches to a waiting greenlet."""
 
 
 class Queue:
@@ -43,7 +41,7 @@ class Queue:
     greenlets except `wait`.
     """
 
-    __slots__ = ("dropped", "end", "items", "size", "waiting")
+    __slots__ = ("_alarm", "dropped", "end", "items", "size", "waiting")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -54,11 +52,13 @@ class Queue:
         self.end: Error | None = None
         """Why no more items come; ``None`` while they do. Queued items can still be consumed."""
         self.waiting: list[greenlet] = []
+        self._alarm = Alarm()
 
     def finish(self, error: Error) -> None:
         """Accept no more items: consumers get the queued ones, then *error*. The first error counts."""
         if self.end is None:
             self.end = error
+            self._alarm.stop()
             self.wake()
 
     def wake(self) -> None:
@@ -85,12 +85,10 @@ class Queue:
         hub, me, waiting = gevent.get_hub(), getcurrent(), self.waiting
         if me is hub and timeout != 0 and self.end is None:
             raise cannot_wait()
-        late, timer = me is hub, None
+        late, limit = me is hub, None
         try:
-            if timeout is not None and not late:
-                # Low priority, as in gevent's own waits: an item that has arrived by then comes first.
-                timer = hub.loop.timer(timeout, priority=-1)
-                timer.start(me.switch, LATE, update=True)
+            if timeout is not None and not late and self.end is None:
+                limit = self._alarm.limit(me, timeout)
             # Look again after each wake-up: another consumer may have taken the item.
             while not self.items:
                 if self.end is not None:
@@ -100,8 +98,8 @@ class Queue:
                 waiting.append(me)
                 late = hub.switch() is LATE
         finally:
-            if timer is not None:
-                timer.close()
+            if limit is not None:
+                limit.close()
             # It timed out or was killed. A greenlet that was woken has been removed.
             if waiting and me in waiting:
                 waiting.remove(me)

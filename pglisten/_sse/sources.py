@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._broadcast.subscription import queued
+from .._broadcast.subscription import items_of
 from .._deadline import Deadline
 from .._eventlog.bookmark import Nothing
 from .._eventlog.follower import miss_what_was_trimmed, skip_to_newest, take_now
@@ -23,10 +23,11 @@ NOTHING: Final = Nothing.NEW
 class SubscriptionSource:
     """The notifications of a subscription. What a client misses is lost, so it gets a gap."""
 
-    __slots__ = ("_subscription", "close", "get")
+    __slots__ = ("_items", "_subscription", "close", "get")
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
+        self._items = items_of(subscription)
         self.get = subscription.get
         self.close = subscription.close
 
@@ -43,7 +44,7 @@ class SubscriptionSource:
     def take(self) -> Item | Nothing | None:
         """Return the next item if it is there, else ``NOTHING``."""
         # With an empty queue get() would let other greenlets run, and would delay the chunk.
-        if not queued(self._subscription):
+        if not self._items:
             return NOTHING
         try:
             return self._subscription.get(0)

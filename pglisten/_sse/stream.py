@@ -196,7 +196,7 @@ class EventStream:
         if item is None and self._pacing.gap_spread:
             self._hold_gap()
             return self._wait_for_gap(began, wait)
-        return self._with_queued(self._event(item))
+        return self._with_queued(self._event(item) if item is None else self._encoder.event(item))
 
     def _last_chunk(self, error: Exception) -> bytes:
         """Return the gap with which a stream of notifications ends if it was not closed."""
@@ -235,6 +235,8 @@ class EventStream:
         """Return *first* and the events that are queued: one write for each event would cost more."""
         take = self._source.take
         item = take()
+        if isinstance(item, Nothing) and not self._ended:
+            return first  # Of a thousand streams, most come here for each event.
         events, size = [first], len(first)
         # Encoding may switch greenlets, and the stream may be revoked meanwhile.
         while not isinstance(item, Nothing) and not self._ended:

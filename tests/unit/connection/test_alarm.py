@@ -1,0 +1,93 @@
+"""Waits with a time limit: one timer serves one wait after another, and each has its own time."""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from pglisten import OperationTimeout, _alarm
+from pglisten._queues import ListenerQueue, Overflow, Queue, SubscriptionQueue
+from pglisten.backend import Notification
+from pglisten.errors import ListenerClosed
+from support.timeouts import TIMEOUT
+
+ITEM = Notification(1, "a", "")
+LONG = 0.2
+"""Seconds of a wait whose timer runs on."""
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_alarm, "SHORT", LONG / 2)
+
+
+@pytest.fixture(params=["listener", "subscription"])
+def queue(request: pytest.FixtureRequest) -> Queue:
+    return ListenerQueue(10) if request.param == "listener" else SubscriptionQueue(10, Overflow.CLOSE)
+
+
+def give(queue: Queue, seconds: float) -> None:
+    """Have *queue* get an item after *seconds*."""
+
+    def put() -> None:
+        queue.items.append(ITEM)
+        queue.wake()
+
+    gevent.spawn_later(seconds, put)
+
+
+def take(queue: Queue, timeout: float) -> None:
+    queue.wait(timeout)
+    queue.items.popleft()
+
+
+def late(queue: Queue, timeout: float) -> float:
+    """Wait until the time is over; return how long that took."""
+    began = time.monotonic()
+    with pytest.raises(OperationTimeout), gevent.Timeout(TIMEOUT):
+        queue.wait(timeout)
+    return time.monotonic() - began
+
+
+def test_each_wait_has_its_own_time_although_the_timer_of_the_one_before_runs_on(queue: Queue) -> None:
+    give(queue, LONG / 2)
+    take(queue, LONG)
+    assert late(queue, LONG) > LONG - 0.01
+    assert late(queue, LONG) > LONG - 0.01
+
+
+def test_a_wait_may_be_shorter_than_the_one_before(queue: Queue) -> None:
+    for shorter in (LONG, 0.01):
+        give(queue, 0)
+        take(queue, 10 * TIMEOUT)
+        late(queue, shorter)
+
+
+def test_several_waits_at_once_each_have_their_time(queue: Queue) -> None:
+    longer, shorter = (gevent.spawn(late, queue, seconds) for seconds in (2 * LONG, LONG))
+    assert shorter.get(timeout=TIMEOUT) > LONG - 0.01
+    assert longer.get(timeout=TIMEOUT) > 2 * LONG - 0.01
+
+
+def test_a_timer_wakes_no_greenlet_that_has_gone_on_to_wait_for_something_else(queue: Queue) -> None:
+    give(queue, 0)
+    take(queue, LONG)
+    assert not Event().wait(2 * LONG)  # The timer fires in here.
+    give(queue, 0)
+    take(queue, LONG)
+
+
+def test_no_timer_is_left_when_the_queue_has_ended(queue: Queue) -> None:
+    loop = gevent.get_hub().loop
+    before = loop.activecnt
+    give(queue, 0)
+    take(queue, 10 * TIMEOUT)
+    assert loop.activecnt == before + 1
+    queue.finish(ListenerClosed("over"))
+    assert loop.activecnt == before
+    with pytest.raises(ListenerClosed):
+        queue.wait(10 * TIMEOUT)
+    assert loop.activecnt == before
