@@ -110,9 +110,7 @@ def add_log(
     return log
 
 
-def _add_follow(
-    action: Callable[[str, str, str], argparse.ArgumentParser], add_limits: AddLimits
-) -> argparse.ArgumentParser:
+def _add_follow(action: Action, add_limits: AddLimits) -> argparse.ArgumentParser:
     follow = action("follow", FOLLOW, "print entries")
     follow.add_argument("channels", metavar="CHANNEL", nargs="*", help="channel to follow (default: all)")
     follow.add_argument(
