@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 
-from .entry import Entry, Row, entry_of
+from .entry import Entry
 from .statements import Page
 from .window import Window
 
@@ -38,7 +38,7 @@ class Bookmark:
         self.from_oldest = from_oldest
         """Whether it has not reached its first entry, so that what was trimmed before is no loss."""
         self._generation = window.generation
-        self._page: deque[Row] = deque()
+        self._page: deque[Entry] = deque()
         """Entries of its own page that are still to come."""
         self._through = 0
         """The position up to which the page goes."""
@@ -53,9 +53,9 @@ class Bookmark:
             self.ahead = False
             return None
         if self._page:
-            row = self._page.popleft()
-            self.position = row[0] if self._page else self._through
-            return entry_of(row)
+            entry = self._page.popleft()
+            self.position = entry.position if self._page else self._through
+            return entry
         if self.position < window.start:
             if self.position >= window.trimmed:
                 return Nothing.BEHIND
@@ -69,8 +69,8 @@ class Bookmark:
         if found is None:
             self.caught_up(window.head)
             return Nothing.NEW
-        self.position = found[0]
-        return entry_of(found)
+        self.position = found.position
+        return found
 
     @property
     def left(self) -> int:
@@ -102,7 +102,7 @@ class Bookmark:
         if position != self.wants(window) or page.trimmed > position:
             return  # Trimmed: the window knows, and `take` says so.
         self.from_oldest = False
-        self._page.extend(page.rows)
+        self._page.extend(page.entries)
         self._through = page.through
         self.ahead = True
         if not self._page:

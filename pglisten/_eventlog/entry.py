@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple, TypeAlias, cast
+from itertools import repeat
+from typing import NamedTuple, cast
 
-__all__ = ["EPOCH", "POSSIBLE", "Entry", "Row", "created_at", "entry_of", "make_rows", "microseconds"]
+__all__ = ["EPOCH", "POSSIBLE", "Entry", "created_at", "make_entries", "microseconds"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -31,32 +32,21 @@ class Entry(NamedTuple):
     """When it was inserted, by the server's clock, in UTC."""
 
 
-Row: TypeAlias = "tuple[int, str, str, datetime]"
-"""The fields of an entry, as they are kept in memory.
-
-Python's garbage collector leaves a plain tuple of such fields alone. It would look at thousands of `Entry`
-again and again, and now and then at all objects of the process."""
-
 _new = cast(
-    "Callable[[type[Entry], Row], Entry]",
+    "Callable[[type[Entry], tuple[int, str, str, datetime]], Entry]",
     tuple.__new__,  # pyright: ignore[reportUnknownMemberType]
 )
 
 
-def entry_of(row: Row) -> Entry:
-    """Return the entry with these fields, for a consumer."""
-    return _new(Entry, row)
-
-
-def make_rows(
+def make_entries(
     positions: Iterable[int], channels: Iterable[str], payloads: Iterable[str], created: Iterable[str]
-) -> list[Row]:
-    """Return the rows with these fields; *created* as PostgreSQL writes moments in UTC in JSON.
+) -> list[Entry]:
+    """Return the entries with these fields; *created* as PostgreSQL writes moments in UTC in JSON.
 
-    No Python function runs per row: in a page of hundreds, that would take most of the time.
+    No Python function runs per entry: in a page of hundreds, that would take most of the time.
     """
     moments = map(datetime.fromisoformat, created if ANY_FRACTION else map(_padded, created))
-    return list(zip(positions, _shared(channels), payloads, moments, strict=True))
+    return list(map(_new, repeat(Entry), zip(positions, _shared(channels), payloads, moments, strict=True)))
 
 
 ANY_FRACTION = sys.version_info >= (3, 11)

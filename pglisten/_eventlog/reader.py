@@ -229,8 +229,7 @@ class Reader:
     def _tell(self, page: Page, *, everyone: bool) -> None:
         """Wake the followers of the entries of *page*."""
         pauses = self.pauses
-        channels = {channel for _, channel, *_ in page.rows}
-        due = pauses.everyone() if everyone else pauses.concerned(channels)
+        due = pauses.everyone() if everyone else pauses.concerned({entry.channel for entry in page.entries})
         for number, pause in enumerate(due, 1):
             pauses.end(pause)
             if not number % PORTION:

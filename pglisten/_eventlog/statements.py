@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .._sql import READ_COMMITTED, quote_literal
-from .entry import POSSIBLE, Row, make_rows
+from .entry import POSSIBLE, Entry, make_entries
 from .names import LogNames
 
 __all__ = [
@@ -68,9 +68,9 @@ _MICROSECONDS = (
 
 
 class Page(NamedTuple):
-    """Rows of entries in order, and the state of the log in the same snapshot."""
+    """Entries in order, and the state of the log in the same snapshot."""
 
-    rows: Sequence[Row]
+    entries: list[Entry]
     reached: int | None
     """The position up to which the page has all entries of its channels; ``None``: there are no more."""
     newest: int
@@ -107,10 +107,10 @@ class Query(NamedTuple):
         positions, channels, payloads, created = json.loads(fields)
         if last:
             payloads.append(last)
-        entries = make_rows(positions, channels, payloads, created)
+        entries = make_entries(positions, channels, payloads, created)
         if self.newest_first:
             entries.reverse()
-        end = entries[-1][0] if entries else 0
+        end = entries[-1].position if entries else 0
         cut = (found or 0) > len(entries) or len(entries) >= self.limit
         return Page(
             entries,

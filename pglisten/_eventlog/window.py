@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from ..errors import ConfigurationError
-from .entry import EPOCH, Row, microseconds
+from .entry import EPOCH, Entry, microseconds
 from .statements import FEW_CHANNELS, Page
 
 __all__ = ["WINDOW_BYTES", "Window", "check_window"]
@@ -19,7 +19,7 @@ __all__ = ["WINDOW_BYTES", "Window", "check_window"]
 WINDOW_BYTES = 16 << 20
 """Most bytes of payloads that a window keeps, as Python stores them. The newest entry always stays."""
 
-_GONE: Row = (0, "", "", EPOCH)
+_GONE = Entry(0, "", "", EPOCH)
 
 
 def check_window(size: int) -> int:
@@ -36,18 +36,18 @@ class _Line:
 
     def __init__(self) -> None:
         self._positions: list[int] = []
-        self._entries: list[Row] = []
+        self._entries: list[Entry] = []
         self._first = 0
         """How many of the lists' first items are removed. The lists are cut when these are the half."""
 
     def __len__(self) -> int:
         return len(self._entries) - self._first
 
-    def append(self, entry: Row) -> None:
-        self._positions.append(entry[0])
+    def append(self, entry: Entry) -> None:
+        self._positions.append(entry.position)
         self._entries.append(entry)
 
-    def pop_first(self) -> Row:
+    def pop_first(self) -> Entry:
         """Remove the oldest entry and return it."""
         first = self._first
         entry, self._entries[first] = self._entries[first], _GONE
@@ -57,17 +57,17 @@ class _Line:
             self._first = 0
         return entry
 
-    def after(self, position: int) -> Row | None:
+    def after(self, position: int) -> Entry | None:
         """Return the first entry after *position*."""
         positions = self._positions
         if not positions or positions[-1] <= position:
             return None
         return self._entries[bisect_right(positions, position, self._first)]
 
-    def first_of(self, channels: Collection[str], position: int) -> Row | None:
+    def first_of(self, channels: Collection[str], position: int) -> Entry | None:
         """Return the first entry after *position* whose channel is one of *channels*."""
         for index in range(bisect_right(self._positions, position, self._first), len(self._entries)):
-            if (entry := self._entries[index])[1] in channels:
+            if (entry := self._entries[index]).channel in channels:
                 return entry
         return None
 
@@ -98,7 +98,7 @@ class Window:
     @property
     def last(self) -> int:
         """The position of the last entry that was read; 0 if there is none."""
-        return self._last[0]
+        return self._last.position
 
     def contradicts(self, page: Page) -> bool:
         """Whether *page*, read with ``last`` for the known position, belongs to another history.
@@ -107,18 +107,18 @@ class Window:
         """
         if page.newest < self.head or page.trimmed < self.trimmed:
             return True
-        last, *_, created = self._last
-        return last > page.trimmed and page.known != microseconds(created)
+        last = self._last
+        return last.position > page.trimmed and page.known != microseconds(last.created)
 
     def begin(self, page: Page) -> None:
         """Replace the window by *page*, the newest entries. If it was filled before, positions went back."""
-        self._clear(page.rows[0][0] - 1 if page.reached is not None else page.trimmed)
+        self._clear(page.entries[0].position - 1 if page.reached is not None else page.trimmed)
         self.head, self.trimmed, self._last = page.newest, page.trimmed, _GONE
         if self.filled:
             self.generation += 1
             self.resumed = self.head
         self.filled = True
-        self._append(page.rows)
+        self._append(page.entries)
 
     def add(self, page: Page) -> bool:
         """Add *page*, the entries after ``head``. Return whether entries between are missing: trimmed."""
@@ -127,47 +127,47 @@ class Window:
             self._clear(page.trimmed)
         self.head = page.through
         self.note_trimmed(page.trimmed)
-        self._append(page.rows)
+        self._append(page.entries)
         return missing
 
     def note_trimmed(self, position: int) -> None:
         """Note that trim has removed all entries up to *position*."""
         self.trimmed = max(self.trimmed, position)
 
-    def after(self, position: int, channels: Collection[str]) -> Row | None:
+    def after(self, position: int, channels: Collection[str]) -> Entry | None:
         """Return the first entry after *position* of *channels*, of all channels if there are none."""
         if not channels:
             return self._all.after(position)
         if len(channels) > FEW_CHANNELS:
             return self._all.first_of(channels, position)
-        first: Row | None = None
+        first: Entry | None = None
         for channel in channels:
             line = self._channels.get(channel)
             entry = None if line is None else line.after(position)
-            if entry is not None and (first is None or entry[0] < first[0]):
+            if entry is not None and (first is None or entry.position < first.position):
                 first = entry
         return first
 
-    def _append(self, entries: Sequence[Row]) -> None:
+    def _append(self, entries: list[Entry]) -> None:
         for entry in entries:
-            _, channel, payload, _ = entry
             self._all.append(entry)
-            line = self._channels.get(channel)
+            line = self._channels.get(entry.channel)
             if line is None:
-                line = self._channels[channel] = _Line()
+                line = self._channels[entry.channel] = _Line()
             line.append(entry)
-            self._bytes += sys.getsizeof(payload)
+            self._bytes += sys.getsizeof(entry.payload)
             self._last = entry
         while len(self._all) > 1 and (len(self._all) > self._size or self._bytes > WINDOW_BYTES):
             self._evict()
 
     def _evict(self) -> None:
-        self.start, channel, payload, _ = self._all.pop_first()
-        self._bytes -= sys.getsizeof(payload)
-        line = self._channels[channel]
+        entry = self._all.pop_first()
+        self.start = entry.position
+        self._bytes -= sys.getsizeof(entry.payload)
+        line = self._channels[entry.channel]
         line.pop_first()
         if not line:
-            del self._channels[channel]
+            del self._channels[entry.channel]
 
     def _clear(self, start: int) -> None:
         self.start, self._bytes = start, 0

@@ -76,7 +76,7 @@ def test_every_follower_gets_every_entry_once_and_in_order_or_a_gap(
         while True:
             page = log.after(window.head, frozenset(), window.last, 4)
             everyone = window.add(page)
-            channels = {channel for _, channel, *_ in page.rows}
+            channels = {entry.channel for entry in page.entries}
             for pause in pauses.everyone() if everyone else pauses.concerned(channels):
                 pauses.end(pause)
             pauses.covered = window.head
