@@ -8,57 +8,59 @@ fires, it looks whether the wait of that moment has had its time.
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 from greenlet import greenlet
 
-__all__ = ["LATE", "Alarm", "Limit"]
+__all__ = ["LATE", "Alarm", "timer_for"]
 
 LATE = object()
 """What a wait whose time is over gets from ``hub.switch()``."""
 
-SHORT = 1.0
-"""Seconds up to which a wait has a timer of its own, which ends with it."""
-
-
-class Limit(Protocol):
-    """The time limit of one wait."""
-
-    def close(self) -> None:
-        """Note that the wait has ended."""
-
 
 class Alarm:
-    """Wake greenlets that wait too long: one by a timer that runs on, others by timers of their own."""
+    """Wake the greenlet that waits, one at a time, when its wait takes too long."""
 
     __slots__ = ("_ends_at", "_fires_at", "_timer", "_waiting")
+
+    # Tests of applications may freeze time: they replace what a module calls time.monotonic.
+    _now = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
         self._waiting: greenlet | None = None
         self._ends_at = 0.0
-        """When the time of ``_waiting`` is over, of the monotonic clock."""
+        """When the time of ``_waiting`` is over."""
         self._timer: Any = None
         self._fires_at = 0.0
 
-    def limit(self, waiting: greenlet, seconds: float) -> Limit:
-        """Have the hub switch to *waiting* with ``LATE`` after *seconds*. The caller closes the result.
+    @property
+    def free(self) -> bool:
+        """Whether it can serve another wait."""
+        return self._waiting is None
+
+    def start(self, waiting: greenlet, seconds: float) -> None:
+        """Have the hub switch to *waiting* with ``LATE`` after *seconds*, unless `end` is called before.
 
         Until then *waiting* must be in the hub, in no other wait.
         """
-        if seconds <= SHORT or self._waiting is not None:
-            timer: Any = _timer(seconds)
-            timer.start(waiting.switch, LATE, update=True)
-            return timer  # type: ignore[no-any-return]
-        self._waiting, self._ends_at = waiting, time.monotonic() + seconds
-        if self._timer is None or self._fires_at > self._ends_at:
-            self.stop()
-            self._start(seconds)
-        return self
+        self._ends_at = self._now() + seconds
+        timer = self._timer
+        if timer is None or self._fires_at > self._ends_at:
+            self._start_timer(seconds)
+        else:
+            timer.ref = True
+        # Last: a signal handler may raise before.
+        self._waiting = waiting
 
-    def close(self) -> None:
-        """Note that the wait has ended."""
-        self._waiting = None
+    def end(self, waiting: greenlet) -> None:
+        """Note that a wait of *waiting* has ended, if this serves it."""
+        if self._waiting is waiting:
+            self._waiting = None
+            timer = self._timer
+            if timer is not None:
+                # The timer alone must not keep a program running, nor a forked child.
+                timer.ref = False
 
     def stop(self) -> None:
         """Stop the timer, because there will be no more waits."""
@@ -66,22 +68,24 @@ class Alarm:
         if timer is not None:
             timer.close()
 
-    def _start(self, seconds: float) -> None:
-        self._fires_at = time.monotonic() + seconds
-        self._timer = _timer(seconds)
-        self._timer.start(self._fired, update=True)
+    def _start_timer(self, seconds: float) -> None:
+        self.stop()
+        self._fires_at = self._now() + seconds
+        self._timer = timer = timer_for(seconds)
+        timer.start(self._fired, update=True)
 
     def _fired(self) -> None:
         self.stop()
         if self._waiting is None:
             return
-        left = self._ends_at - time.monotonic()
+        left = self._ends_at - self._now()
         if left > 0:
-            self._start(left)
+            self._start_timer(left)
         else:
             self._waiting.switch(LATE)
 
 
-def _timer(seconds: float) -> Any:
+def timer_for(seconds: float) -> Any:
+    """Return a timer of this thread's event loop. It is not started."""
     # Low priority, as in gevent's own waits: an item that has arrived by then comes first.
     return gevent.get_hub().loop.timer(seconds, priority=-1)

@@ -1,16 +1,13 @@
 """The queues between the connection and the consumers: of a listener, and of each subscription.
 
 No producer waits in a queue, except a broadcaster for a subscription with ``overflow="block"``. So the
-greenlet that reads the connection can always answer commands, heartbeats and ``close()``. One process may
-have ten thousand subscriptions, and one notification may reach all of them. So a queue is small, and a
-greenlet that waits in it costs the others nothing.
+greenlet that reads the connection can always answer commands, heartbeats and ``close()``.
 
 A consumer takes from ``items`` itself, and a producer may append to ``items`` itself, because a method call
 for each notification is measurable. Each class says what they then have to call.
 
 ``waiting`` holds the greenlets blocked in `Queue.wait`. Each removes itself when it is killed or times out.
-So `wake`, which runs in the hub, finds only greenlets that are blocked in `Queue.wait`. It must not switch to
-a greenlet that has gone on to wait for something else.
+So `wake`, which runs in the hub, never switches to a greenlet that has gone on to wait for something else.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ import gevent
 from gevent.hub import Waiter
 from greenlet import getcurrent, greenlet
 
-from ._alarm import LATE, Alarm
+from ._alarm import LATE, Alarm, timer_for
 from ._completion import timed_out
 from ._may_wait import cannot_wait
 from ._ownership import abandon_after_fork
@@ -85,10 +82,14 @@ class Queue:
         hub, me, waiting = gevent.get_hub(), getcurrent(), self.waiting
         if me is hub and timeout != 0 and self.end is None:
             raise cannot_wait()
-        late, limit = me is hub, None
+        late, timer, alarm = me is hub, None, self._alarm
         try:
             if timeout is not None and not late and self.end is None:
-                limit = self._alarm.limit(me, timeout)
+                if alarm.free:
+                    alarm.start(me, timeout)
+                else:
+                    timer = timer_for(timeout)
+                    timer.start(me.switch, LATE, update=True)
             # Look again after each wake-up: another consumer may have taken the item.
             while not self.items:
                 if self.end is not None:
@@ -98,8 +99,9 @@ class Queue:
                 waiting.append(me)
                 late = hub.switch() is LATE
         finally:
-            if limit is not None:
-                limit.close()
+            alarm.end(me)
+            if timer is not None:
+                timer.close()
             # It timed out or was killed. A greenlet that was woken has been removed.
             if waiting and me in waiting:
                 waiting.remove(me)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
+from types import FrameType
 
 import gevent
 import pytest
@@ -17,11 +20,6 @@ from support.timeouts import TIMEOUT
 ITEM = Notification(1, "a", "")
 LONG = 0.2
 """Seconds of a wait whose timer runs on."""
-
-
-@pytest.fixture(autouse=True)
-def _no_wait_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_alarm, "SHORT", LONG / 2)
 
 
 @pytest.fixture(params=["listener", "subscription"])
@@ -80,12 +78,62 @@ def test_a_timer_wakes_no_greenlet_that_has_gone_on_to_wait_for_something_else(q
     take(queue, LONG)
 
 
+def test_the_timer_keeps_no_program_running_between_waits(queue: Queue) -> None:
+    loop = gevent.get_hub().loop
+    before = loop.activecnt
+    for _ in range(2):
+        give(queue, 0)
+        take(queue, 10 * TIMEOUT)
+        assert loop.activecnt == before
+
+
+def test_a_signal_handler_that_raises_anywhere_leaves_no_time_limit_behind(queue: Queue) -> None:
+    def interrupting(number: int) -> Callable[..., object]:
+        def trace(frame: FrameType, event: str, argument: object) -> object:
+            nonlocal number
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_globals["__name__"] in (_alarm.__name__, Queue.__module__):
+                number -= 1
+                if not number:
+                    raise KeyboardInterrupt
+            return trace
+
+        return trace
+
+    number = 0
+    while True:
+        number += 1
+        give(queue, 0)
+        before = sys.gettrace()
+        sys.settrace(interrupting(number))  # type: ignore[arg-type]
+        try:
+            queue.wait(LONG)
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        queue.items.clear()
+    queue.items.clear()
+    assert number > 20
+    assert not Event().wait(2 * LONG)
+
+
+def test_frozen_time_ends_a_wait_all_the_same(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    give(queue, 0)
+    take(queue, 2 * LONG)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with pytest.raises(OperationTimeout), gevent.Timeout(TIMEOUT):
+        queue.wait(LONG)
+
+
 def test_no_timer_is_left_when_the_queue_has_ended(queue: Queue) -> None:
     loop = gevent.get_hub().loop
     before = loop.activecnt
     give(queue, 0)
     take(queue, 10 * TIMEOUT)
-    assert loop.activecnt == before + 1
     queue.finish(ListenerClosed("over"))
     assert loop.activecnt == before
     with pytest.raises(ListenerClosed):
