@@ -14,6 +14,7 @@ from gevent import monkey
 from greenlet import getcurrent
 
 from ._consumers.registry import check_function, is_serving
+from ._eventlog.source import consumers_of
 from ._options import on_gap as check_on_gap
 from ._ownership import UNDER_GEVENT
 from ._sql import check_channel
@@ -127,15 +128,16 @@ def serve(broadcaster: Broadcaster) -> None:
     cannot run.
     """
     global _warned  # noqa: PLW0603
-    if is_serving() or _warned or broadcaster.closed:
+    if is_serving() or broadcaster.closed:
         return
     reason: object = f"this process is not monkey-patched. {UNDER_GEVENT}"
-    # gevent's own server needs no patch: it serves in greenlets.
-    if monkey.is_module_patched("socket") or isinstance(getcurrent(), gevent.Greenlet):
+    in_greenlet = isinstance(getcurrent(), gevent.Greenlet)  # gevent's own server needs no patch.
+    if in_greenlet or monkey.is_module_patched("socket") or consumers_of(broadcaster).of_this_process():
         try:
             broadcaster.start()
             return
         except Error as error:  # Requests are served in threads.
             reason = error
-    _warned = True
-    logger.warning("functions of on() do not run: %s", reason)
+    if not _warned:
+        _warned = True
+        logger.warning("functions of on() do not run: %s", reason)

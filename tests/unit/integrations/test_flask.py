@@ -147,7 +147,16 @@ def test_a_process_that_cannot_run_functions_says_so_once(
     ]
 
 
+def test_functions_that_run_need_no_warning(
+    app: flask.Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.extensions["pglisten"].start()
+    client.post("/notify", data={"text": ""})
+    assert not [record for record in caplog.records if record.name == "pglisten.consumers"]
+
+
 def test_a_server_of_gevents_needs_no_patch(app: flask.Flask, client: FlaskClient) -> None:
+    client.post("/notify", data={"text": ""})  # Elsewhere, and with a warning.
     gevent.spawn(client.post, "/notify", data={"text": ""}).get(timeout=TIMEOUT)
     assert app.extensions["pglisten"].stats().consumers == 1
 
