@@ -43,7 +43,9 @@ class _Parser(argparse.ArgumentParser):
         # argparse leaves what a command does not know to the outermost parser, which shows its own usage.
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            # argparse takes names only where they stand together.
+            order = "" if unknown[0].startswith("-") else " (write options before all names, or after them)"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{order}")
         return found, unknown
 
     def error(self, message: str) -> NoReturn:

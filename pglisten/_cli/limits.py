@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import gevent
@@ -29,6 +29,7 @@ class Limits:
         self._doing = doing
         self._items = items
         self._printed = 0
+        self._is_printing = False
         self._is_late = False
 
     @contextmanager
@@ -43,8 +44,11 @@ class Limits:
                 raise
             self._is_late = True
 
-    def enough(self) -> bool:
-        """Note that an item was printed; return whether it was the last one."""
+    def print(self, print_item: Callable[[], None]) -> bool:
+        """Call *print_item*; return whether that was the last item."""
+        self._is_printing = True
+        print_item()
+        self._is_printing = False
         self._printed += 1
         return self._printed == self._count
 
@@ -53,9 +57,11 @@ class Limits:
         if stopped_by is not None:
             # Without a number to wait for, Ctrl-C is the usual end.
             return 0 if self._count is None else 128 + stopped_by
-        if not self._is_late or (self.begun and self._count is None):
+        if not self._is_late or (self.begun and self._count is None and not self._is_printing):
             return 0
         within = f"within {self._timeout:g} s"
+        if self._is_printing:
+            return complain(f"the last line was not taken as a whole {within}", TIME_OVER)
         if not self.begun:
             return complain(f"not {self._doing} {within}", TIME_OVER)
         return complain(f"{self._printed} of {self._count} {self._items} arrived {within}", TIME_OVER)

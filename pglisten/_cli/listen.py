@@ -96,8 +96,7 @@ class _Command:
             if item is None:
                 self._log.write("gap: some notifications may have been missed")
                 continue
-            self._show(item)
-            if self._limits.enough():
+            if self._limits.print(partial(self._show, item)):
                 return
 
     def _event(self, event: ListenerEvent, error: Exception | None) -> None:

@@ -7,7 +7,8 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
@@ -171,9 +172,6 @@ def _follow(arguments: argparse.Namespace, names: LogNames, limits: Limits) -> C
     channels = [check_channel(channel) for channel in dict.fromkeys(arguments.channels)]
     form = _as_json if arguments.json else _as_text
 
-    # The reader's errors end the command, which prints them.
-    logging.getLogger("pglisten.eventlog").addFilter(lambda record: record.levelno < logging.ERROR)
-
     def run(line: Line) -> None:
         log = ConnectionLog(Output(sys.stderr), goal.description)
         refusals: list[Exception] = []
@@ -189,7 +187,12 @@ def _follow(arguments: argparse.Namespace, names: LogNames, limits: Limits) -> C
         broadcaster = Broadcaster(
             source, backend=goal.backend, event_callback=event, max_reconnect_interval=LONGEST_PAUSE
         )
-        with limits.running(), broadcaster, EventLog(names.name, broadcaster, schema=names.schema) as entries:
+        with (
+            limits.running(),
+            _without_errors("pglisten.eventlog"),
+            broadcaster,
+            EventLog(names.name, broadcaster, schema=names.schema) as entries,
+        ):
             try:
                 follower = entries.follow(*channels, after=arguments.after)
             except ListenerClosed as error:
@@ -200,12 +203,25 @@ def _follow(arguments: argparse.Namespace, names: LogNames, limits: Limits) -> C
             for entry in follower:
                 if entry is None:
                     log.write("gap: entries were removed before they were read")
-                else:
-                    line(form(entry))
-                    if limits.enough():
-                        return
+                elif limits.print(partial(line, form(entry))):
+                    return
 
     return run
+
+
+@contextmanager
+def _without_errors(name: str) -> Generator[None, None, None]:
+    """Keep the logger *name* from errors: they end the command, which prints them."""
+    logger = logging.getLogger(name)
+
+    def is_less(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR
+
+    logger.addFilter(is_less)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_less)
 
 
 def _as_text(entry: Entry) -> str:

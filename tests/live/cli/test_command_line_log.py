@@ -135,6 +135,7 @@ def test_a_log_that_is_not_there_is_said(run: Run, log_schema: str, action: str)
         (["trim", "--keep", "-1"], "--keep"),
         (["create", "--backend", "none"], "none"),
         (["follow", "--cout", "1"], "usage: pglisten log follow "),
+        (["follow", "--after", "1", "orders"], "write options before all names, or after them"),
     ],
 )
 def test_bad_input_ends_with_2(run: Run, arguments: list[str], text: str) -> None:
@@ -191,6 +192,18 @@ def test_a_follower_ends_after_enough_entries_or_seconds(run: Run) -> None:
     status, _, errors = run("follow", "--after", "2", "--count", "2", "--timeout", "1")
     assert status == 124
     assert errors.endswith("pglisten: 1 of 2 entries arrived within 1 s\n")
+
+
+@pytest.mark.any_backend
+def test_a_line_that_is_not_taken_in_time_is_no_success(
+    follow: Callable[..., Program], run: Run, server: Server, log_schema: str
+) -> None:
+    run("create")
+    server.query(f"INSERT INTO {log_schema}.events (channel, payload) VALUES ('c', repeat('x', 1000000))")
+    program = follow("--after", "0", "--timeout", "1")
+    assert program.process.wait(LIMIT) == 124  # Its output is not read: a pipe has room for 64 kB.
+    _, errors = program.process.communicate()
+    assert errors.endswith("pglisten: the last line was not taken as a whole within 1 s\n")
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
