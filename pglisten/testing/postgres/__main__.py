@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from urllib.parse import urlsplit
+
+import gevent
+from gevent.event import Event
 
 from .server import PrivatePostgres, PrivatePostgresError
 
@@ -13,24 +18,35 @@ __all__ = ["main"]
 
 def main() -> int:
     """Start it, print an ``export`` line for other shells, and wait. Return the exit status."""
+    if len(sys.argv) > 1:
+        _tell("usage: python -m pglisten.testing.postgres\n\nIt takes no arguments. Ctrl-C ends it.")
+        return 0 if sys.argv[1:] == ["--help"] else 2
+    stopped = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, stopped.set)
     try:
         with PrivatePostgres() as server:
             at = urlsplit(server.url())
             where = f"PGHOST={at.hostname} PGPORT={at.port} PGDATABASE={at.path[1:]}"
-            sys.stdout.write(f"export {where} PGUSER={at.username} PGPASSWORD={at.password}\n")
-            sys.stdout.flush()
+            # A text stream may be closed, and fails again when the process ends.
+            os.write(1, f"export {where} PGUSER={at.username} PGPASSWORD={at.password}\n".encode())
             _tell(f"PostgreSQL {server.version}, until Ctrl-C: then its data is removed")
-            signal.pause()
+            # Without a timer, the event loop would have nothing to wait for.
+            while not stopped.wait(3600):
+                pass
     except PrivatePostgresError as error:
-        _tell(error)
+        _tell(str(error))
         return 1
-    except KeyboardInterrupt:
-        _tell("stopped")
+    except OSError as error:
+        _tell(f"standard output cannot be written: {error.strerror}")
+        return 1
+    _tell("stopped")
     return 0
 
 
-def _tell(text: object) -> None:
-    sys.stderr.write(f"{text}\n")
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
 
 
 if __name__ == "__main__":
