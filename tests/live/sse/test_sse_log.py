@@ -115,6 +115,25 @@ def test_a_lost_connection_is_no_gap(server: Server, event_log: EventLog, open_s
         assert told(read(body, 2, parser)) == [("c0", "before", "1"), ("c0", "meanwhile", "2")]
 
 
+def test_an_entry_is_encoded_once_for_all_streams_of_the_same_form(
+    server: Server, event_log: EventLog, client: WsgiClient
+) -> None:
+    calls: list[str] = []
+
+    def encode(entry: Any) -> str:
+        calls.append(entry.payload)
+        return str(entry.payload)
+
+    app = sse.app(event_log, anyone, encode=encode, timeout=TIMEOUT)
+    bodies = [client.ask(app, "channel=c0").body for _ in range(3)]
+    begun = [(body, read(body, 0)) for body in bodies]
+    append(server, event_log, "c0", "1", "2")
+    assert [told(read(body, 2, parser)) for body, parser in begun] == [
+        [("c0", "1", "1"), ("c0", "2", "2")]
+    ] * 3
+    assert calls == ["1", "2"]
+
+
 def test_streams_that_come_back_within_the_window_cost_no_query_and_others_one_each(
     server: Server, log_behind_proxy: tuple[EventLog, Proxy], client: WsgiClient
 ) -> None:
