@@ -78,9 +78,10 @@ def drop_sql(names: LogNames, *, missing_ok: bool = True) -> str:
     if not missing_ok:
         parts = " OR ".join(_is_ours(each, kind) for kind, each in _parts(names))
         message = _text(f"nothing of the event log {names} exists")
+        hint = _text(f"there is no event log {names}: look at its name and its schema")
         check = f"""\
     IF NOT ({parts}) THEN
-        RAISE EXCEPTION USING ERRCODE = '42P01', MESSAGE = {message};
+        RAISE EXCEPTION USING ERRCODE = '42P01', MESSAGE = {message}, HINT = {hint};
     END IF;
 """
     view = f"    IF mark IS NOT NULL THEN DROP VIEW IF EXISTS {names.view}; END IF;\n"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db import router
 from django.db.migrations.operations.base import Operation
 
@@ -77,6 +78,8 @@ class NotifyTrigger(_Sql):
     ) -> None:
         if isinstance(fields, str) or len(fields) > MAX_FIELDS:
             raise ConfigurationError(f"fields is a list of up to {MAX_FIELDS} names: receivers read the row")
+        if isinstance(events, str):
+            raise ConfigurationError(f"events is a list, not {events!r}")
         self._model, self._fields = model, fields
         self._trigger = Trigger(channel, tuple(events))
 
@@ -86,12 +89,19 @@ class NotifyTrigger(_Sql):
     def _sql(self, model: Any, quoted: Callable[[str], str]) -> tuple[str, str]:
         meta = model._meta
         table = (meta.db_table, quoted(meta.db_table))
-        columns = {name: _column(meta, meta.get_field(name)) for name in self._fields}
+        columns = {name: _column(meta, _field(meta, name)) for name in self._fields}
         return self._trigger.create(*table, _column(meta, meta.pk), columns), self._trigger.drop(*table)
 
     def describe(self) -> str:
         """Return what ``migrate`` and ``showmigrations`` say."""
         return f"Notify {self._trigger.channel!r} of changes of {self._model}"
+
+
+def _field(meta: Any, name: str) -> Any:
+    try:
+        return meta.get_field(name)
+    except FieldDoesNotExist:
+        raise ConfigurationError(f"{meta.object_name} has no field {name!r}") from None
 
 
 def _column(meta: Any, field: Any) -> str:

@@ -29,6 +29,8 @@ DATABASES = {"default": {
 PGLISTEN_BACKEND = os.environ["BACKEND"]
 if "DSN" in os.environ:
     PGLISTEN_DSN = os.environ["DSN"]
+if "QUEUE_SIZE" in os.environ:
+    PGLISTEN_QUEUE_SIZE = os.environ["QUEUE_SIZE"]
 """
 
 MANAGE = """

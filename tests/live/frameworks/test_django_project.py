@@ -69,9 +69,17 @@ def test_the_command_line_has_the_database_of_the_project(manage: Run, run: Run)
     assert (made.returncode, made.stderr) == (0, "")
     status = manage("pglisten", "log", "status", "news", "--json")
     assert json.loads(status.stdout)["newest"] == 0
-    assert manage("pglisten", "--help").stdout == run("-m", "pglisten", "--help").stdout
+    helped = manage("pglisten", "--help").stdout
+    assert helped.startswith("--database NAME names one of DATABASES.")
+    assert helped.endswith(run("-m", "pglisten", "--help").stdout)
     wrong = manage("pglisten", "listen", "orders", "--database", "other")
     assert (wrong.returncode, "DATABASES has no 'other'" in wrong.stderr) == (2, True)
+    both = manage("pglisten", "notify", "orders", "--database", "default", "--dsn", "host=db")
+    assert (both.returncode, both.stderr) == (2, "--database and --dsn both name a database: leave one out\n")
+    usual = manage("pglisten", "notify", "orders", "--skip-checks", "--no-color", "--traceback", "-v", "2")
+    assert (usual.returncode, usual.stderr) == (0, "")
+    unusable = manage("pglisten", "doctor", QUEUE_SIZE="many")
+    assert (unusable.returncode, unusable.stderr.startswith("PGLISTEN_QUEUE_SIZE: ")) == (2, True)
     elsewhere = manage("pglisten", "notify", "orders", "--", "--database", DSN="host=127.0.0.1 port=1")
     assert (elsewhere.returncode, "127.0.0.1:1" in elsewhere.stderr) == (1, True)
     called = run("-c", CALL)

@@ -155,6 +155,14 @@ for wrong in "note", [f"f{number}" for number in range(49)]:
         raise AssertionError(NotifyTrigger("Order", "orders", wrong))
     except ConfigurationError as error:
         assert "a list of up to 48 names" in str(error), error
+try:
+    raise AssertionError(NotifyTrigger("Order", "orders", events="insert"))
+except ConfigurationError as error:
+    assert str(error) == "events is a list, not 'insert'", error
+try:
+    raise AssertionError(sql(NotifyTrigger("Order", "orders", ["remarks"])))
+except ConfigurationError as error:
+    assert str(error) == "Order has no field 'remarks'", error
 if hasattr(models, "CompositePrimaryKey"):
     fields = [("a", models.IntegerField()), ("b", models.IntegerField())]
     CreateModel("Pair", [*fields, ("pk", models.CompositePrimaryKey("a", "b"))]).state_forwards("shop", state)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from ...._cli.main import main
+from ....broadcast import Broadcaster
 from ....errors import ConfigurationError
 from ..._dsn import dsn, is_default
 
@@ -19,8 +21,16 @@ __all__ = ["Command"]
 
 _own = argparse.ArgumentParser(prog="manage.py pglisten", add_help=False, allow_abbrev=False)
 """Options of Django's. They may stand anywhere before a ``--``."""
-for _option in ("--database", "--settings", "--pythonpath"):
-    _own.add_argument(_option)
+for _option in ("--database", "--settings", "--pythonpath", "--verbosity"):
+    _own.add_argument(_option, *(["-v"] if _option == "--verbosity" else []))
+for _option in ("--no-color", "--force-color", "--skip-checks", "--traceback"):
+    _own.add_argument(_option, action="store_true")
+
+HELP = """\
+--database NAME names one of DATABASES. Otherwise the database is that of the
+setting PGLISTEN_DSN, or DATABASES["default"]; no environment variable counts.
+The rest is the help of pglisten:
+"""
 
 
 class Command(BaseCommand):
@@ -62,9 +72,14 @@ class Command(BaseCommand):
 def _run(arguments: Sequence[str], database: str | None = None) -> int:
     own, rest = _own.parse_known_args(arguments)
     alias = own.database or database
-    configured = getattr(settings, "PGLISTEN_DSN", None)
-    return main(
-        rest,
-        dsn=dsn(alias or "default") if alias or is_default() else configured,
-        backend=getattr(settings, "PGLISTEN_BACKEND", None) or None,
-    )
+    if alias and any(each.partition("=")[0] == "--dsn" for each in rest):
+        raise ConfigurationError("--database and --dsn both name a database: leave one out")
+    if own.no_color:
+        os.environ["NO_COLOR"] = "1"
+    if {"--help", "-?"} & {*rest}:
+        sys.stdout.write(f"{HELP}\n")
+        sys.stdout.flush()
+    given: Any = {"dsn": dsn(alias or "default")} if alias or is_default() else {}
+    Broadcaster.from_config(settings, **given)  # Raises for a setting that the command itself has no use for.
+    configured = given.get("dsn") or getattr(settings, "PGLISTEN_DSN", None)
+    return main(rest, dsn=configured, backend=getattr(settings, "PGLISTEN_BACKEND", None) or None)
