@@ -14,6 +14,7 @@ import pytest
 
 import pglisten
 from support.command_line import PYTHON, Start, ended, listening, printed, told
+from support.fixtures.environment import require_terminals
 from support.fixtures.tls import PASSWORD, TlsServer
 from support.servers.server import PrivateServer, Server
 
@@ -150,6 +151,7 @@ def test_a_payload_alone_is_unchanged_for_a_program(start: Start, server: Server
 
 @pytest.mark.any_backend
 def test_and_harmless_on_a_terminal(server: Server, backend_name: str, tmp_path: Path) -> None:
+    require_terminals()
     master, slave = pty.openpty()
     command = [*PYTHON, "listen", "orders", "--payload-only", "--count", "1", "--dsn", server.dsn()]
     with subprocess.Popen(

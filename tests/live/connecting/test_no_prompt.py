@@ -6,7 +6,6 @@ The programs have a terminal of their own, at which no answer is ever typed: a p
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import os
 import subprocess
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 
-from support.fixtures.environment import leave_out
+from support.fixtures.environment import require_terminals
 from support.fixtures.tls import TlsServer
 
 LIMIT = 30.0
@@ -64,15 +63,6 @@ try:
 except psycopg2.Error as error:
     print(error)
 """
-
-
-@functools.cache
-def require_terminals() -> None:
-    try:
-        for descriptor in os.openpty():
-            os.close(descriptor)
-    except OSError as error:
-        leave_out("terminal", f"the system gives no terminal ({error}): mount devpts on /dev/pts")
 
 
 def on_a_terminal(*command: str, **variables: str) -> str:
