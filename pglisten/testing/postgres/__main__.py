@@ -15,12 +15,18 @@ from .server import PrivatePostgres, PrivatePostgresError
 
 __all__ = ["main"]
 
+USAGE = """\
+usage: python -m pglisten.testing.postgres
+
+It takes no arguments. Ctrl-C ends it."""
+
 
 def main() -> int:
     """Start it, print an ``export`` line for other shells, and wait. Return the exit status."""
     if len(sys.argv) > 1:
-        _tell("usage: python -m pglisten.testing.postgres\n\nIt takes no arguments. Ctrl-C ends it.")
-        return 0 if sys.argv[1:] == ["--help"] else 2
+        asked = sys.argv[1:] in (["-h"], ["--help"])
+        _tell(USAGE, 1 if asked else 2)
+        return 0 if asked else 2
     stopped = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, stopped.set)
@@ -44,9 +50,9 @@ def main() -> int:
     return 0
 
 
-def _tell(text: str) -> None:
+def _tell(text: str, descriptor: int = 2) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode())
+        os.write(descriptor, f"{text}\n".encode())
 
 
 if __name__ == "__main__":

@@ -223,6 +223,14 @@ def test_it_runs_for_a_shell_until_ctrl_c(start_program: StartProgram) -> None:
         gevent.socket.create_connection((variables["PGHOST"], int(variables["PGPORT"])))
 
 
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--port", 2)])
+def test_it_takes_no_arguments(argument: str, status: int) -> None:
+    command = [sys.executable, "-m", "pglisten.testing.postgres", argument]
+    done = gevent.subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == status
+    assert (done.stderr if status else done.stdout).startswith("usage: ")
+
+
 def test_its_url_is_for_sqlalchemy(private_server: PrivateServer) -> None:
     engine = sqlalchemy.create_engine(private_server.postgres.url("psycopg2"))
     with engine.connect() as connection:
