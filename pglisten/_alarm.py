@@ -47,11 +47,10 @@ class Alarm:
         self._ends_at = self._now() + seconds
         timer = self._timer
         if timer is None or self._fires_at > self._ends_at:
-            self._start_timer(seconds)
-        else:
-            timer.ref = True
-        # Last: a signal handler may raise before.
+            timer = self._start_timer(seconds)
+        # Last: a signal handler may raise before, and then there is nothing to end.
         self._waiting = waiting
+        timer.ref = True
 
     def end(self, waiting: greenlet) -> None:
         """Note that a wait of *waiting* has ended, if this serves it."""
@@ -68,11 +67,13 @@ class Alarm:
         if timer is not None:
             timer.close()
 
-    def _start_timer(self, seconds: float) -> None:
+    def _start_timer(self, seconds: float) -> Any:
         self.stop()
         self._fires_at = self._now() + seconds
         self._timer = timer = timer_for(seconds)
+        timer.ref = False
         timer.start(self._fired, update=True)
+        return timer
 
     def _fired(self) -> None:
         self.stop()
@@ -80,7 +81,7 @@ class Alarm:
             return
         left = self._ends_at - self._now()
         if left > 0:
-            self._start_timer(left)
+            self._start_timer(left).ref = True
         else:
             self._waiting.switch(LATE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +13,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from pglisten import OperationTimeout, _alarm
+from pglisten import OperationTimeout
+from pglisten._alarm import Alarm
 from pglisten._queues import ListenerQueue, Overflow, Queue, SubscriptionQueue
 from pglisten.backend import Notification
 from pglisten.errors import ListenerClosed
@@ -87,12 +90,13 @@ def test_the_timer_keeps_no_program_running_between_waits(queue: Queue) -> None:
         assert loop.activecnt == before
 
 
-def test_a_signal_handler_that_raises_anywhere_leaves_no_time_limit_behind(queue: Queue) -> None:
+def test_a_signal_handler_that_raises_while_a_wait_begins_leaves_no_time_limit_behind(queue: Queue) -> None:
+    began = Alarm.start.__code__, Alarm._start_timer.__code__, Alarm.stop.__code__
+
     def interrupting(number: int) -> Callable[..., object]:
         def trace(frame: FrameType, event: str, argument: object) -> object:
             nonlocal number
-            frame.f_trace_opcodes = True
-            if event == "opcode" and frame.f_globals["__name__"] in (_alarm.__name__, Queue.__module__):
+            if frame.f_code in began and event in ("line", "return"):
                 number -= 1
                 if not number:
                     raise KeyboardInterrupt
@@ -100,24 +104,22 @@ def test_a_signal_handler_that_raises_anywhere_leaves_no_time_limit_behind(queue
 
         return trace
 
-    number = 0
-    while True:
-        number += 1
-        give(queue, 0)
-        before = sys.gettrace()
+    loop = gevent.get_hub().loop
+    interrupted, before = 0, loop.activecnt
+    for number in itertools.count(1):
+        tracing = sys.gettrace()
         sys.settrace(interrupting(number))  # type: ignore[arg-type]
         try:
-            queue.wait(LONG)
-        except KeyboardInterrupt:
-            pass
-        else:
+            queue._alarm.stop()  # So that it has to start a timer.
+            with contextlib.suppress(OperationTimeout):
+                queue.wait(0)
             break
+        except KeyboardInterrupt:
+            interrupted += 1
         finally:
-            sys.settrace(before)
-        queue.items.clear()
-    queue.items.clear()
-    assert number > 20
-    assert not Event().wait(2 * LONG)
+            sys.settrace(tracing)
+        assert (queue._alarm.free, loop.activecnt) == (True, before)
+    assert interrupted > 10
 
 
 def test_frozen_time_ends_a_wait_all_the_same(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
