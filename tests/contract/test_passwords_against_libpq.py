@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import make_dsn
 
@@ -64,6 +64,9 @@ TARGET = st.fixed_dictionaries(
     },
     optional={"port": st.sampled_from(["5432", "1"])},
 )
+FILLS = (255, 511)
+"""Bytes that libpq's buffer for a line can hold, before and after it has grown."""
+
 PLACE = st.sampled_from(
     [
         {"host": NOWHERE},
@@ -95,7 +98,10 @@ def test_a_file_holds_the_password_that_libpq_finds(
     place: dict[str, str],
     target: dict[str, str],
 ) -> None:
-    file.write_bytes((end.join(lines) + (end if ended else "")).encode())
+    content = (end.join(lines) + (end if ended else "")).encode()
+    # libpq overlooks a last line without a newline that just fills its buffer.
+    assume(len(content.rpartition(b"\n")[2]) not in FILLS)
+    file.write_bytes(content)
     # Where there is no directory of Debian's, we take PostgreSQL's own default, and libpq is built for one.
     if place or _hosts.default_host() == _hosts.SOCKET_DIRECTORIES[0]:
         agree(libpq, make_dsn(**place, **target), {"HOME": str(file.parent)})
