@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from .._completion import check_timeout
@@ -14,7 +14,7 @@ from ..backend import Notification
 from ..errors import ConfigurationError, ListenerClosed, copy_for_raise
 from .fanout import FanOut
 
-__all__ = ["Subscription", "check_overflow", "items_of", "put_into", "queued"]
+__all__ = ["Subscription", "check_overflow", "put_into", "queued"]
 
 START = object()
 """The reason to call ``on_gap`` before the first item. Each gap is a reason of its own."""
@@ -178,11 +178,6 @@ def put_into(subscription: Subscription, notification: Notification) -> None:
 def queued(subscription: Subscription) -> int:
     """Return how many notifications and gap markers can be consumed without waiting."""
     return len(subscription._queue.items)  # pyright: ignore[reportPrivateUsage]
-
-
-def items_of(subscription: Subscription) -> Sized:
-    """Return the queue itself, for a consumer that looks often whether it is empty."""
-    return subscription._queue.items  # pyright: ignore[reportPrivateUsage]
 
 
 def check_overflow(overflow: str) -> Overflow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._broadcast.subscription import items_of
+from .._broadcast.subscription import queued
 from .._deadline import Deadline
 from .._eventlog.bookmark import Nothing
 from .._eventlog.follower import miss_what_was_trimmed, skip_to_newest, take_now
@@ -23,11 +23,10 @@ NOTHING: Final = Nothing.NEW
 class SubscriptionSource:
     """The notifications of a subscription. What a client misses is lost, so it gets a gap."""
 
-    __slots__ = ("_items", "_subscription", "close", "get")
+    __slots__ = ("_subscription", "close", "get")
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
-        self._items = items_of(subscription)
         self.get = subscription.get
         self.close = subscription.close
 
@@ -44,7 +43,7 @@ class SubscriptionSource:
     def take(self) -> Item | Nothing | None:
         """Return the next item if it is there, else ``NOTHING``."""
         # With an empty queue get() would let other greenlets run, and would delay the chunk.
-        if not self._items:
+        if not queued(self._subscription):
             return NOTHING
         try:
             return self._subscription.get(0)

@@ -196,7 +196,7 @@ class EventStream:
         if item is None and self._pacing.gap_spread:
             self._hold_gap()
             return self._wait_for_gap(began, wait)
-        return self._with_queued(self._event(item) if item is None else self._encoder.event(item))
+        return self._with_queued(self._event(item))
 
     def _last_chunk(self, error: Exception) -> bytes:
         """Return the gap with which a stream of notifications ends if it was not closed."""

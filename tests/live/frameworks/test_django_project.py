@@ -69,7 +69,7 @@ def test_the_command_line_has_the_database_of_the_project(manage: Run, run: Run)
     assert (made.returncode, made.stderr) == (0, "")
     status = manage("pglisten", "log", "status", "news", "--json")
     assert json.loads(status.stdout)["newest"] == 0
-    helped = manage("pglisten", "--help").stdout
+    helped = manage("pglisten", "--help", QUEUE_SIZE="many").stdout
     assert helped.startswith("--database NAME names one of DATABASES.")
     assert helped.endswith(run("-m", "pglisten", "--help").stdout)
     wrong = manage("pglisten", "listen", "orders", "--database", "other")

@@ -21,8 +21,8 @@ __all__ = ["Command"]
 
 _own = argparse.ArgumentParser(prog="manage.py pglisten", add_help=False, allow_abbrev=False)
 """Options of Django's. They may stand anywhere before a ``--``."""
-for _option in ("--database", "--settings", "--pythonpath", "--verbosity"):
-    _own.add_argument(_option, *(["-v"] if _option == "--verbosity" else []))
+for _names in (("--database",), ("--settings",), ("--pythonpath",), ("--verbosity", "-v")):
+    _own.add_argument(*_names)
 for _option in ("--no-color", "--force-color", "--skip-checks", "--traceback"):
     _own.add_argument(_option, action="store_true")
 
@@ -76,9 +76,10 @@ def _run(arguments: Sequence[str], database: str | None = None) -> int:
         raise ConfigurationError("--database and --dsn both name a database: leave one out")
     if own.no_color:
         os.environ["NO_COLOR"] = "1"
-    if {"--help", "-?"} & {*rest}:
+    if {"--help", "-?"} & {*rest}:  # Also with wrong settings.
         sys.stdout.write(f"{HELP}\n")
         sys.stdout.flush()
+        return main(rest)
     given: Any = {"dsn": dsn(alias or "default")} if alias or is_default() else {}
     Broadcaster.from_config(settings, **given)  # Raises for a setting that the command itself has no use for.
     configured = given.get("dsn") or getattr(settings, "PGLISTEN_DSN", None)
