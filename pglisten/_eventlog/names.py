@@ -46,10 +46,8 @@ class LogNames:
         _check("name", self.name, MAX_NAME)
         _check("schema", self.schema, MAX_CHANNEL)
         if "." in self.name:
-            schema, _, name = self.name.rpartition(".")
             raise ConfigurationError(
-                f"a log's name has no dot, not {self.name!r}: for the log {name!r} in the schema {schema!r}, "
-                f"give the schema by itself (schema=, --schema)",
+                f"a log's name has no dot, not {self.name!r}: give a schema by itself (schema=, --schema)",
                 option="name",
             )
         suffixes = {

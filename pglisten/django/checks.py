@@ -32,7 +32,7 @@ PORTS = {"6432": "PgBouncer", "6543": "Supavisor"}
 TIMEOUT = 5.0
 """Seconds for each step over the network."""
 
-QUESTIONS = ("connection", "pooler", "listen", "delivery")
+QUESTIONS = ("configuration", "connection", "pooler", "listen", "delivery")
 """The doctor's checks that tell whether notifications arrive."""
 
 HINT = (

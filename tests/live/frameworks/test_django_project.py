@@ -74,8 +74,9 @@ def test_the_command_line_has_the_database_of_the_project(manage: Run, run: Run)
     assert helped.endswith(run("-m", "pglisten", "--help").stdout)
     wrong = manage("pglisten", "listen", "orders", "--database", "other")
     assert (wrong.returncode, "DATABASES has no 'other'" in wrong.stderr) == (2, True)
-    both = manage("pglisten", "notify", "orders", "--database", "default", "--dsn", "host=db")
-    assert (both.returncode, both.stderr) == (2, "--database and --dsn both name a database: leave one out\n")
+    for option in ("--dsn=host=db", "-dshop2"):
+        both = manage("pglisten", "notify", "orders", "--database", "default", option)
+        assert (both.returncode, "both name a database: leave one out" in both.stderr) == (2, True)
     usual = manage("pglisten", "notify", "orders", "--skip-checks", "--no-color", "--traceback", "-v", "2")
     assert (usual.returncode, usual.stderr) == (0, "")
     unusable = manage("pglisten", "doctor", QUEUE_SIZE="many")
@@ -91,6 +92,10 @@ def test_checks_warn_of_a_pooler_by_its_name_and_by_asking_it(manage: Run, imita
     assert "pglisten.E001" in manage("check", DSN="no connection string").stderr
     assert "(pglisten.W001)" in manage("check", HOST="127.0.0.1", PORT="6432").stderr
     assert "looks like PgBouncer" in manage("check", DSN="postgresql://app@pgbouncer:6543/app").stderr
+    # Only a connection calls the function.
+    assert (
+        "(pglisten.W002) configuration: " in manage("check", "--database", "default", DSN="os:getcwd").stderr
+    )
     dsn = imitate(PgDogLike).dsn()
     asked = manage("check", "--database", "default", DSN=dsn).stderr
     assert "(pglisten.W002) pooler: PgDog is in between" in asked

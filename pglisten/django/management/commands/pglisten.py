@@ -28,8 +28,8 @@ for _option in ("--no-color", "--force-color", "--skip-checks", "--traceback"):
 
 HELP = """\
 --database NAME names one of DATABASES. Otherwise the database is that of the
-setting PGLISTEN_DSN, or DATABASES["default"]; no environment variable counts.
-The rest is the help of pglisten:
+setting PGLISTEN_DSN, or DATABASES["default"]. What follows is the help of
+pglisten; the environment variable PGLISTEN_DSN in it does not count here.
 """
 
 
@@ -71,16 +71,19 @@ class Command(BaseCommand):
 
 def _run(arguments: Sequence[str], database: str | None = None) -> int:
     own, rest = _own.parse_known_args(arguments)
-    alias = own.database or database
-    if alias and any(each.partition("=")[0] == "--dsn" for each in rest):
-        raise ConfigurationError("--database and --dsn both name a database: leave one out")
+    alias = database if own.database is None else own.database
+    options = rest[: rest.index("--")] if "--" in rest else rest
+    if alias is not None and any(each.startswith(("--dsn", "--dbname", "-d")) for each in options):
+        raise ConfigurationError("--database and --dsn, -d or --dbname both name a database: leave one out")
     if own.no_color:
         os.environ["NO_COLOR"] = "1"
-    if {"--help", "-?"} & {*rest}:  # Also with wrong settings.
+    if {"--help", "-?"} & {*options} or options[:1] == ["-h"]:  # Also with wrong settings.
         sys.stdout.write(f"{HELP}\n")
         sys.stdout.flush()
         return main(rest)
-    given: Any = {"dsn": dsn(alias or "default")} if alias or is_default() else {}
+    given: Any = {}
+    if alias is not None or is_default():
+        given["dsn"] = dsn("default" if alias is None else alias)
     Broadcaster.from_config(settings, **given)  # Raises for a setting that the command itself has no use for.
     configured = given.get("dsn") or getattr(settings, "PGLISTEN_DSN", None)
     return main(rest, dsn=configured, backend=getattr(settings, "PGLISTEN_BACKEND", None) or None)
